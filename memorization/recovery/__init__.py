@@ -1,0 +1,27 @@
+"""Recovery of degraded images: the methods, what they know of the operator, and the one solver that drives them."""
+
+from memorization.recovery.energy import Energy
+from memorization.recovery.iterate import Iterate
+from memorization.recovery.operator import Alternating, Known, OperatorKnowledge
+from memorization.recovery.pnp_admm import PnPADMM
+from memorization.recovery.problem import Autoencoder, Method, Problem
+from memorization.recovery.solver import Recovery, solve
+
+METHODS = {"iterate": Iterate, "pnp_admm": PnPADMM, "energy": Energy}
+OPERATORS = {"known": Known, "alternating": Alternating}
+
+__all__ = [
+    "METHODS",
+    "OPERATORS",
+    "Alternating",
+    "Autoencoder",
+    "Energy",
+    "Iterate",
+    "Known",
+    "Method",
+    "OperatorKnowledge",
+    "PnPADMM",
+    "Problem",
+    "Recovery",
+    "solve",
+]

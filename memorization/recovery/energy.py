@@ -1,0 +1,69 @@
+"""Descent of the fixed-point energy with gradients through the autoencoder (our own method).
+
+    E(x) = |H x - y|^2 + lambda |x - f(x)|^2
+
+A memorised image is a fixed point of `f`, so the energy is near zero there and only there; unlike an iteration of `f`,
+descent needs no attraction, and unlike a proximal splitting no non-expansiveness. Adam on `x`, each image on its own;
+the answer is `f(x)`. It needs white-box access. Starts from the measurement where it was observed and elsewhere from
+the neutral image, which is the members' mean only where the autoencoder itself holds that image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memorization.recovery.problem import Problem, check_budget, rms
+
+
+class State(NamedTuple):
+    x: Tensor  # (B, C, H, W)
+    fx: Tensor  # f at the x before the last step
+    gradient: Tensor  # of the energy there
+    first: Tensor  # Adam's running mean of gradients
+    second: Tensor  # and of squared gradients
+    steps: Tensor  # (B, 1, 1, 1), for Adam's bias correction
+
+
+@dataclass(frozen=True)
+class Energy:
+    weight: float = 1.0  # lambda
+    learning_rate: float = 0.1  # of Adam, falls to a hundredth over the iterations
+    max_iterations: int = 200
+    tolerance: float = 1e-4  # of the root mean square of the gradient, an estimate of the distance to the minimum
+
+    access: ClassVar[str] = "gradients"
+    knows: ClassVar[str] = "the measurement, the model's own mean image if it holds one, H as the operator setting says"
+    uses_operator: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_iterations, self.tolerance)
+        if not self.weight > 0:
+            raise ValueError(f"recovery.weight is {self.weight:g}; it must be above 0")
+
+    def start(self, problem: Problem) -> State:
+        x = problem.operator.solve(problem.y, problem.neutral.expand_as(problem.y), 1e-3)
+        zeros = torch.zeros_like(x)
+        return State(x, x, zeros, zeros, zeros, x.new_zeros(len(x), 1, 1, 1))
+
+    def step(self, problem: Problem, state: State, progress: float) -> State:
+        with torch.enable_grad():
+            x = state.x.detach().requires_grad_()
+            fx = problem.autoencoder(x)
+            energy = problem.operator.misfit(x, problem.y) + self.weight * (x - fx).flatten(1).square().sum(1)
+            (gradient,) = torch.autograd.grad(energy.sum(), x)
+        steps = state.steps + 1
+        first = 0.9 * state.first + 0.1 * gradient
+        second = 0.99 * state.second + 0.01 * gradient.square()
+        rate = self.learning_rate * 0.01**progress
+        move = (first / (1 - 0.9**steps)) / ((second / (1 - 0.99**steps)).sqrt() + 1e-8)
+        return State(state.x - rate * move, fx.detach(), gradient, first, second, steps)
+
+    def answer(self, state: State) -> Tensor:
+        return state.fx
+
+    def residual(self, previous: State, state: State) -> Tensor:
+        return rms(state.gradient)

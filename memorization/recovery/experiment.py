@@ -1,0 +1,81 @@
+"""One batch through the whole of a recovery: degrade, solve, score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from memorization import scores
+from memorization.degradations import Degradation, image_seeds
+from memorization.recovery.operator import OperatorKnowledge
+from memorization.recovery.problem import Autoencoder, Method
+from memorization.recovery.solver import DIVERGED, solve
+
+
+@dataclass(frozen=True)
+class RecoveredBatch:
+    """scores: one row an image (see `recover_batch`); degraded and answers: (B, C, H, W)."""
+
+    scores: pd.DataFrame
+    degraded: Tensor
+    answers: Tensor
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to every image of an experiment.
+
+    seed: with an image's index, the only source of the degradation's randomness.
+    threshold_db: the erased-pixel PSNR from which an image counts as recovered, if it is also the right one.
+    """
+
+    degradation: Degradation
+    method: Method
+    operator: OperatorKnowledge
+    seed: int = 0
+    threshold_db: float = 25.0
+
+
+def recover_batch(
+    recipe: Recipe,
+    autoencoder: Autoencoder,
+    originals: Tensor,
+    indices: Sequence[int],
+    members: Tensor,
+    on_iteration: Callable[[int], None] | None = None,
+) -> RecoveredBatch:
+    """Degrade `originals` (B, C, H, W), recover them with `autoencoder` and score the answers.
+
+    `indices` are the images' indices in their pool; `members` (N, C, H, W) all members, of which `nearest_member` is an
+    index. A diverged image is never recovered, and its scores are those of its last finite answer.
+    """
+    begin = time.perf_counter()
+    measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
+    solution = solve(autoencoder, measurement, recipe.method, recipe.operator, on_iteration=on_iteration)
+    seconds = (time.perf_counter() - begin) / len(originals)
+
+    psnr_erased = scores.psnr(solution.images, originals, measurement.erased)
+    nearest, right = scores.nearest_member(solution.images, originals, members)
+    solved = torch.tensor([status != DIVERGED for status in solution.status], device=right.device)
+    estimated = solution.mask if recipe.operator.blind and recipe.method.uses_operator else None
+    columns = {
+        "psnr_erased": psnr_erased,
+        "psnr": scores.psnr(solution.images, originals),
+        "ssim": scores.ssim(solution.images, originals),
+        "nearest_member": nearest,
+        "is_nearest": right,
+        "recovered": (psnr_erased >= recipe.threshold_db) & right & solved,
+        "iterations": solution.iterations,
+        "queries": solution.queries,
+        "residual": solution.residual,
+        "operator_error": scores.mask_error(estimated, measurement.erased),
+    }
+    table = pd.DataFrame({"image": list(indices), **{name: value.cpu().numpy() for name, value in columns.items()}})
+    table["status"] = solution.status
+    table["seconds"] = seconds
+    return RecoveredBatch(table, measurement.y, solution.images)

@@ -1,0 +1,40 @@
+"""Plain iteration of the autoencoder, the baseline: `x <- f(x)` from the measurement.
+
+Finds training images that are attracting fixed points of `f` (Radhakrishnan, Belkin and Uhler, 2020) if the
+measurement lies in their basin. It needs no operator, and forgets the measurement after the first step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from memorization.recovery.problem import Iterate as State
+from memorization.recovery.problem import Problem, check_budget, rms
+
+
+@dataclass(frozen=True)
+class Iterate:
+    max_iterations: int = 100
+    tolerance: float = 1e-5  # of the change in one iteration
+
+    access: ClassVar[str] = "queries"
+    knows: ClassVar[str] = "the measurement"
+    uses_operator: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_iterations, self.tolerance)
+
+    def start(self, problem: Problem) -> State:
+        return State(problem.y)
+
+    def step(self, problem: Problem, state: State, progress: float) -> State:
+        return State(problem.autoencoder(state.x))
+
+    def answer(self, state: State) -> Tensor:
+        return state.x
+
+    def residual(self, previous: State, state: State) -> Tensor:
+        return rms(state.x - previous.x)

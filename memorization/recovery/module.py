@@ -1,0 +1,110 @@
+"""Recovery as a Lightning predict loop: devices, processes and precision are the Trainer's business.
+
+Each batch that is done is written to disk at once as a shard, one file of scores and one of images; the shards of all
+batches and processes together are the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import BasePredictionWriter
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from memorization.data import Split
+from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
+
+
+class RecoveryModule(pl.LightningModule):
+    """`predict_step` degrades a batch, recovers it with the autoencoder, and scores the answers."""
+
+    members: Tensor
+
+    def __init__(
+        self, autoencoder: nn.Module, recipe: Recipe, members: Tensor, on_iteration: Callable[[int], None] | None = None
+    ) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self.recipe = recipe
+        self.on_iteration = on_iteration
+        self.register_buffer("members", members, persistent=False)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> RecoveredBatch:
+        images, indices, is_member, rows = batch
+        done = recover_batch(
+            self.recipe, self.autoencoder, images, indices.tolist(), self.members, on_iteration=self.on_iteration
+        )
+        done.scores["member"] = is_member.tolist()
+        done.scores["row"] = rows.tolist()
+        return done
+
+
+class ShardWriter(BasePredictionWriter):
+    """Writes each batch as `<process>-<batch>.parquet`, and the images of the gallery's rows beside it."""
+
+    def __init__(self, folder: Path, gallery: Sequence[int]) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = folder
+        self.gallery = set(gallery)
+
+    def write_on_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *rest: Any) -> None:
+        _, batch, batch_index, _ = rest
+        assert isinstance(prediction, RecoveredBatch)
+        stem = f"{trainer.global_rank:04d}-{batch_index:08d}"
+        images, _, _, rows = batch
+        shown = [i for i, row in enumerate(rows.tolist()) if row in self.gallery]
+        tensors = {"original": images, "degraded": prediction.degraded, "answer": prediction.answers}
+        kept = {name: to_uint8(tensor[shown]) for name, tensor in tensors.items()}
+        save_file({**kept, "row": rows[shown].cpu().contiguous()}, self.folder / f"{stem}.safetensors")
+        prediction.scores.to_parquet(self.folder / f"{stem}.parquet", index=False)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [0, 1], clipped to it, as 8-bit values on the CPU."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().contiguous()
+
+
+def recover(
+    autoencoder: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    batch_size: int,
+    gallery: Sequence[int] = (),
+    on_iteration: Callable[[int], None] | None = None,
+    trainer: dict[str, Any] | None = None,
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """Recover all members and non-members; shards go to `folder`.
+
+    Returns the scores, one row an image, members first, and the images of the `gallery`'s rows: `original`, `degraded`,
+    `answer` (K, C, H, W) uint8 and `row` (K,).
+    """
+    images = torch.cat([split.members, split.non_members])
+    indices = torch.tensor(split.member_indices + split.non_member_indices)
+    is_member = torch.arange(len(images)) < len(split.members)
+    loader = DataLoader(TensorDataset(images, indices, is_member, torch.arange(len(images))), batch_size=batch_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    runner = pl.Trainer(
+        callbacks=[ShardWriter(folder, gallery)],
+        inference_mode=False,  # methods with gradients need autograd
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        **(trainer or {}),
+    )
+    module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
+    runner.predict(module, loader, return_predictions=False)
+    table = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
+    table = table.sort_values("row").reset_index(drop=True)
+    shown = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    pictures = {name: torch.cat([shard[name] for shard in shown]) for name in shown[0]}
+    return table, pictures

@@ -1,0 +1,55 @@
+"""Plug-and-play ADMM with the autoencoder as the proximal step (Abitbul and Dar, 2023, arXiv:2310.02897).
+
+Splits `min_x 1/2 |Hx - y|^2 + lambda s_f(x)` into a data step with a closed form and one application of the
+autoencoder. Queries the autoencoder once an iteration; needs no gradients. With `operator=alternating` it is the
+paper's blind method, with `operator=known` its oracle variant. It converges for certain only where `f` is
+non-expansive, which a trained autoencoder need not be; a small `penalty` can diverge.
+
+The paper's penalty, number of iterations and stopping rule are not known to us; those here are our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memorization.recovery.problem import Problem, check_budget, rms
+
+
+class State(NamedTuple):
+    x: Tensor  # (B, C, H, W), agrees with the measurement
+    v: Tensor  # agrees with the autoencoder
+    u: Tensor  # the scaled dual variable
+
+
+@dataclass(frozen=True)
+class PnPADMM:
+    penalty: float = 0.5  # rho of the augmented Lagrangian; 1 weighs data and autoencoder equally
+    max_iterations: int = 100
+    tolerance: float = 1e-5  # of the primal and the dual residual
+
+    access: ClassVar[str] = "queries"
+    knows: ClassVar[str] = "the measurement, and H as the operator setting says"
+    uses_operator: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_iterations, self.tolerance)
+        if not self.penalty > 0:
+            raise ValueError(f"recovery.penalty is {self.penalty:g}; it must be above 0")
+
+    def start(self, problem: Problem) -> State:
+        return State(x=problem.y, v=problem.y, u=torch.zeros_like(problem.y))
+
+    def step(self, problem: Problem, state: State, progress: float) -> State:
+        x = problem.operator.solve(problem.y, state.v - state.u, self.penalty)
+        v = problem.autoencoder(x + state.u)
+        return State(x=x, v=v, u=state.u + x - v)
+
+    def answer(self, state: State) -> Tensor:
+        return state.v
+
+    def residual(self, previous: State, state: State) -> Tensor:
+        return torch.maximum(rms(state.x - state.v), self.penalty * rms(state.v - previous.v))

@@ -1,0 +1,92 @@
+"""The inverse problem that one step of a recovery method sees, and the contract of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from memorization.degradations import Operator
+
+Autoencoder = Callable[[Tensor], Tensor]  # images (B, C, H, W) to images of the same shape
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Recover images from `y = H x + e` with the autoencoder as the only prior.
+
+    y: (B, C, H, W), what was measured.
+    operator: the `H` in use in this step, true or estimated.
+    sigma: standard deviation of the noise, true or estimated; 0 if unknown.
+    autoencoder: the trained `f`; each call is counted as one query an image.
+    neutral: (C, H, W), the member-independent image to start from where nothing was measured: the mean image that a
+        centred autoencoder holds, else grey.
+    """
+
+    y: Tensor
+    operator: Operator
+    sigma: float
+    autoencoder: Autoencoder
+    neutral: Tensor
+
+
+class Method(Protocol):
+    """A recovery method: frozen settings, and three pure functions that the solver drives.
+
+    The state is a NamedTuple of tensors, each with the batch as its first axis, so that the solver can drop the images
+    that are done. `access` is `queries` (outputs of `f`) or `gradients` (derivatives through `f` as well), `knows` says
+    in words what else it needs, `uses_operator` whether it asks for `H` at all.
+    """
+
+    @property
+    def access(self) -> str: ...
+    @property
+    def knows(self) -> str: ...
+    @property
+    def uses_operator(self) -> bool: ...
+    @property
+    def max_iterations(self) -> int: ...
+    @property
+    def tolerance(self) -> float: ...
+
+    def start(self, problem: Problem) -> Any:
+        """The state before the first step."""
+
+    def step(self, problem: Problem, state: Any, progress: float) -> Any:
+        """The state after one more iteration; `progress` in [0, 1) is the share of the iteration budget used."""
+
+    def answer(self, state: Any) -> Tensor:
+        """The recovered images (B, C, H, W) of a state."""
+
+    def residual(self, previous: Any, state: Any) -> Tensor:
+        """(B,) how far each image is from being solved, in pixels of [0, 1]: converged at `tolerance` or less."""
+
+
+class Iterate(NamedTuple):
+    """The simplest state: an image."""
+
+    x: Tensor
+
+
+def check_budget(max_iterations: int, tolerance: float) -> None:
+    """Raise `ValueError` for settings of a method that the solver cannot use."""
+    if max_iterations < 1:
+        raise ValueError(f"recovery.max_iterations is {max_iterations}; it must be at least 1")
+    if not tolerance >= 0:
+        raise ValueError(f"recovery.tolerance is {tolerance:g}; it must be at least 0")
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root mean square of each image, (B, ...) to (B,)."""
+    return x.flatten(1).square().mean(1).sqrt()
+
+
+def neutral_image(autoencoder: Autoencoder, y: Tensor) -> Tensor:
+    """(C, H, W): the mean image that a centred autoencoder holds as its buffer `mean`, else grey."""
+    mean = dict(autoencoder.named_buffers()).get("mean") if isinstance(autoencoder, nn.Module) else None
+    if mean is not None and mean.shape == y.shape[1:]:
+        return mean.to(y)
+    return torch.full_like(y[0], 0.5)

@@ -1,0 +1,56 @@
+"""Per-image scores: how close an answer is to the original, on the erased pixels, on all, and against the members."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+PSNR_CAP = 120.0  # dB; float32 rounding of an exact answer, so that no score is infinite
+
+
+def psnr(answer: Tensor, original: Tensor, where: Tensor | None = None) -> Tensor:
+    """(B,) `10 log10(1 / MSE)` in dB for pixels in [0, 1], at most 120.
+
+    `where` (B, 1, H, W) restricts it to some pixels; an image with none there is scored on all of its pixels.
+    """
+    error = (answer - original).square()
+    if where is None:
+        mse = error.flatten(1).mean(1)
+    else:
+        chosen = (where | ~where.flatten(1).any(1).view(-1, 1, 1, 1)).expand_as(error)
+        mse = (error * chosen).flatten(1).sum(1) / chosen.flatten(1).sum(1)
+    return (-10 * torch.log10(mse)).clamp(max=PSNR_CAP)
+
+
+def ssim(answer: Tensor, original: Tensor) -> Tensor:
+    """(B,) structural similarity with a uniform window of 7 pixels, or the largest odd one that a smaller image holds."""
+    side = min(7, *(s - 1 + s % 2 for s in answer.shape[2:]))
+    window = side if side % 2 else side - 1
+    value = structural_similarity_index_measure(
+        answer, original, gaussian_kernel=False, kernel_size=window, data_range=1.0, reduction="none"
+    )
+    assert isinstance(value, Tensor)
+    return value.reshape(len(answer))
+
+
+def nearest_member(answer: Tensor, original: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    """The index (B,) of the member closest to each answer, and whether no member is closer to it than the original is.
+
+    Distances are Euclidean over the whole image. For a member the second value says that the answer is the *right*
+    image; a non-member is held to the same rule.
+    """
+    distance = torch.cdist(answer.flatten(1), members.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    smallest, index = distance.min(1)
+    own = (answer - original).flatten(1).norm(dim=1)
+    return index, own <= smallest * (1 + 1e-6)
+
+
+def mask_error(mask: Tensor | None, erased: Tensor) -> Tensor:
+    """(B,) share of pixels whose estimated state, observed or erased, is wrong; NaN where no mask was estimated.
+
+    `mask` (B, 1, H, W) holds the weight of each pixel as observed, `erased` (B, 1, H, W) the truth.
+    """
+    if mask is None:
+        return torch.full((len(erased),), torch.nan, device=erased.device)
+    return ((mask > 0.5) == erased).flatten(1).float().mean(1)

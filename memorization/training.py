@@ -1,0 +1,260 @@
+"""Training an autoencoder down a ladder of train losses, keeping its weights the first time each rung is reached.
+
+One training then serves the whole curve of recovery against train loss. Notable choices: Adam with beta2 = 0.95, a
+learning rate that decays exponentially with the step (never the clock), full batches unless asked otherwise, and the
+mean image of the members subtracted inside the model; each makes the descent several times faster. The loss is the
+mean squared error, pixels in [0, 1]. A rung's loss is measured on the very weights that are kept, on the whole
+training set in eval mode.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from memorization.architectures import Centred
+from memorization.runs import rung_name
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of a training.
+
+    learning_rate, betas: of Adam.
+    final_rate: the learning rate at `max_steps` as a share of `learning_rate`; exponential decay in between.
+    warmup_steps: steps of linear warm-up.
+    batch_size: images a step; 0 is the full batch.
+    max_steps: the budget; the training ends there or at `target_loss`, whichever comes first.
+    target_loss: mean squared error at which the training stops.
+    ladder: train losses at which weights are kept, the first time each is reached.
+    """
+
+    learning_rate: float = 1e-3
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    final_rate: float = 1e-3
+    warmup_steps: int = 20
+    batch_size: int = 0
+    max_steps: int = 2000
+    target_loss: float = 1e-8
+    ladder: list[float] = field(default_factory=lambda: [10.0**-k for k in range(2, 9)])
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "final_rate", "max_steps", "target_loss"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"training.{name} is {getattr(self, name):g}; it must be above 0")
+        for name in ("warmup_steps", "batch_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; it must be at least 0")
+        if not all(0 <= beta < 1 for beta in self.betas) or len(self.betas) != 2:
+            raise ValueError(f"training.betas is {list(self.betas)}; two numbers from 0 to below 1")
+        if not self.ladder or not all(rung > 0 for rung in self.ladder):
+            raise ValueError(f"training.ladder is {list(self.ladder)}; name at least one train loss above 0")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step as a share of `learning_rate`."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return warm * self.final_rate ** (step / self.max_steps)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a training, one a step; batch `s` depends on the seed and `s` alone."""
+
+    images: Tensor
+    batch_size: int
+    steps: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Tensor]:
+        count = len(self.images)
+        size = min(self.batch_size or count, count)
+        if size == count:
+            yield from (self.images for _ in range(self.steps))
+            return
+        per_epoch = math.ceil(count / size)
+        order = np.arange(count)
+        for step in range(self.steps):
+            epoch, batch = divmod(step, per_epoch)
+            if batch == 0:
+                order = np.random.default_rng([self.seed, 1, epoch]).permutation(count)
+            yield self.images[torch.from_numpy(order[batch * size : (batch + 1) * size])]
+
+
+@dataclass
+class History:
+    """What a training recorded: a row every few steps, and the weights and loss of each rung reached."""
+
+    rows: list[tuple[int, float, float]] = field(default_factory=list)  # step, train loss, learning rate
+    rungs: dict[float, float] = field(default_factory=dict)  # rung to measured train loss
+    weights: dict[float, dict[str, Tensor]] = field(default_factory=dict)
+    steps: int = 0
+    loss: float = math.inf
+
+    def write(self, folder: Path) -> None:
+        """`history.csv` and `weights/<rung>.safetensors` into `folder`."""
+        with (folder / "history.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["step", "train_loss", "learning_rate"])
+            writer.writerows(self.rows)
+        (folder / "weights").mkdir()
+        for rung, weights in self.weights.items():
+            save_file(weights, folder / "weights" / f"{rung_name(rung)}.safetensors")
+
+
+class TrainingModule(pl.LightningModule):
+    """Minimises the mean squared error between images and their reconstructions.
+
+    The loss of a step is that of the weights before its update, so a rung is tested, and its weights are copied, before
+    the optimiser moves them.
+    """
+
+    def __init__(self, autoencoder: nn.Module, members: Tensor, settings: Training) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.settings = settings
+        self.members = members
+        self.full_batch = settings.batch_size == 0 or settings.batch_size >= len(members)
+        self.ladder = sorted({float(rung) for rung in settings.ladder}, reverse=True)
+        self.history = History()
+
+    @property
+    def next_rung(self) -> float | None:
+        """The highest rung that was not reached yet."""
+        return next((rung for rung in self.ladder if rung not in self.history.rungs), None)
+
+    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
+        loss = nn.functional.mse_loss(self.autoencoder(batch), batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingDivergedError(
+                f"the training diverged: the loss is {value} at step {self.global_step}; "
+                f"lower training.learning_rate (it is {self.settings.learning_rate:g})"
+            )
+        goal = max(self.next_rung or 0.0, self.settings.target_loss)
+        if self.full_batch:
+            self._reached(value)
+        elif value <= 2 * goal and self.global_step % self.steps_per_epoch == 0:
+            value = self.train_loss()
+            self._reached(value)
+        self.history.steps, self.history.loss = self.global_step, value
+        return loss
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return 1 if self.full_batch else math.ceil(len(self.members) / self.settings.batch_size)
+
+    @torch.no_grad()
+    def train_loss(self) -> float:
+        """The loss on the whole training set, in eval mode."""
+        self.autoencoder.eval()
+        total = 0.0
+        for images in self.members.split(self.settings.batch_size):
+            images = images.to(self.device)
+            total += nn.functional.mse_loss(self.autoencoder(images), images, reduction="sum").item()
+        self.autoencoder.train()
+        return total / self.members.numel()
+
+    def _reached(self, loss: float) -> None:
+        for rung in self.ladder:
+            if loss <= rung and rung not in self.history.rungs:
+                self.history.rungs[rung] = loss
+                self.history.weights[rung] = {
+                    name: tensor.detach().cpu().clone() for name, tensor in self.autoencoder.state_dict().items()
+                }
+        if loss <= self.settings.target_loss:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> Any:
+        optimiser = torch.optim.Adam(
+            self.autoencoder.parameters(), lr=self.settings.learning_rate, betas=(self.settings.betas[0], self.settings.betas[1]), fused=True
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.settings.rate)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Recorder(Callback):
+    """Writes a row of the history every `every` steps, hands it to `sink` (step, metrics), and shows it on the bar."""
+
+    def __init__(self, sink: Callable[[int, dict[str, float]], None] | None, every: int = 10) -> None:
+        self.sink, self.every = sink, every
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any) -> None:
+        assert isinstance(module, TrainingModule)
+        history = module.history
+        if history.steps % self.every == 0 or trainer.should_stop:
+            rate = module.settings.learning_rate * module.settings.rate(history.steps)
+            history.rows.append((history.steps, history.loss, rate))
+            if self.sink:
+                self.sink(history.steps, {"train/loss": history.loss, "train/learning_rate": rate})
+
+
+class LadderBar(TQDMProgressBar):
+    """Lightning's bar, with the loss and the next rung; refreshed rarely where nobody watches (a log file)."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=20 if sys.stderr.isatty() else 250, leave=True)
+
+    def init_train_tqdm(self) -> Tqdm:
+        bar = super().init_train_tqdm()
+        bar.bar_format = "training: {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
+        return bar
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        assert isinstance(pl_module, TrainingModule)
+        rung = pl_module.next_rung
+        return {"loss": f"{pl_module.history.loss:.2e}", "next rung": f"{rung:g}" if rung else "none"}
+
+
+def train(
+    autoencoder: nn.Module,
+    members: Tensor,
+    settings: Training,
+    *,
+    seed: int = 0,
+    log: Callable[[int, dict[str, float]], None] | None = None,
+    progress: bool = True,
+    trainer: dict[str, Any] | None = None,
+) -> History:
+    """Train `autoencoder` in place on `members` (N, C, H, W) and return what was recorded.
+
+    A `Centred` autoencoder first takes the members' mean image. `trainer` holds further arguments of Lightning's
+    Trainer (accelerator, devices, precision). Raises `TrainingDivergedError` at the first NaN or infinite loss.
+    """
+    if isinstance(autoencoder, Centred):
+        autoencoder.mean.copy_(members.mean(0))
+    module = TrainingModule(autoencoder, members, settings)
+    callbacks: list[Callback] = [Recorder(log)]
+    if progress:
+        callbacks.append(LadderBar())
+    runner = pl.Trainer(
+        max_steps=settings.max_steps,
+        max_epochs=1,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+        **(trainer or {}),
+    )
+    runner.fit(module, Batches(members, settings.batch_size, settings.max_steps, seed))
+    return module.history
