@@ -30,32 +30,38 @@ CONF = next(
 )
 # Of Lightning, about its own internals; nothing a user can act on.
 NOISE = (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*")
-USER_ERRORS = (ValueError, OSError, TrainingDivergedError)  # explained by their message alone
+USER_ERRORS = (ValueError, OSError, TrainingDivergedError)
+EXPLAINED = (*USER_ERRORS, HydraException, OmegaConfBaseException)  # their message alone says what to do
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one job of this process ended: `status` is done, found (in the store) or failed."""
+    """How one job of this process ended: `status` is done, found (in the store) or failed, then with its `error`."""
 
     name: str
     status: str
     detail: str
+    error: Exception | None = None
 
 
 OUTCOMES: list[Outcome] = []
 
 
 def job(run: Callable[[dict[str, Any]], tuple[Outcome, float]], config: DictConfig) -> float:
-    """Run one job of a Hydra application on its resolved configuration and note how it ended."""
+    """Run one job of a Hydra application on its resolved configuration and note how it ended.
+
+    A failure is noted, not raised, so that a sweep goes on; the objective is then NaN.
+    """
+    objective = float("nan")
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        outcome, objective = run(plain)  # type: ignore[arg-type]
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        schema.check(plain)
+        outcome, objective = run(plain)
     except Exception as error:
-        name = " ".join(HydraConfig.get().overrides.task) or "defaults"
-        OUTCOMES.append(Outcome(name, "failed", one_line(error)))
-        raise
+        outcome = Outcome(" ".join(HydraConfig.get().overrides.task), "failed", one_line(error), error)
     OUTCOMES.append(outcome)
-    print(f"{outcome.status}  {outcome.name}  {outcome.detail}", flush=True)
+    if outcome.error is None:
+        print(f"{outcome.status}  {outcome.name}  {outcome.detail}", flush=True)
     return objective
 
 
@@ -67,24 +73,22 @@ def main(application: Callable[[], Any]) -> None:
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     OUTCOMES.clear()
-    error: Exception | None = None
     try:
         application()
     except KeyboardInterrupt:
         sys.exit("interrupted")
-    except Exception as caught:
-        error = caught
+    except Exception as error:
+        OUTCOMES.append(Outcome("", "failed", one_line(error), error))
+    failed = [outcome for outcome in OUTCOMES if outcome.error is not None]
     if len(OUTCOMES) > 1:
         counts = Counter(outcome.status for outcome in OUTCOMES)
-        print("\n" + ", ".join(f"{count} {status}" for status, count in counts.items()))
-        for outcome in OUTCOMES:
-            if outcome.status == "failed":
-                print(f"  failed  {outcome.name}: {outcome.detail}", file=sys.stderr)
-    if error is not None:
-        if not isinstance(error, (*USER_ERRORS, HydraException, OmegaConfBaseException)):
-            traceback.print_exception(error)
-        elif len(OUTCOMES) <= 1:
-            print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"{len(OUTCOMES)} jobs: " + ", ".join(f"{count} {status}" for status, count in counts.items()), flush=True)
+    for outcome in failed:
+        if not isinstance(outcome.error, EXPLAINED):
+            traceback.print_exception(outcome.error)
+        name = f"{outcome.name}: " if len(OUTCOMES) > 1 and outcome.name else ""
+        print(f"error: {name}{outcome.detail}", file=sys.stderr)
+    if failed:
         sys.exit(1)
 
 
@@ -92,39 +96,30 @@ def one_line(error: Exception) -> str:
     """The error in one line, with the nearest correct name where one was misspelt."""
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_config_error(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; choose another folder with store=FOLDER"
     text = str(error) if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())
 
 
 def _explain_config_error(error: Exception) -> str:
-    chain = [str(e) for e in (error, error.__cause__, error.__context__) if e is not None]
-    text = "\n".join(chain)
-    if found := re.search(r"Could not find '([^']+)'.*?Available options in '([^']+)':\s*(.*)", text, re.S):
-        wanted, group, options = found[1], found[2], found[3].split("\n\n")[0].split()
-        choice = wanted.rsplit("/", 1)[-1]
+    """What Hydra and OmegaConf say of a wrong name or value over several lines, in one."""
+    text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
+    if found := re.search(r"Could not find '([^']+)'.*?Available options in '([^']+)':\n((?:\t\S+\n?)*)", text, re.S):
+        choice, group, options = found[1].rsplit("/", 1)[-1], found[2], found[3].split()
         return f"{group}={choice}: there is no such choice; choose one of {', '.join(options)}{_suggest(choice, options)}"
+    if found := re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", text):
+        file = re.search(r"In '([^']+)': (?:\w*Error|Validation)", text)
+        place = f"conf/{file[1]}.yaml: " if file else ""
+        full = full_key[1] if (full_key := re.search(r"full_key: ([\w.]+)", text)) else found[1]
+        return place + schema.unknown_key(full, found[2])
     if found := re.search(r"Could not override '([^']+)'", text):
-        return f"{found[1]}: there is no such key{_suggest(found[1], known_keys())}"
-    if found := re.search(r"Key '([^']+)' (?:not in|is not in) '?(\w+)'?(?:.*?full_key: ([\w.]+))?", text, re.S):
-        place = re.search(r"In '([^']+)'", text)
-        where = f"conf/{place[1]}.yaml: " if place else ""
-        full = found[3] or found[1]
-        keys = [key for key in known_keys() if key.count(".") == full.count(".")] if "." in full else known_keys()
-        return f"{where}{full}: there is no such key{_suggest(full, keys) or _suggest(found[1], keys)}"
+        return schema.unknown_key(found[1])
+    if found := re.search(r"Error merging override (\S+)\n?(.*)", text):
+        return f"{found[1]}: {found[2].strip() or text.splitlines()[1].strip()}"
     return " ".join(text.split("\n\n")[0].split())
 
 
 def _suggest(name: str, options: list[str]) -> str:
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def known_keys() -> list[str]:
-    """Every key that can be set, as it is written on the command line."""
-    keys = {field: None for field in schema.RecoverConfig.__dataclass_fields__}
-    for group, choices in schema.GROUPS.items():
-        for name in choices:
-            keys |= {f"{group}.{key}": None for key in schema.schema_of(group, name).__dataclass_fields__}
-    for group, node in (("tracking", schema.Tracking), ("trainer", schema.TrainerConfig)):
-        keys |= {f"{group}.{key}": None for key in node.__dataclass_fields__}
-    return [*keys, "experiment", "cluster"]

@@ -38,26 +38,32 @@ def recovery_config(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def chosen_rungs(wanted: Any, reached: list[float]) -> list[float]:
-    """The rungs that `rungs=` names among those reached; raises `ValueError` for one that was not."""
-    available = ", ".join(f"{rung:g}" for rung in reached) or "none"
-    if not reached:
-        raise ValueError("the training reached no rung of its ladder; raise training.max_steps or training.ladder")
-    if wanted == "all":
-        return reached
-    if wanted == "last":
-        return reached[-1:]
-    rungs = wanted if isinstance(wanted, list) else [wanted]
+def chosen_rungs(wanted: Any, ladder: list[float]) -> list[float]:
+    """The rungs of `ladder` that `rungs=` names; raises `ValueError` for one that is not on it."""
+    if wanted in ("all", "last"):
+        return ladder if wanted == "all" else ladder[-1:]
     try:
-        numbers = [float(rung) for rung in rungs]
+        rungs = [float(rung) for rung in (wanted if isinstance(wanted, list) else [wanted])]
     except (TypeError, ValueError):
         raise ValueError(f"rungs={wanted}: give all, last, or a list of train losses such as [1e-2,1e-4]") from None
-    if missing := [rung for rung in numbers if rung not in reached]:
-        raise ValueError(
-            f"rungs: {missing[0]:g} was not reached by the training (reached: {available}); "
-            "raise training.max_steps, or add it to training.ladder"
-        )
-    return numbers
+    if not rungs or set(rungs) - set(ladder):
+        names = ", ".join(f"{rung:g}" for rung in ladder)
+        raise ValueError(f"rungs={wanted}: choose among the rungs of training.ladder: {names}")
+    return rungs
+
+
+def reached_rungs(wanted: Any, autoencoder: runs.Run) -> list[float]:
+    """The rungs that `rungs=` names among those that the training reached; raises `ValueError` if one is missing."""
+    reached = list(autoencoder.rungs)
+    hint = f"it ended at a loss of {autoencoder.done['train_loss']:.2e}; raise training.max_steps"
+    if not reached:
+        raise ValueError(f"the training reached no rung of training.ladder: {hint}")
+    if wanted in ("all", "last"):
+        return chosen_rungs(wanted, reached)
+    rungs = chosen_rungs(wanted, sorted(map(float, autoencoder.config["training"]["ladder"]), reverse=True))
+    if missing := [rung for rung in rungs if rung not in reached]:
+        raise ValueError(f"rungs: the training did not reach {missing[0]:g}: {hint}")
+    return rungs
 
 
 def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
@@ -71,13 +77,14 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
     )
     if config["recovery"]["batch_size"] < 1:
         raise ValueError(f"recovery.batch_size is {config['recovery']['batch_size']}; it must be at least 1")
+    chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
     identity = recovery_config(config)
     identity["autoencoder"] = runs.signature(autoencoder_config(config))
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     status = "found"
     if not runs.is_done(folder):
         autoencoder, split, _ = obtain(config)
-        rungs = chosen_rungs(config["rungs"], list(autoencoder.rungs))
+        rungs = reached_rungs(config["rungs"], autoencoder)
         with runs.lock(folder):
             if not runs.is_done(folder):
                 status = "done"

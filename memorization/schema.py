@@ -7,9 +7,10 @@ list, which is what turns a typo inside it into an error.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -98,12 +99,12 @@ def component_fields(component: Callable[..., Any]) -> list[tuple[str, Any, Any]
 def schema_of(group: str, name: str) -> type:
     """The dataclass that checks the config of choice `name` of `group`."""
     component = GROUPS[group][name]
-    fields: list[tuple[str, Any, Any]] = [("name", str, name)]
+    items: list[tuple[str, Any, Any]] = [("name", str, name)]
     for key, kind, default in component_fields(component) + EXTRA.get(group, []):
         if type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
             default = getattr(component(), key)
-        fields.append((key, kind, field(default_factory=default.copy) if isinstance(default, list) else default))
-    return make_dataclass(component.__name__, fields)
+        items.append((key, kind, field(default_factory=default.copy) if isinstance(default, list) else default))
+    return make_dataclass(component.__name__, items)
 
 
 def build(group: str, config: dict[str, Any]) -> Any:
@@ -111,6 +112,45 @@ def build(group: str, config: dict[str, Any]) -> Any:
     extra = {key for key, _, _ in EXTRA.get(group, [])}
     settings = {key: value for key, value in config.items() if key != "name" and key not in extra}
     return GROUPS[group][config["name"]](**settings)
+
+
+def keys_of(node: type, prefix: str = "") -> list[str]:
+    """The keys that a config of schema `node` has, as they are written on the command line."""
+    return [prefix + f.name for f in fields(node)]
+
+
+def known_keys() -> list[str]:
+    """Every key that some configuration has."""
+    keys = keys_of(RecoverConfig) + keys_of(Tracking, "tracking.") + keys_of(TrainerConfig, "trainer.")
+    for group, choices in GROUPS.items():
+        for name in choices:
+            keys += keys_of(schema_of(group, name), f"{group}.")
+    return list(dict.fromkeys([*keys, "experiment", "cluster"]))
+
+
+def unknown_key(key: str, owner: str | None = None) -> str:
+    """The message for a key that does not exist; `owner` is the component that lacks it."""
+    group, _, last = key.rpartition(".")
+    for name, component in GROUPS.get(group, {}).items():
+        if component.__name__ == owner:
+            own = keys_of(schema_of(group, name))
+            close = difflib.get_close_matches(last, own, n=1, cutoff=0.5)
+            hint = f"did you mean {group}.{close[0]}?" if close else f"it has {', '.join(own[1:])}"
+            return f"{key}: there is no such key for {group}={name}; {hint}"
+    known = known_keys()
+    close = [k for k in known if k.endswith(f".{key}")] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"{key}: there is no such key" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def check(config: dict[str, Any]) -> None:
+    """Raise `ValueError` for a key that was added with `+KEY=VALUE`, which Hydra lets pass."""
+    nodes = {group: schema_of(group, config[group]["name"]) for group in GROUPS if group in config}
+    nodes |= {"tracking": Tracking, "trainer": TrainerConfig}
+    known = set(keys_of(RecoverConfig)).union(*(keys_of(node, f"{group}.") for group, node in nodes.items()))
+    for key, value in config.items():
+        for full in [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]:
+            if full not in known:
+                raise ValueError(unknown_key(full, nodes[key].__name__ if key in nodes else None))
 
 
 def register() -> None:

@@ -1,0 +1,43 @@
+# What can be done here; `make help` lists it. Everything runs in .venv, made on first use.
+
+PYTHON ?= python3
+STORE ?= runs
+BIN := .venv/bin
+TORCH := $(shell grep '^torch==' requirements.lock)
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed  ## make .venv with the versions of requirements.lock
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[test]'
+	touch $@
+
+run: install  ## the main experiment (faces) and its report: a few minutes
+	$(BIN)/memorization-recover -m experiment=faces store=$(STORE)
+	$(BIN)/memorization-report --store $(STORE)
+
+smoke: install  ## the same path in seconds, in a store of its own that is made anew
+	rm -rf $(STORE)-smoke
+	$(BIN)/memorization-recover -m experiment=smoke tracking=none store=$(STORE)-smoke
+	$(BIN)/memorization-report --store $(STORE)-smoke
+
+report: install  ## the report on everything in the store
+	$(BIN)/memorization-report --store $(STORE)
+
+lint: install  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint chromium  ## lint, types and tests
+	$(BIN)/pytest -n 2
+
+chromium:
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
+	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
+
+.PHONY: help install run smoke report lint test chromium

@@ -1,0 +1,5 @@
+"""`python -m memorization.report`."""
+
+from memorization.report import main
+
+main()

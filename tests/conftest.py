@@ -1,0 +1,25 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ["WANDB_SILENT"] = "true"
+
+
+def run_script(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `python -m memorization.<module>` as a user would, with warnings as errors of our own code only."""
+    command = [sys.executable, "-m", f"memorization.{module}", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder in which `memorization-recover -m experiment=smoke` was run, and how that went."""
+    folder = tmp_path_factory.mktemp("smoke")
+    return folder, run_script("recover", "-m", "experiment=smoke", cwd=folder)

@@ -1,0 +1,85 @@
+"""The loop that all methods share: each image on its own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from memorization.degradations import Mask, Measurement
+from memorization.recovery import METHODS, Energy, Iterate, PnPADMM, solve
+from tests import problems
+
+MEMBERS = problems.images(4, seed=1)
+
+
+def explosive(x):
+    """A projection onto the members' span, but images whose first pixel is above 0.99 are blown up."""
+    factor = torch.where(x[:, :1, :1, :1] > 0.99, 1e6, 1.0)
+    return problems.projection(MEMBERS)(x) * factor
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_diverging_image_leaves_its_batch_mates_alone(name):
+    originals = problems.images(5, seed=7) * 0.9
+    measurement = problems.erase(originals, 0.3, seed=8)
+    measurement.operator.weight[:, :, 0, 0] = 1
+    measurement.y[:, :, 0, 0] = originals[:, :, 0, 0]
+    alone = solve(problems.projection(MEMBERS), measurement, METHODS[name]())
+    measurement.y[2, :, 0, 0] = 1.0
+    together = solve(explosive, measurement, METHODS[name]())
+    others = torch.tensor([0, 1, 3, 4])
+    assert together.status[2] == "diverged"
+    assert torch.isfinite(together.images).all()
+    torch.testing.assert_close(together.images[others], alone.images[others], atol=1e-12, rtol=0)
+    assert [together.status[i] for i in others] == [alone.status[i] for i in others]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_image_does_not_depend_on_its_batch(name):
+    originals = problems.images(6, seed=9)
+    measurement = problems.erase(originals, 0.5, seed=10)
+    together = solve(problems.projection(MEMBERS), measurement, METHODS[name]())
+    for i in range(6):
+        one = Measurement(
+            measurement.y[i : i + 1],
+            Mask(measurement.operator.weight[i : i + 1]),
+            0.0,
+            measurement.erased[i : i + 1],
+        )
+        alone = solve(problems.projection(MEMBERS), one, METHODS[name]())
+        torch.testing.assert_close(alone.images[0], together.images[i], atol=1e-9, rtol=0)
+        assert alone.iterations[0] == together.iterations[i]
+
+
+def test_not_a_number_in_the_first_step_is_a_status():
+    measurement = problems.erase(MEMBERS, 0.5, seed=3)
+    answer = solve(lambda x: x * torch.nan, measurement, PnPADMM())
+    assert answer.status == ["diverged"] * 4
+    torch.testing.assert_close(answer.images, measurement.y)
+    assert torch.isinf(answer.residual).all()
+
+
+def test_the_trace_holds_each_residual_until_the_image_leaves():
+    halve = lambda x: 0.5 * x  # noqa: E731
+    y = torch.stack([torch.full(problems.SHAPE, 2.0**-k) for k in (1, 4)])
+    measurement = Measurement(y, Mask(torch.ones_like(y)), 0.0, torch.zeros_like(y, dtype=torch.bool))
+    answer = solve(halve, measurement, Iterate(tolerance=2.0**-7), trace=True)
+    assert answer.iterations.tolist() == [6, 3]
+    expected = torch.tensor([[2.0**-k for k in range(2, 8)], [2.0**-5, 2.0**-6, 2.0**-7, *[math.nan] * 3]])
+    torch.testing.assert_close(answer.trace, expected, equal_nan=True)
+
+
+def test_parameters_get_no_gradients():
+    layer = torch.nn.Linear(36, 36).double()
+    measurement = problems.erase(MEMBERS, 0.5, seed=3)
+    solve(lambda x: layer(x.flatten(1)).view_as(x), measurement, Energy(max_iterations=3))
+    assert layer.weight.grad is None
+    assert layer.bias.grad is None
+
+
+def test_progress_adds_up_to_the_budget():
+    gone = []
+    solve(problems.projection(MEMBERS), problems.erase(MEMBERS, 0.3, 3), PnPADMM(), on_iteration=gone.append)
+    assert sum(gone) == PnPADMM().max_iterations

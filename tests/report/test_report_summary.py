@@ -1,0 +1,148 @@
+"""The headline table: the same numbers as counted by hand, in a width that fits, and errors in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from memorization import load_results
+from memorization.report import Findings, headline, main
+from memorization.report.labels import percent, value_text
+from tests.report.store import write_run
+
+
+def test_json_agrees_with_counting_by_hand(real_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--store", str(real_store), "--summary", "--json"])
+    records = json.loads(capsys.readouterr().out)
+    results = load_results(real_store)
+    assert len(records) == 12  # 3 methods x 2 degradations x 2 rungs
+    for record in records:
+        rows = results[(results["signature"] == record["signature"]) & (results["rung"] == record["rung"])]
+        for name, part in (("members", rows[rows["member"]]), ("non_members", rows[~rows["member"]])):
+            assert record[name] == len(part) == 10
+            assert record[f"{name}_recovered"] == sum(part["recovered"].tolist()) / 10
+            assert record[f"{name}_median_psnr"] == pytest.approx(np.median(part["psnr_erased"]), rel=1e-6)
+
+
+def test_json_has_null_for_what_is_not_a_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, {"degradation": {"name": "blur"}})
+    main(["--store", str(tmp_path), "--summary", "--json"])
+    assert [record["fraction"] for record in json.loads(capsys.readouterr().out)] == [None, None]
+    assert "  blur\n" in headline(Findings.load(tmp_path))
+
+
+def test_terminal_table_shows_the_same_shares(real_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--store", str(real_store), "--summary"])
+    table = capsys.readouterr().out
+    findings = Findings.load(real_store)
+    for degradation, label in (("random_pixels", "random_pixels 50 %, zero fill"), ("box", "box 36 %, zero fill")):
+        block = table.split(f"  {label}\n")[1]
+        for recovery, operator in (("iterate", ""), ("pnp_admm", " alternating"), ("energy", " alternating")):
+            line = re.search(rf"^    {recovery}{operator} +(.*)$", block, re.M)
+            assert line is not None
+            results = findings.results[findings.results["member"]]
+            chosen = results[(results["degradation"] == degradation) & (results["recovery"] == recovery)]
+            expected = []
+            for rung in (0.1, 0.01):
+                rows = chosen[chosen["rung"] == rung]
+                expected.append(f"{100 * rows['recovered'].mean():.0f} % / {rows['psnr_erased'].median():.1f}")
+            assert re.split(r" {2,}", line[1]) == expected
+
+
+def test_table_fits_a_terminal_with_many_rungs(tmp_path: Path) -> None:
+    rungs = tuple(10.0**-power for power in range(14))
+    write_run(tmp_path, {"recovery.weight": 0.123}, rungs, recovered=(3, 1))
+    write_run(tmp_path, {"recovery.weight": 0.456}, rungs[:2], recovered=(4, 0))
+    table = headline(Findings.load(tmp_path))
+    assert max(map(len, table.splitlines())) <= 120
+    assert table.count("75 % / 50.5 (nn 25 %)") == 14  # every rung, in panels one below the other
+    lines = [line for line in table.splitlines() if "weight=0.456" in line]
+    assert "100 % / 51.5" in lines[0]
+    assert lines[-1].split()[-1] == "-"  # a rung that this run does not have
+
+
+def test_least_favourable_figures_stand_below_the_table(tmp_path: Path) -> None:
+    write_run(tmp_path, {}, recovered=(4, 0))
+    write_run(tmp_path, {"operator.name": "alternating"}, recovered=(2, 1), status="diverged")
+    table = headline(Findings.load(tmp_path))
+    assert "1 of 4 non-members (25 %, 95 % interval 5 to 70 %)" in table
+    assert "2 of 4 members (50 %, 95 % interval 15 to 85 %)" in table
+    assert "16 answers" in table  # 8 images at 2 rungs
+
+
+def test_runs_that_differ_are_told_apart_and_repetitions_are_not(tmp_path: Path) -> None:
+    write_run(tmp_path, {"recovery.weight": 1.0}, rungs=(0.1, 0.01))
+    write_run(tmp_path, {"recovery.weight": 1.0}, rungs=(0.01,))  # the same with rungs=last
+    write_run(tmp_path, {"recovery.weight": 20.0})
+    write_run(tmp_path, {"recovery.weight": 3.0})
+    write_run(tmp_path, {"architecture.depth": 9, "seed": 1})
+    findings = Findings.load(tmp_path)
+    assert list(dict.fromkeys((cell.labels.autoencoder, cell.labels.method) for cell in findings.cells)) == [
+        ("digits / fc, depth=3, seed=0", "energy known, weight=1.0"),
+        ("digits / fc, depth=3, seed=0", "energy known, weight=3.0"),
+        ("digits / fc, depth=3, seed=0", "energy known, weight=20.0"),
+        ("digits / fc, depth=9, seed=1", "energy known"),
+    ]
+    assert len(findings.cells) == 8
+    assert len(findings.last_cells) == 4
+
+
+def test_strongest_is_the_largest_excess_not_the_largest_share(tmp_path: Path) -> None:
+    write_run(tmp_path, {"recovery.name": "pnp_admm"}, recovered=(4, 3))
+    strongest = write_run(tmp_path, {}, recovered=(3, 0))
+    write_run(tmp_path, {"degradation.fraction": 0.2}, recovered=(3, 0))  # as large, from an easier task
+    assert Findings.load(tmp_path).strongest.signature == strongest
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(0.0, "0 %"), (1.0, "100 %"), (0.58, "58 %"), (0.004, "0.4 %"), (0.998, "99.8 %"), (-0.07, "-7 %")],
+)
+def test_percent_never_rounds_to_nothing_or_all(fraction: float, text: str) -> None:
+    assert percent(fraction) == text
+
+
+def test_values_are_written_as_hydra_reads_them() -> None:
+    values = [1e-8, 3, True, None, "zero", "a b, c's", [0.9, 0.95], ["x", "1,2"], ""]
+    parser = OverridesParser.create()
+    assert [parser.parse_override(f"key={value_text(value)}").value() for value in values] == values
+
+
+def test_empty_store_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "memorization.report", "--store", str(tmp_path / "nothing")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.fullmatch(r"error: .*/nothing holds no finished recovery; make one with .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "gallery.safetensors", "config.yaml"])
+def test_damaged_file_is_named_in_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "recoveries" / write_run(tmp_path, {}) / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(SystemExit) as stopped:
+        main(["--store", str(tmp_path)])
+    assert str(stopped.value).startswith(f"error: {path} is damaged")
+    assert "\n" not in str(stopped.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_unwritable_output_is_one_line(tmp_path: Path) -> None:
+    write_run(tmp_path, {})
+    with pytest.raises(SystemExit, match=r"^error: .*no_such_folder/report\.html"):
+        main(["--store", str(tmp_path), "--output", str(tmp_path / "no_such_folder" / "report.html")])
+
+
+def test_json_without_summary_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--json"])
+    assert "--json goes with --summary" in capsys.readouterr().err
