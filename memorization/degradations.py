@@ -7,6 +7,7 @@ so that a measurement depends neither on its batch nor on the device.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -114,7 +115,7 @@ def _check_noise(noise: float) -> None:
 
 
 @dataclass(frozen=True)
-class _Erasure:
+class _Erasure(ABC):
     """Erases pixels, all channels of a pixel together. Subclasses say which in `_erased`.
 
     fraction: share of pixels erased, in (0, 1).
@@ -131,19 +132,20 @@ class _Erasure:
         _check_fill(self.fill)
         _check_noise(self.noise)
 
+    @abstractmethod
     def _erased(self, height: int, width: int, generator: torch.Generator) -> Tensor:
         """(H, W) bool, True where erased."""
-        raise AssertionError("an erasure says which pixels it erases")
 
     def __call__(self, images: Tensor, seeds: Sequence[int]) -> Measurement:
         if len(seeds) != len(images):
             raise ValueError(f"{len(images)} images need as many seeds, not {len(seeds)}")
+        height, width = images.shape[2:]
         y = torch.empty_like(images)
-        erased = torch.empty(len(images), 1, *images.shape[2:], dtype=torch.bool)
+        erased = torch.empty(len(images), 1, height, width, dtype=torch.bool)
         for i, seed in enumerate(seeds):
             generator = torch.Generator().manual_seed(seed)
             image = images[i].cpu()
-            erased[i, 0] = self._erased(*images.shape[2:], generator)
+            erased[i, 0] = self._erased(height, width, generator)
             fill = _fill(image, self.fill, generator)
             y[i] = torch.where(erased[i], fill, image) + _noise(image, self.noise, generator)
         erased = erased.to(images.device)

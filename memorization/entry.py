@@ -82,7 +82,9 @@ def main(application: Callable[[], Any]) -> None:
     failed = [outcome for outcome in OUTCOMES if outcome.error is not None]
     if len(OUTCOMES) > 1:
         counts = Counter(outcome.status for outcome in OUTCOMES)
-        print(f"{len(OUTCOMES)} jobs: " + ", ".join(f"{count} {status}" for status, count in counts.items()), flush=True)
+        print(
+            f"{len(OUTCOMES)} jobs: " + ", ".join(f"{count} {status}" for status, count in counts.items()), flush=True
+        )
     for outcome in failed:
         if not isinstance(outcome.error, EXPLAINED):
             traceback.print_exception(outcome.error)
@@ -107,7 +109,9 @@ def _explain_config_error(error: Exception) -> str:
     text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
     if found := re.search(r"Could not find '([^']+)'.*?Available options in '([^']+)':\n((?:\t\S+\n?)*)", text, re.S):
         choice, group, options = found[1].rsplit("/", 1)[-1], found[2], found[3].split()
-        return f"{group}={choice}: there is no such choice; choose one of {', '.join(options)}{_suggest(choice, options)}"
+        return (
+            f"{group}={choice}: there is no such choice; choose one of {', '.join(options)}{_suggest(choice, options)}"
+        )
     if found := re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", text):
         file = re.search(r"In '([^']+)': (?:\w*Error|Validation)", text)
         place = f"conf/{file[1]}.yaml: " if file else ""

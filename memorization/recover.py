@@ -168,7 +168,9 @@ def _recover(
             save_file(pictures, aside / "gallery.safetensors")
             shutil.rmtree(aside / "shards")
             tracker.summarise({"signature": folder.name, "autoencoder": autoencoder.folder.name})
-            strips = torch.cat([pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3)
+            strips = torch.cat(
+                [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
+            )
             tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
     except Exception:
         runs.record_failure(folder, config, traceback.format_exc())
@@ -177,10 +179,12 @@ def _recover(
 
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="recover")
 def application(config: DictConfig) -> float:
+    """One job, composed by Hydra."""
     return entry.job(run, config)
 
 
 def main() -> None:
+    """The console script `memorization-recover`."""
     entry.main(application)
 
 

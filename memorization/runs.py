@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -48,11 +48,13 @@ def rung_name(rung: float) -> str:
 
 
 def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_done(folder: Path) -> bool:
+    """True if the run in `folder` is finished."""
     return (folder / "done.json").is_file()
 
 
@@ -60,16 +62,17 @@ def read_done(folder: Path) -> dict[str, Any]:
     """What `done.json` says; raises `StoreError` if the run is not finished or the file is damaged."""
     path = folder / "done.json"
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
+        done: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{folder} holds no finished run (there is no done.json)") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is damaged; delete {folder} and run again") from error
+    return done
 
 
 def verified(folder: Path, name: str) -> Path:
     """The path of a finished run's file, after its checksum was compared; raises `StoreError` if it differs."""
-    path, expected = folder / name, read_done(folder)["checksums"].get(name)
+    path, expected = folder / name, read_done(folder).get("checksums", {}).get(name)
     if expected is None or not path.is_file():
         raise StoreError(f"{path} is missing; delete {folder} and run again")
     if checksum(path) != expected:
@@ -86,12 +89,14 @@ def creating(folder: Path, config: dict[str, Any], facts: dict[str, Any]) -> Ite
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        os.chmod(aside, 0o755)
+        aside.chmod(0o755)
         (aside / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         yield aside
         files = sorted(path for path in aside.rglob("*") if path.is_file())
         sums = {path.relative_to(aside).as_posix(): checksum(path) for path in files}
-        (aside / "done.json").write_text(json.dumps({**facts, "checksums": sums}, indent=2, default=str))
+        versions = {name: importlib.metadata.version(name) for name in ("memorization", "torch", "pytorch-lightning")}
+        done = {**facts, "versions": versions, "checksums": sums}
+        (aside / "done.json").write_text(json.dumps(done, indent=2, default=str))
         if folder.exists():  # an earlier failure's error.txt, or an unfinished run
             shutil.rmtree(folder)
         aside.rename(folder)
@@ -112,7 +117,9 @@ def check_writable(store: Path) -> None:
         with tempfile.TemporaryFile(dir=store):
             pass
     except OSError as error:
-        raise StoreError(f"store={store}: cannot write there ({error.strerror}); choose another: store=FOLDER") from error
+        raise StoreError(
+            f"store={store}: cannot write there ({error.strerror}); choose another: store=FOLDER"
+        ) from error
 
 
 def record_failure(folder: Path, config: dict[str, Any], traceback: str) -> None:
@@ -130,7 +137,8 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The configuration it was made with, plain dictionaries and values."""
-        return yaml.safe_load(verified(self.folder, "config.yaml").read_text())
+        config: dict[str, Any] = yaml.safe_load(verified(self.folder, "config.yaml").read_text())
+        return config
 
     @cached_property
     def done(self) -> dict[str, Any]:
@@ -192,5 +200,3 @@ def load_results(store: str | Path) -> pd.DataFrame:
     if not runs:
         raise StoreError(f"{store} holds no finished recovery; make one with memorization-recover store={store}")
     return pd.concat([run.results for run in runs], ignore_index=True)
-
-

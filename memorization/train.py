@@ -61,9 +61,10 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
         )
         details = {"kind": "train", "name": name, "study": config["study"], "tags": [], "config": identity}
         try:
-            with runs.creating(folder, config, facts) as aside, tracking.tracking(
-                config["tracking"], store, **details
-            ) as tracker:
+            with (
+                runs.creating(folder, config, facts) as aside,
+                tracking.tracking(config["tracking"], store, **details) as tracker,
+            ):
                 history = train(
                     model,
                     split.members,
@@ -100,10 +101,12 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
 
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="train")
 def application(config: DictConfig) -> float:
+    """One job, composed by Hydra."""
     return entry.job(run, config)
 
 
 def main() -> None:
+    """The console script `memorization-train`."""
     entry.main(application)
 
 

@@ -70,7 +70,7 @@ class Training:
     def rate(self, step: int) -> float:
         """The learning rate of a step as a share of `learning_rate`."""
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        return warm * self.final_rate ** (step / self.max_steps)
+        return float(warm * self.final_rate ** (step / self.max_steps))
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,10 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimiser = torch.optim.Adam(
-            self.autoencoder.parameters(), lr=self.settings.learning_rate, betas=(self.settings.betas[0], self.settings.betas[1]), fused=True
+            self.autoencoder.parameters(),
+            lr=self.settings.learning_rate,
+            betas=(self.settings.betas[0], self.settings.betas[1]),
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.settings.rate)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

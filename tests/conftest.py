@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ["WANDB_SILENT"] = "true"
+torch.set_num_threads(1)  # the tests run side by side
 
 
 def run_script(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

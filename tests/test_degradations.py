@@ -138,9 +138,9 @@ def test_a_fraction_out_of_range_is_named(fraction):
 
 
 def test_other_bad_settings_are_named():
-    with pytest.raises(ValueError, match="'red'.*zero, grey, mean, random"):
+    with pytest.raises(ValueError, match=r"'red'.*zero, grey, mean, random"):
         Box(fill="red")
-    with pytest.raises(ValueError, match="'up'.*bottom"):
+    with pytest.raises(ValueError, match=r"'up'.*bottom"):
         Half(side="up")
     with pytest.raises(ValueError, match=r"degradation\.noise is -1"):
         Noise(-1)

@@ -27,7 +27,8 @@ class Centred(nn.Module):
         self.register_buffer("mean", mean)  # (C, H, W)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network(x - self.mean) + self.mean
+        y: Tensor = self.network(x - self.mean)
+        return y + self.mean
 
 
 def build(name: str, shape: tuple[int, int, int], *, centre: bool, seed: int, **settings: Any) -> nn.Module:

@@ -7,6 +7,7 @@ Overparameterised by design: it has no bottleneck, and can store its training im
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -54,7 +55,7 @@ class FullyConnected(nn.Module):
         pixels = math.prod(shape)
         sizes = [pixels, *[width] * (depth - 1), pixels]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        for inputs, outputs in pairwise(sizes):
             linear = nn.Linear(inputs, outputs)
             if initialisation == "he":
                 nn.init.kaiming_normal_(linear.weight, a=0.01, nonlinearity="leaky_relu")
@@ -63,4 +64,5 @@ class FullyConnected(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.flatten(1)).view(-1, *self.shape)
+        y: Tensor = self.layers(x.flatten(1))
+        return y.view(-1, *self.shape)

@@ -2,13 +2,13 @@
 
 from memorization.recovery.energy import Energy
 from memorization.recovery.iterate import Iterate
-from memorization.recovery.operator import Alternating, Known, OperatorKnowledge
+from memorization.recovery.operator import Alternating, Known, OperatorKnowledge, Robust
 from memorization.recovery.pnp_admm import PnPADMM
 from memorization.recovery.problem import Autoencoder, Method, Problem
 from memorization.recovery.solver import Recovery, solve
 
 METHODS = {"iterate": Iterate, "pnp_admm": PnPADMM, "energy": Energy}
-OPERATORS = {"known": Known, "alternating": Alternating}
+OPERATORS = {"known": Known, "alternating": Alternating, "robust": Robust}
 
 __all__ = [
     "METHODS",
@@ -23,5 +23,6 @@ __all__ = [
     "PnPADMM",
     "Problem",
     "Recovery",
+    "Robust",
     "solve",
 ]

@@ -20,6 +20,8 @@ from memorization.recovery.problem import Problem, check_budget, rms
 
 
 class State(NamedTuple):
+    """What one step hands to the next; all of shape (B, C, H, W) unless said otherwise."""
+
     x: Tensor  # (B, C, H, W)
     fx: Tensor  # f at the x before the last step
     gradient: Tensor  # of the energy there
@@ -30,6 +32,8 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Energy:
+    """Settings of the descent; see the module."""
+
     weight: float = 1.0  # lambda
     learning_rate: float = 0.1  # of Adam, falls to a hundredth over the iterations
     max_iterations: int = 200

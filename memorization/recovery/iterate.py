@@ -7,16 +7,23 @@ measurement lies in their basin. It needs no operator, and forgets the measureme
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from memorization.recovery.problem import Iterate as State
 from memorization.recovery.problem import Problem, check_budget, rms
+
+
+class State(NamedTuple):
+    """What one step hands to the next."""
+
+    x: Tensor  # (B, C, H, W)
 
 
 @dataclass(frozen=True)
 class Iterate:
+    """Settings of the iteration; see the module."""
+
     max_iterations: int = 100
     tolerance: float = 1e-5  # of the change in one iteration
 

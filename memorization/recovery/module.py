@@ -54,7 +54,9 @@ class ShardWriter(BasePredictionWriter):
         self.folder = folder
         self.gallery = set(gallery)
 
-    def write_on_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *rest: Any) -> None:
+    def write_on_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *rest: Any
+    ) -> None:
         _, batch, batch_index, _ = rest
         assert isinstance(prediction, RecoveredBatch)
         stem = f"{trainer.global_rank:04d}-{batch_index:08d}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -98,3 +99,105 @@ class Alternating:
         by_image = (image - y).square().sum(1, keepdim=True)  # (B, 1, H, W)
         by_fill = (operator.fill - y).square().sum(1, keepdim=True)
         return FilledMask((by_image <= by_fill + self.tau).to(y.dtype), operator.fill)
+
+
+class MixtureMask(NamedTuple):
+    """What `Robust` believes of each image: (B, 1, 1, 1) shares and deviations, (B, C, 1, 1) fill."""
+
+    constant: Tensor  # share of pixels erased to a repeated colour
+    uniform: Tensor  # share of pixels erased to anything
+    fill: Tensor  # the repeated colour
+    deviation: Tensor  # of the pixels that hold it, from noise
+
+
+@dataclass(frozen=True)
+class EstimatedMask(Mask):
+    """Weights from a likelihood, with the beliefs they follow from."""
+
+    belief: MixtureMask
+
+    def select(self, keep: Tensor) -> EstimatedMask:
+        return EstimatedMask(self.weight[keep], MixtureMask(*(part[keep] for part in self.belief)))
+
+
+@dataclass(frozen=True)
+class Robust:
+    """Blind, by likelihood (our own): a pixel of `y` is observed, or erased to a repeated colour, or to anything.
+
+    Observed pixels are Gaussian around the current image with a deviation annealed from `widest` to `narrowest`, as in
+    Geman-McClure or iteratively reweighted estimation; repeated ones are Gaussian around a fill colour; the rest is
+    uniform in [0, 1]. A pixel's channels are judged together. Shares, fill colour and its deviation are re-estimated
+    from each image by expectation-maximisation, one round an iteration; a pixel's weight is its probability of being
+    observed.
+    """
+
+    widest: float = 0.3
+    narrowest: float = 0.05
+
+    blind: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.narrowest <= self.widest:
+            raise ValueError(
+                f"operator.narrowest={self.narrowest:g} operator.widest={self.widest:g}: "
+                "both must be above 0, and the first no larger"
+            )
+
+    def start(self, measurement: Measurement) -> Operator:
+        y = measurement.y
+        fill = repeated_value(y)
+        third = y.new_full((len(y), 1, 1, 1), 1 / 3)
+        belief = MixtureMask(third, third, fill, torch.full_like(third, 0.02))
+        for _ in range(10):  # without an image yet, observed pixels count among "anything"
+            _, constant = self._responsibilities(y, None, belief, self.widest)
+            belief = self._renew(y, constant, torch.zeros_like(constant), belief)
+        _, constant = self._responsibilities(y, None, belief, self.widest)
+        # A colour repeated so often is the fill, and little else was erased; without one, half may hold anything.
+        uniform = torch.where(belief.constant > 0.1, 0.05, 0.5) * (1 - belief.constant)
+        return EstimatedMask((constant < 0.5).to(y.dtype), belief._replace(uniform=uniform))
+
+    def update(self, operator: Operator, y: Tensor, image: Tensor, iteration: int, progress: float) -> Operator:
+        assert isinstance(operator, EstimatedMask)
+        deviation = self.widest * (self.narrowest / self.widest) ** min(1.0, progress / 0.8)
+        observed, constant = self._responsibilities(y, image, operator.belief, deviation)
+        return EstimatedMask(observed, self._renew(y, constant, observed, operator.belief))
+
+    @staticmethod
+    def _responsibilities(
+        y: Tensor, image: Tensor | None, belief: MixtureMask, deviation: float
+    ) -> tuple[Tensor, Tensor]:
+        """(B, 1, H, W) each: the probabilities that a pixel is observed, and that it holds the repeated colour."""
+        channels = y.shape[1]
+
+        def gaussian(centre: Tensor, scale: Tensor) -> Tensor:  # log density over the channels of a pixel
+            distance = (y - centre).square().sum(1, keepdim=True)
+            return -distance / (2 * scale**2) - channels * (scale * math.sqrt(2 * math.pi)).log()
+
+        share = (1 - belief.constant - belief.uniform).clamp_min(1e-3)
+        around = torch.full_like(share, deviation)
+        observed = gaussian(image, around) if image is not None else torch.full_like(y[:, :1], -torch.inf)
+        constant = gaussian(belief.fill, belief.deviation)
+        logits = torch.stack(
+            [
+                observed + share.log(),
+                constant + belief.constant.clamp_min(1e-6).log(),
+                torch.zeros_like(constant) + belief.uniform.clamp_min(1e-3).log(),
+            ]
+        )
+        probabilities = logits.softmax(0)
+        return probabilities[0], probabilities[1]
+
+    @staticmethod
+    def _renew(y: Tensor, constant: Tensor, observed: Tensor, belief: MixtureMask) -> MixtureMask:
+        """The beliefs that the responsibilities imply."""
+        dims = (1, 2, 3)
+        total = constant.sum(dims, keepdim=True).clamp_min(1e-6)
+        fill = (constant * y).sum((2, 3), keepdim=True) / total
+        variance = (constant * (y - fill).square()).sum(dims, keepdim=True) / (total * y.shape[1])
+        share = constant.mean(dims, keepdim=True)
+        return MixtureMask(
+            constant=share,
+            uniform=(1 - share - observed.mean(dims, keepdim=True)).clamp(0, 1),
+            fill=fill,
+            deviation=variance.sqrt().clamp(1e-3, 0.25),
+        )

@@ -20,6 +20,8 @@ from memorization.recovery.problem import Problem, check_budget, rms
 
 
 class State(NamedTuple):
+    """What one step hands to the next; all of shape (B, C, H, W) unless said otherwise."""
+
     x: Tensor  # (B, C, H, W), agrees with the measurement
     v: Tensor  # agrees with the autoencoder
     u: Tensor  # the scaled dual variable
@@ -27,6 +29,8 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class PnPADMM:
+    """Settings of the splitting; see the module."""
+
     penalty: float = 0.5  # rho of the augmented Lagrangian; 1 weighs data and autoencoder equally
     max_iterations: int = 100
     tolerance: float = 1e-5  # of the primal and the dual residual

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -63,12 +63,6 @@ class Method(Protocol):
 
     def residual(self, previous: Any, state: Any) -> Tensor:
         """(B,) how far each image is from being solved, in pixels of [0, 1]: converged at `tolerance` or less."""
-
-
-class Iterate(NamedTuple):
-    """The simplest state: an image."""
-
-    x: Tensor
 
 
 def check_budget(max_iterations: int, tolerance: float) -> None:

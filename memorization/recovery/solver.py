@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from memorization.degradations import Mask, Measurement, Operator
+from memorization.degradations import Mask, Measurement
 from memorization.recovery.operator import Known, OperatorKnowledge
 from memorization.recovery.problem import Autoencoder, Method, Problem, neutral_image, rms
 
@@ -54,8 +54,8 @@ def solve(
     """Recover the images behind `measurement` with `method`; `operator` says what it knows of `H` (default: all).
 
     The autoencoder must be in eval mode and map (B, C, H, W) to the same shape. Numerical failure is a status of the
-    image concerned, never an exception. `on_iteration` is called with the number of iterations gone by, `max_iterations`
-    in all, for a progress bar.
+    image concerned, never an exception. `on_iteration` is called with the number of iterations gone by (in all,
+    `max_iterations`), for a progress bar.
     """
     knowledge = operator or Known()
     y = measurement.y

@@ -72,7 +72,7 @@ def test_the_trace_holds_each_residual_until_the_image_leaves():
 
 
 def test_parameters_get_no_gradients():
-    layer = torch.nn.Linear(36, 36).double()
+    layer = torch.nn.Linear(64, 64).double()
     measurement = problems.erase(MEMBERS, 0.5, seed=3)
     solve(lambda x: layer(x.flatten(1)).view_as(x), measurement, Energy(max_iterations=3))
     assert layer.weight.grad is None

@@ -1,0 +1,73 @@
+"""What blind methods make of the measurement."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from memorization.degradations import RandomPixels, image_seeds
+from memorization.recovery import Alternating, Energy, Known, Robust, solve
+from memorization.recovery.operator import repeated_value
+from tests import problems
+
+IMAGES = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+
+
+def measure(**settings):
+    return RandomPixels(**{"fraction": 0.5, **settings})(IMAGES, image_seeds(0, range(3)))
+
+
+@pytest.mark.parametrize(("fill", "value"), [("zero", 0.0), ("grey", 0.5)])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_the_repeated_value_is_the_fill(fill, value, noise):
+    found = repeated_value(measure(fill=fill, noise=noise).y)
+    torch.testing.assert_close(found, torch.full_like(found, value), atol=0.01, rtol=0)
+
+
+def test_alternating_is_the_exact_minimiser_pixel_by_pixel():
+    """No other 0/1 choice at any pixel has a smaller |image - y|^2 where observed plus |c - y|^2 where erased."""
+    measured, knowledge = measure(fill="grey"), Alternating()
+    start = knowledge.start(measured)
+    image = torch.rand(IMAGES.shape, generator=torch.Generator().manual_seed(1))
+    mask = knowledge.update(start, measured.y, image, 1, 0.0).weight
+    by_image = (image - measured.y).square().sum(1, keepdim=True)
+    by_fill = (start.fill - measured.y).square().sum(1, keepdim=True)
+    chosen = mask * by_image + (1 - mask) * by_fill
+    assert torch.equal(chosen, torch.minimum(by_image, by_fill))
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("fill", ["zero", "grey", "mean", "random"])
+def test_robust_finds_the_mask_once_the_image_is_right(fill):
+    measured, knowledge = measure(fill=fill), Robust()
+    operator = knowledge.start(measured)
+    for k in range(20):
+        operator = knowledge.update(operator, measured.y, IMAGES, k, 1.0)
+    wrong = ((operator.weight > 0.5) == measured.erased).flatten(1).float().mean(1)
+    assert wrong.max() < 0.02
+
+
+def test_robust_weighs_every_pixel_alike_whatever_its_batch():
+    measured, knowledge = measure(fill="mean"), Robust()
+    operator = knowledge.start(measured)
+    together = knowledge.update(operator, measured.y, IMAGES, 1, 0.5)
+    alone = knowledge.update(operator.select(torch.tensor([1])), measured.y[1:2], IMAGES[1:2], 1, 0.5)
+    torch.testing.assert_close(alone.weight, together.weight[1:2])
+
+
+def test_robust_and_known_agree_where_the_fill_stands_out():
+    """Erased to a colour far outside the images, the mask is certain, and so is the answer the known one gives."""
+    members = problems.images(4, seed=1)
+    measurement = problems.erase(members, 0.4, seed=3, fill=3.0)
+    method = Energy(max_iterations=500, tolerance=1e-9)
+    known = solve(problems.projection(members), measurement, method, Known())
+    robust = solve(problems.projection(members), measurement, method, Robust())
+    torch.testing.assert_close(robust.images, known.images, atol=1e-4, rtol=0)
+    assert torch.equal(robust.mask < 0.5, measurement.erased)
+
+
+def test_settings_out_of_range_are_named():
+    with pytest.raises(ValueError, match=r"operator\.narrowest=0"):
+        Robust(narrowest=0)
+    with pytest.raises(ValueError, match=r"operator\.every is 0"):
+        Alternating(every=0)

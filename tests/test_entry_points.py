@@ -1,0 +1,201 @@
+"""The entry points as a user runs them: the smoke experiment, the configs, and what a mistake looks like."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from memorization import entry, load_results, load_run, schema
+from memorization.runs import StoreError, finished
+from tests.conftest import run_script
+
+CHOICES = [(group, path.stem) for group in schema.GROUPS for path in sorted((entry.CONF / group).glob("*.yaml"))]
+
+
+@pytest.fixture
+def composed():
+    schema.register()
+    with initialize_config_dir(str(entry.CONF), version_base="1.3"):
+        yield lambda *overrides: compose("recover", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_and_instantiates(composed, group, choice):
+    config = composed(f"{group}={choice}")[group]
+    if group == "architecture":
+        settings = {key: value for key, value in config.items() if key not in ("name", "centre")}
+        assert schema.GROUPS[group][config.name]((1, 8, 8), **settings)(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+    else:
+        component = schema.build(group, OmegaConf.to_container(config, resolve=True))
+        assert type(component) is schema.GROUPS[group][config.name]
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (entry.CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_composes(composed, experiment):
+    assert composed(f"experiment={experiment}").study == experiment
+
+
+def test_every_component_has_a_config():
+    names = {(group, name) for group, choices in schema.GROUPS.items() for name in choices}
+    assert names <= set(CHOICES)
+
+
+def test_smoke_leaves_a_whole_store(smoke):
+    folder, ended = smoke
+    assert ended.returncode == 0, ended.stderr
+    results = load_results(folder / "runs")
+    trained = finished(folder / "runs", "autoencoders")
+    assert len(trained) == 1
+    assert len(finished(folder / "runs")) == 6
+    assert len(results) == 6 * 2 * 20
+    assert set(results["rung"]) == {0.1, 0.01}
+    assert results["psnr_erased"].notna().all()
+    for rung, loss in trained[0].rungs.items():
+        members = trained[0].autoencoder(rung)
+        assert not any(parameter.requires_grad for parameter in members.parameters())
+        assert loss <= rung
+    assert not list((folder / "runs").rglob("error.txt"))
+    assert {path.name for path in folder.iterdir()} == {"runs"}
+
+
+def test_a_second_run_redoes_nothing(smoke):
+    folder, _ = smoke
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs" / "recoveries").rglob("*.parquet")}
+    again = run_script("recover", "-m", "experiment=smoke", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert "6 jobs: 6 found" in again.stdout
+    assert "training" not in again.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs" / "recoveries").rglob("*.parquet")}
+
+
+def test_the_same_seed_gives_the_same_table(smoke, tmp_path):
+    folder, _ = smoke
+    one = ["experiment=smoke", "recovery=energy", "recovery.max_iterations=20", "degradation=box", "tracking=none"]
+    assert run_script("recover", *one, cwd=tmp_path).returncode == 0
+    (run,) = finished(tmp_path / "runs")
+    first = load_run(folder / "runs" / "recoveries" / run.folder.name).results
+    pd.testing.assert_frame_equal(run.results.drop(columns="seconds"), first.drop(columns="seconds"), check_exact=True)
+    assert not (tmp_path / "runs" / "wandb").exists()
+
+
+def test_wandb_holds_the_figures_of_the_table(smoke):
+    folder, _ = smoke
+    logged = {}
+    for path in (folder / "runs" / "wandb").glob("offline-run-*"):
+        command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(path)]
+        shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+        summary = shown["summary"]
+        logged[summary["signature"]] = summary
+    assert len(logged) == 7  # a run each for the training and the six recoveries
+    for run in finished(folder / "runs"):
+        members = run.results[run.results["member"] & (run.results["rung"] == 0.01)]
+        summary = logged[run.folder.name]
+        assert summary["members/recovered"] == pytest.approx(members["recovered"].mean())
+        assert summary["members/median_psnr_erased"] == pytest.approx(members["psnr_erased"].median())
+
+
+MISTAKES = {
+    "datset=faces": "datset: there is no such key; did you mean dataset?",
+    "dataset=face": "dataset=face: there is no such choice; choose one of digits, faces, images, patches; did you mean",
+    "architecture=fcc": "architecture=fcc: there is no such choice",
+    "degradation=bx": "did you mean box?",
+    "recovery=ddnm": "recovery=ddnm: there is no such choice; choose one of energy, iterate, pnp_admm",
+    "architecture.dpth=3": "there is no such key for architecture=fc; did you mean architecture.depth?",
+    "fraction=0.5": "fraction: there is no such key; did you mean degradation.fraction?",
+    "+foo=1": "foo: there is no such key",
+    "+recovery.foo=1": "recovery.foo: there is no such key for recovery=pnp_admm; it has penalty",
+    "seed=x": "seed=x: Value 'x' of type 'str' could not be converted to Integer",
+    "dataset.members=90": "need 140 images; faces has 100 distinct ones",
+    "degradation.fraction=1.5": "degradation.fraction is 1.5; it must lie between 0 and 1",
+    "dataset=images": "dataset.path is empty",
+    "store=/proc/nowhere": "store=/proc/nowhere: cannot write there",
+    "rungs=[1e-9]": "choose among the rungs of training.ladder",
+    "tracking.mode=wandb": "choose one of offline, online, none",
+}
+
+
+@pytest.fixture
+def recover_in_process(tmp_path, monkeypatch, capsys):
+    """`memorization-recover` in this process: its exit status and what it printed to stderr."""
+    from memorization import recover
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["memorization-recover", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            recover.main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(mistake, recover_in_process, tmp_path):
+    status, shown = recover_in_process("tracking=none", "progress=false", mistake)
+    assert status == 1
+    assert MISTAKES[mistake] in shown
+    assert len(shown.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_typo_inside_a_config_file_is_named(tmp_path):
+    """A copy of conf/ with a misspelt key: the error names file, key and the nearest one."""
+    copied = tmp_path / "conf"
+    shutil.copytree(entry.CONF, copied)
+    (copied / "recovery" / "pnp_admm.yaml").open("a").write("penlty: 2\n")
+    ended = run_script("recover", f"--config-dir={copied}", f"--config-path={copied}", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "recovery.penlty: there is no such key for recovery=pnp_admm; did you mean recovery.penalty?" in ended.stderr
+    assert "conf/recovery/pnp_admm.yaml" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_sweep_goes_on_past_a_failed_job(smoke):
+    folder, _ = smoke
+    arguments = ["experiment=smoke", "recovery=iterate", "degradation=box", "dataset.members=10,99999"]
+    ended = run_script("recover", "-m", *arguments, cwd=folder)
+    assert ended.returncode == 1
+    assert "2 jobs: 1 found, 1 failed" in ended.stdout
+    assert "dataset.members=99999" in ended.stderr
+
+
+def test_damage_is_detected(smoke, tmp_path):
+    folder, _ = smoke
+    run = finished(folder / "runs")[0]
+    copied = tmp_path / "recoveries" / run.folder.name
+    shutil.copytree(run.folder, copied)
+    content = bytearray((copied / "results.parquet").read_bytes())
+    content[100] ^= 1
+    (copied / "results.parquet").write_bytes(content)
+    with pytest.raises(StoreError, match=r"results\.parquet is damaged .* delete"):
+        load_results(tmp_path)
+    (copied / "done.json").write_text("{")
+    with pytest.raises(StoreError, match=r"done\.json is damaged"):
+        load_run(copied)
+    with pytest.raises(StoreError, match="holds no finished run"):
+        load_run(tmp_path)
+
+
+def test_configs_in_the_store_are_plain(smoke):
+    folder, _ = smoke
+    for path in (folder / "runs").rglob("config.yaml"):
+        config = yaml.safe_load(path.read_text())
+        assert config["study"] == "smoke"
+
+
+def test_help_names_every_choice():
+    shown = run_script("recover", "--help", cwd=Path("/"))
+    assert shown.returncode == 0
+    for _, choice in CHOICES:
+        assert choice in shown.stdout

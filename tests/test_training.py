@@ -1,0 +1,76 @@
+"""Training down the ladder of train losses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from memorization.architectures import build
+from memorization.training import Batches, Training, TrainingDivergedError, train
+
+MEMBERS = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+SETTINGS = Training(learning_rate=3e-3, max_steps=400, target_loss=1e-5, ladder=[1e-1, 1e-2, 1e-3, 1e-9])
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+
+
+def model(seed=0):
+    return build("fc", (1, 6, 6), centre=True, seed=seed, depth=3, width=64)
+
+
+@pytest.mark.parametrize("batch_size", [0, 5])
+def test_each_rung_keeps_weights_that_have_its_loss(batch_size):
+    settings = dataclasses.replace(SETTINGS, batch_size=batch_size, max_steps=1200)
+    history = train(model(), MEMBERS, settings, progress=False)
+    assert list(history.rungs) == [1e-1, 1e-2, 1e-3]
+    for rung, loss in history.rungs.items():
+        kept = model(seed=1)
+        kept.load_state_dict(history.weights[rung])
+        assert (kept(MEMBERS) - MEMBERS).square().mean().item() == pytest.approx(loss, rel=1e-4)
+        assert loss <= rung
+
+
+def test_it_stops_at_the_target_or_at_the_budget():
+    reached = train(model(), MEMBERS, dataclasses.replace(SETTINGS, target_loss=1e-3), progress=False)
+    assert reached.loss <= 1e-3
+    assert reached.steps < SETTINGS.max_steps - 1
+    spent = train(model(), MEMBERS, dataclasses.replace(SETTINGS, max_steps=5), progress=False)
+    assert spent.steps == 4
+    assert spent.loss > SETTINGS.target_loss
+
+
+def test_the_same_seed_gives_the_same_bits():
+    first, second = (train(model(), MEMBERS, SETTINGS, progress=False) for _ in range(2))
+    assert first.rows == second.rows
+    for name, tensor in first.weights[1e-3].items():
+        assert torch.equal(tensor, second.weights[1e-3][name])
+
+
+def test_the_mean_image_is_part_of_the_model():
+    trained = model()
+    train(trained, MEMBERS, dataclasses.replace(SETTINGS, max_steps=2), progress=False)
+    torch.testing.assert_close(trained.mean, MEMBERS.mean(0))
+
+
+def test_divergence_names_the_step_and_the_setting():
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e12, warmup_steps=0)
+    with pytest.raises(TrainingDivergedError, match=r"at step \d+; lower training.learning_rate"):
+        train(model(), MEMBERS, settings, progress=False)
+
+
+def test_every_epoch_shows_every_image_once():
+    batches = list(Batches(torch.arange(10.0), batch_size=4, steps=6, seed=0))
+    assert [len(batch) for batch in batches] == [4, 4, 2, 4, 4, 2]
+    for epoch in (batches[:3], batches[3:]):
+        assert sorted(torch.cat(epoch).tolist()) == list(range(10))
+    assert torch.cat(batches[:3]).tolist() != torch.cat(batches[3:]).tolist()
+
+
+@pytest.mark.parametrize(
+    "bad", [{"learning_rate": 0}, {"max_steps": 0}, {"ladder": []}, {"betas": [0.9, 1.5]}, {"batch_size": -1}]
+)
+def test_settings_out_of_range_are_named(bad):
+    (key,) = bad
+    with pytest.raises(ValueError, match=f"training.{key} is"):
+        Training(**bad)
