@@ -153,7 +153,8 @@ def test_a_typo_inside_a_config_file_is_named(tmp_path):
     """A copy of conf/ with a misspelt key: the error names file, key and the nearest one."""
     copied = tmp_path / "conf"
     shutil.copytree(entry.CONF, copied)
-    (copied / "recovery" / "pnp_admm.yaml").open("a").write("penlty: 2\n")
+    with (copied / "recovery" / "pnp_admm.yaml").open("a") as file:
+        file.write("penlty: 2\n")
     ended = run_script("recover", f"--config-dir={copied}", f"--config-path={copied}", cwd=tmp_path)
     assert ended.returncode == 1
     assert "recovery.penlty: there is no such key for recovery=pnp_admm; did you mean recovery.penalty?" in ended.stderr

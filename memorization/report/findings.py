@@ -1,6 +1,6 @@
 """What a run store found: its runs, their names, and one `Cell` of statistics a run and rung.
 
-`audit.summarise` bootstraps (some 15 ms a run and rung), so it is computed once, here.
+`audit.summarise` is computed once, here.
 """
 
 from __future__ import annotations
