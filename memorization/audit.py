@@ -125,8 +125,12 @@ def audit(
     for an autoencoder that changes the shape.
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     for name, images in (("members", members), ("non_members", non_members)):
         check_images(images, name)
+    if members.dtype != non_members.dtype:
+        raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
     if members.shape[1:] != non_members.shape[1:]:
         raise ValueError(f"members are {tuple(members.shape[1:])}, non-members {tuple(non_members.shape[1:])}")
     if isinstance(autoencoder, torch.nn.Module):

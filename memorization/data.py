@@ -118,6 +118,8 @@ class Patches:
         crops = [self._crops(photograph) for photograph in _photographs()]
         pool = torch.from_numpy(np.concatenate(crops)).permute(0, 3, 1, 2).float() / 255  # (N, 3, size, size)
         contrast = pool.flatten(1).std(1)
+        if not bool((contrast >= self.min_contrast).any()):
+            raise ValueError(f"dataset.min_contrast is {self.min_contrast:g}; no crop has as much (0.08 keeps most)")
         return split(pool[contrast >= self.min_contrast], self.members, self.non_members, seed, "patches")
 
     def _crops(self, photograph: np.ndarray) -> np.ndarray:
@@ -166,6 +168,8 @@ class Images:
         for file in self._files():
             try:
                 with Image.open(file) as image:
+                    if image.mode.startswith(("I", "F")):
+                        raise ValueError(f"{file}: {image.mode} pixels; convert it to 8 bits a channel")
                     arrays.append(np.asarray(image.convert("RGB")))
             except (UnidentifiedImageError, OSError) as error:
                 raise ValueError(f"{file}: cannot be read as an image ({error}); remove or repair it") from error
@@ -181,10 +185,19 @@ class Images:
         return split(pool.float() / 255, self.members, self.non_members, seed, self.path)
 
     def fingerprint(self) -> str:
-        """Names and sizes of the files: what identifies the images without reading them, wherever the folder lies."""
+        """Names and contents of the files: what identifies the images, wherever the folder lies."""
         folder = Path(self.path).expanduser()
-        listing = "\n".join(f"{file.relative_to(folder)} {file.stat().st_size}" for file in self._files())
-        return hashlib.sha256(listing.encode()).hexdigest()
+        digest = hashlib.sha256()
+        for file in self._files():
+            digest.update(f"{file.relative_to(folder)} {_content(file)}\n".encode())
+        return digest.hexdigest()
+
+
+def _content(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror}); remove or repair it") from error
 
 
 DATASETS = {"faces": Faces, "digits": Digits, "patches": Patches, "images": Images}

@@ -146,6 +146,11 @@ class _Erasure(ABC):
             generator = torch.Generator().manual_seed(seed)
             image = images[i].cpu()
             erased[i, 0] = self._erased(height, width, generator)
+            if not 0 < (count := int(erased[i].sum())) < height * width:
+                raise ValueError(
+                    f"degradation.fraction={self.fraction:g} erases {count} of the {height * width} pixels of a "
+                    f"{width}x{height} image; choose one that erases some and leaves some"
+                )
             fill = _fill(image, self.fill, generator)
             y[i] = torch.where(erased[i], fill, image) + _noise(image, self.noise, generator)
         erased = erased.to(images.device)

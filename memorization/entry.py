@@ -99,7 +99,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_config_error(error)
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}; choose another folder with store=FOLDER"
+        return f"{error.filename}: {error.strerror}; is store=FOLDER a folder that can be written?"
     text = str(error) if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())
 

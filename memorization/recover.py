@@ -49,7 +49,7 @@ def chosen_rungs(wanted: Any, ladder: list[float]) -> list[float]:
     if not rungs or set(rungs) - set(ladder):
         names = ", ".join(f"{rung:g}" for rung in ladder)
         raise ValueError(f"rungs={wanted}: choose among the rungs of training.ladder: {names}")
-    return rungs
+    return sorted(set(rungs), reverse=True)
 
 
 def reached_rungs(wanted: Any, autoencoder: runs.Run) -> list[float]:
@@ -77,6 +77,8 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
     )
     if config["recovery"]["batch_size"] < 1:
         raise ValueError(f"recovery.batch_size is {config['recovery']['batch_size']}; it must be at least 1")
+    if config["gallery"] < 0:
+        raise ValueError(f"gallery is {config['gallery']}; it must be at least 0")
     chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
     identity = recovery_config(config)
     identity["autoencoder"] = runs.signature(autoencoder_config(config))
@@ -168,10 +170,11 @@ def _recover(
             save_file(pictures, aside / "gallery.safetensors")
             shutil.rmtree(aside / "shards")
             tracker.summarise({"signature": folder.name, "autoencoder": autoencoder.folder.name})
-            strips = torch.cat(
-                [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
-            )
-            tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
+            if gallery:
+                strips = torch.cat(
+                    [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
+                )
+                tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
     except Exception:
         runs.record_failure(folder, config, traceback.format_exc())
         raise

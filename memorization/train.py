@@ -18,7 +18,7 @@ from memorization.training import TrainingDivergedError, train
 def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a configuration that can change the autoencoder's weights; what its signature is made of.
 
-    A folder of images counts by its content (names and sizes of files), not by where it lies.
+    A folder of images counts by its content, not by where it lies.
     """
     dataset = {key: value for key, value in config["dataset"].items() if key != "path"}
     return {
@@ -37,6 +37,10 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
     """
     store = Path(config["store"])
     tracking.check(config["tracking"])
+    if not 0 <= config["seed"] < 2**63:
+        raise ValueError(f"seed is {config['seed']}; it must be at least 0 and below 2^63")
+    if not config["store"]:
+        raise ValueError("store is empty; name a folder: store=FOLDER")
     settings = build("training", config["training"])
     identity = autoencoder_config(config)
     folder = store / "autoencoders" / runs.signature(identity)

@@ -28,9 +28,11 @@ from torch import Tensor, nn
 from memorization.architectures import Centred
 from memorization.runs import rung_name
 
+EXPLODED = 1e6  # a mean squared error that images in [0, 1] never have unless the weights have blown up
+
 
 class TrainingDivergedError(RuntimeError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN, infinite or absurdly large."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,18 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "final_rate", "max_steps", "target_loss"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"training.{name} is {getattr(self, name):g}; it must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"training.{name} is {getattr(self, name):g}; it must be above 0 and finite")
         for name in ("warmup_steps", "batch_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; it must be at least 0")
         if not all(0 <= beta < 1 for beta in self.betas) or len(self.betas) != 2:
             raise ValueError(f"training.betas is {list(self.betas)}; two numbers from 0 to below 1")
-        if not self.ladder or not all(rung > 0 for rung in self.ladder):
+        if not self.ladder or not all(0 < rung < math.inf for rung in self.ladder):
             raise ValueError(f"training.ladder is {list(self.ladder)}; name at least one train loss above 0")
+        rungs = set(self.ladder)
+        if len({rung_name(rung) for rung in rungs}) < len(rungs):
+            raise ValueError(f"training.ladder is {list(self.ladder)}; rungs must differ in their first four digits")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step as a share of `learning_rate`."""
@@ -145,7 +150,7 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
         loss = nn.functional.mse_loss(self.autoencoder(batch), batch)
         value = loss.item()
-        if not math.isfinite(value):
+        if not value < EXPLODED:
             raise TrainingDivergedError(
                 f"the training diverged: the loss is {value} at step {self.global_step}; "
                 f"lower training.learning_rate (it is {self.settings.learning_rate:g})"
@@ -241,7 +246,7 @@ def train(
     """Train `autoencoder` in place on `members` (N, C, H, W) and return what was recorded.
 
     A `Centred` autoencoder first takes the members' mean image. `trainer` holds further arguments of Lightning's
-    Trainer (accelerator, devices, precision). Raises `TrainingDivergedError` at the first NaN or infinite loss.
+    Trainer (accelerator, devices, precision). Raises `TrainingDivergedError` at the first NaN, or above 1e6.
     """
     if isinstance(autoencoder, Centred):
         autoencoder.mean.copy_(members.mean(0))

@@ -10,6 +10,7 @@ the neutral image, which is the members' mean only where the autoencoder itself 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -45,8 +46,9 @@ class Energy:
 
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
-        if not self.weight > 0:
-            raise ValueError(f"recovery.weight is {self.weight:g}; it must be above 0")
+        for name in ("weight", "learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"recovery.{name} is {getattr(self, name):g}; it must be above 0 and finite")
 
     def start(self, problem: Problem) -> State:
         x = problem.operator.solve(problem.y, problem.neutral.expand_as(problem.y), 1e-3)

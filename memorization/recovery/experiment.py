@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,12 @@ class Recipe:
     operator: OperatorKnowledge
     seed: int = 0
     threshold_db: float = 25.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold_db):
+            raise ValueError(f"threshold_db is {self.threshold_db:g}; it must be a finite number of dB")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; it must be at least 0 and below 2^63")
 
 
 def recover_batch(

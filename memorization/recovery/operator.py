@@ -85,6 +85,8 @@ class Alternating:
     blind: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if not 0 <= self.tau < math.inf:
+            raise ValueError(f"operator.tau is {self.tau:g}; it must be at least 0 and finite")
         if self.every < 1:
             raise ValueError(f"operator.every is {self.every}; it must be at least 1")
 
@@ -137,7 +139,7 @@ class Robust:
     blind: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.narrowest <= self.widest:
+        if not 0 < self.narrowest <= self.widest < math.inf:
             raise ValueError(
                 f"operator.narrowest={self.narrowest:g} operator.widest={self.widest:g}: "
                 "both must be above 0, and the first no larger"

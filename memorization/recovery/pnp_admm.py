@@ -10,6 +10,7 @@ The paper's penalty, number of iterations and stopping rule are not known to us;
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -41,8 +42,8 @@ class PnPADMM:
 
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
-        if not self.penalty > 0:
-            raise ValueError(f"recovery.penalty is {self.penalty:g}; it must be above 0")
+        if not 0 < self.penalty < math.inf:
+            raise ValueError(f"recovery.penalty is {self.penalty:g}; it must be above 0 and finite")
 
     def start(self, problem: Problem) -> State:
         return State(x=problem.y, v=problem.y, u=torch.zeros_like(problem.y))

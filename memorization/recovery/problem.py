@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -69,8 +70,8 @@ def check_budget(max_iterations: int, tolerance: float) -> None:
     """Raise `ValueError` for settings of a method that the solver cannot use."""
     if max_iterations < 1:
         raise ValueError(f"recovery.max_iterations is {max_iterations}; it must be at least 1")
-    if not tolerance >= 0:
-        raise ValueError(f"recovery.tolerance is {tolerance:g}; it must be at least 0")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"recovery.tolerance is {tolerance:g}; it must be at least 0 and finite")
 
 
 def rms(x: Tensor) -> Tensor:

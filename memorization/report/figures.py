@@ -55,7 +55,7 @@ class Ranges:
     @classmethod
     def of(cls, cells: Sequence[Cell]) -> Ranges:
         """The ranges that hold `cells`; diverged answers below -20 dB fall off the axis."""
-        decades = [math.log10(cell.train_loss) for cell in cells]
+        decades = [math.log10(max(cell.train_loss, 1e-16)) for cell in cells]
         bounds = [
             bound for cell in cells for group in (cell.members, cell.non_members) for bound in _bounds(group.psnr)
         ]
