@@ -32,8 +32,8 @@ class Operator(Protocol):
     def pinv(self, y: Tensor) -> Tensor:
         """`H^+ y`, the least-squares image of smallest norm."""
 
-    def solve(self, y: Tensor, v: Tensor, rho: float) -> Tensor:
-        """The proximal step `argmin_x 1/2 |H x - y|^2 + rho/2 |x - v|^2`."""
+    def solve(self, y: Tensor, v: Tensor, rho: float | Tensor) -> Tensor:
+        """The proximal step `argmin_x 1/2 |H x - y|^2 + rho/2 |x - v|^2`; `rho` is a number or (B, 1, 1, 1)."""
 
     def misfit(self, x: Tensor, y: Tensor) -> Tensor:
         """`|H x - y|^2` of each image, shape (B,)."""
@@ -61,7 +61,7 @@ class Mask:
     def pinv(self, y: Tensor) -> Tensor:
         return torch.where(self.weight > 0, y / self.weight.clamp_min(1e-12), 0)
 
-    def solve(self, y: Tensor, v: Tensor, rho: float) -> Tensor:
+    def solve(self, y: Tensor, v: Tensor, rho: float | Tensor) -> Tensor:
         return (self.weight * y + rho * v) / (self.weight + rho)
 
     def misfit(self, x: Tensor, y: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Mask:
 class Measurement:
     """What a degradation did to a batch of images. Only `y` is shown to a blind method.
 
-    y: (B, C, H, W), the degraded images, noise included, not clipped.
+    y: the degraded images, (B, C, H, W) or smaller, noise included, not clipped.
     operator: the true `H`.
     sigma: the standard deviation of the noise, in pixels of [0, 1].
     erased: (B, 1, H, W), True where the pixel was erased; nowhere True for operators that erase none.

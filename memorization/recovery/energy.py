@@ -1,6 +1,8 @@
 """Descent of the fixed-point energy with gradients through the autoencoder (our own method).
 
-    E(x) = |H x - y|^2 + lambda |x - f(x)|^2
+    E(x) = w |H x - y|^2 + lambda |x - f(x)|^2
+
+with `w = 1` without noise and less with (`Problem.trust`).
 
 A memorised image is a fixed point of `f`, so the energy is near zero there and only there; unlike an iteration of `f`,
 descent needs no attraction, and unlike a proximal splitting no non-expansiveness. Adam on `x`, each image on its own;
@@ -51,7 +53,8 @@ class Energy:
                 raise ValueError(f"recovery.{name} is {getattr(self, name):g}; it must be above 0 and finite")
 
     def start(self, problem: Problem) -> State:
-        x = problem.operator.solve(problem.y, problem.neutral.expand_as(problem.y), 1e-3)
+        ridge = (problem.sigma.square() + 1e-3).view(-1, 1, 1, 1)
+        x = problem.operator.solve(problem.y, problem.neutral.expand(len(problem.y), -1, -1, -1), ridge)
         zeros = torch.zeros_like(x)
         return State(x, x, zeros, zeros, zeros, x.new_zeros(len(x), 1, 1, 1))
 
@@ -59,7 +62,8 @@ class Energy:
         with torch.enable_grad():
             x = state.x.detach().requires_grad_()
             fx = problem.autoencoder(x)
-            energy = problem.operator.misfit(x, problem.y) + self.weight * (x - fx).flatten(1).square().sum(1)
+            misfit = problem.trust * problem.operator.misfit(x, problem.y)
+            energy = misfit + self.weight * (x - fx).flatten(1).square().sum(1)
             (gradient,) = torch.autograd.grad(energy.sum(), x)
         steps = state.steps + 1
         first = 0.9 * state.first + 0.1 * gradient

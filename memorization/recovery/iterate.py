@@ -35,7 +35,7 @@ class Iterate:
         check_budget(self.max_iterations, self.tolerance)
 
     def start(self, problem: Problem) -> State:
-        return State(problem.y)
+        return State(problem.image)
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         return State(problem.autoencoder(state.x))

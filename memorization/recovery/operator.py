@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from memorization.degradations import Mask, Measurement, Operator
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is believed of a batch's measurements.
+
+    operator: the `H` in use.
+    sigma: (B,) standard deviation of the noise, in pixels of [0, 1]; 0 where nothing is known of it.
+    details: (B, ...) tensors of the knowledge's own.
+    """
+
+    operator: Operator
+    sigma: Tensor
+    details: dict[str, Tensor] = field(default_factory=dict)
+
+    def select(self, keep: Tensor) -> Estimate:
+        """The estimate of the images that `keep` names."""
+        details = {name: tensor[keep] for name, tensor in self.details.items()}
+        return Estimate(self.operator.select(keep), self.sigma[keep], details)
 
 
 class OperatorKnowledge(Protocol):
@@ -19,24 +38,25 @@ class OperatorKnowledge(Protocol):
     def blind(self) -> bool:
         """True if nothing of the measurement but `y` is used."""
 
-    def start(self, measurement: Measurement) -> Operator:
-        """`H` before the first iteration."""
+    def start(self, measurement: Measurement) -> Estimate:
+        """What is believed before the first iteration."""
 
-    def update(self, operator: Operator, y: Tensor, image: Tensor, iteration: int, progress: float) -> Operator:
-        """`H` for the next iteration, from the current `image` (B, C, H, W); the same `operator` where it stays."""
+    def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
+        """The belief for the next iteration, from the current `image` (B, C, H, W); `estimate` itself if it stays."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """The true operator (the oracle of a comparison)."""
+    """The true operator and noise level (the oracle of a comparison)."""
 
     blind: ClassVar[bool] = False
 
-    def start(self, measurement: Measurement) -> Operator:
-        return measurement.operator
+    def start(self, measurement: Measurement) -> Estimate:
+        y = measurement.y
+        return Estimate(measurement.operator, y.new_full((len(y),), measurement.sigma))
 
-    def update(self, operator: Operator, y: Tensor, image: Tensor, iteration: int, progress: float) -> Operator:
-        return operator
+    def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
+        return estimate
 
 
 def repeated_value(y: Tensor, radius: float = 0.02) -> Tensor:
@@ -61,16 +81,6 @@ def repeated_value(y: Tensor, radius: float = 0.02) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FilledMask(Mask):
-    """A mask under estimation, with the colour `fill` (B, C, 1, 1) that erased pixels are believed to hold."""
-
-    fill: Tensor
-
-    def select(self, keep: Tensor) -> FilledMask:
-        return FilledMask(self.weight[keep], self.fill[keep])
-
-
-@dataclass(frozen=True)
 class Alternating:
     """The paper's alternation for an erasure: the exact 0/1 mask given the current image, once every few iterations.
 
@@ -90,36 +100,16 @@ class Alternating:
         if self.every < 1:
             raise ValueError(f"operator.every is {self.every}; it must be at least 1")
 
-    def start(self, measurement: Measurement) -> Operator:
+    def start(self, measurement: Measurement) -> Estimate:
         y = measurement.y
-        return FilledMask(torch.ones_like(y[:, :1]), repeated_value(y))
+        return Estimate(Mask(torch.ones_like(y[:, :1])), y.new_zeros(len(y)), {"fill": repeated_value(y)})
 
-    def update(self, operator: Operator, y: Tensor, image: Tensor, iteration: int, progress: float) -> Operator:
-        assert isinstance(operator, FilledMask)
+    def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         if (iteration - 1) % self.every:
-            return operator
+            return estimate
         by_image = (image - y).square().sum(1, keepdim=True)  # (B, 1, H, W)
-        by_fill = (operator.fill - y).square().sum(1, keepdim=True)
-        return FilledMask((by_image <= by_fill + self.tau).to(y.dtype), operator.fill)
-
-
-class MixtureMask(NamedTuple):
-    """What `Robust` believes of each image: (B, 1, 1, 1) shares and deviations, (B, C, 1, 1) fill."""
-
-    constant: Tensor  # share of pixels erased to a repeated colour
-    uniform: Tensor  # share of pixels erased to anything
-    fill: Tensor  # the repeated colour
-    deviation: Tensor  # of the pixels that hold it, from noise
-
-
-@dataclass(frozen=True)
-class EstimatedMask(Mask):
-    """Weights from a likelihood, with the beliefs they follow from."""
-
-    belief: MixtureMask
-
-    def select(self, keep: Tensor) -> EstimatedMask:
-        return EstimatedMask(self.weight[keep], MixtureMask(*(part[keep] for part in self.belief)))
+        by_fill = (estimate.details["fill"] - y).square().sum(1, keepdim=True)
+        return replace(estimate, operator=Mask((by_image <= by_fill + self.tau).to(y.dtype)))
 
 
 @dataclass(frozen=True)
@@ -145,28 +135,31 @@ class Robust:
                 "both must be above 0, and the first no larger"
             )
 
-    def start(self, measurement: Measurement) -> Operator:
+    def start(self, measurement: Measurement) -> Estimate:
         y = measurement.y
-        fill = repeated_value(y)
         third = y.new_full((len(y), 1, 1, 1), 1 / 3)
-        belief = MixtureMask(third, third, fill, torch.full_like(third, 0.02))
+        details = {
+            "constant": third,  # (B, 1, 1, 1) share of pixels erased to a repeated colour
+            "uniform": third,  # (B, 1, 1, 1) share of pixels erased to anything
+            "fill": repeated_value(y),  # (B, C, 1, 1) the repeated colour
+            "deviation": torch.full_like(third, 0.02),  # (B, 1, 1, 1) of the pixels that hold it, from noise
+        }
         for _ in range(10):  # without an image yet, observed pixels count among "anything"
-            _, constant = self._responsibilities(y, None, belief, self.widest)
-            belief = self._renew(y, constant, torch.zeros_like(constant), belief)
-        _, constant = self._responsibilities(y, None, belief, self.widest)
+            _, constant = self._responsibilities(y, None, details, self.widest)
+            details = self._renew(y, constant, torch.zeros_like(constant))
+        _, constant = self._responsibilities(y, None, details, self.widest)
         # A colour repeated so often is the fill, and little else was erased; without one, half may hold anything.
-        uniform = torch.where(belief.constant > 0.1, 0.05, 0.5) * (1 - belief.constant)
-        return EstimatedMask((constant < 0.5).to(y.dtype), belief._replace(uniform=uniform))
+        details["uniform"] = torch.where(details["constant"] > 0.1, 0.05, 0.5) * (1 - details["constant"])
+        return Estimate(Mask((constant < 0.5).to(y.dtype)), y.new_zeros(len(y)), details)
 
-    def update(self, operator: Operator, y: Tensor, image: Tensor, iteration: int, progress: float) -> Operator:
-        assert isinstance(operator, EstimatedMask)
+    def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         deviation = self.widest * (self.narrowest / self.widest) ** min(1.0, progress / 0.8)
-        observed, constant = self._responsibilities(y, image, operator.belief, deviation)
-        return EstimatedMask(observed, self._renew(y, constant, observed, operator.belief))
+        observed, constant = self._responsibilities(y, image, estimate.details, deviation)
+        return Estimate(Mask(observed), estimate.sigma, self._renew(y, constant, observed))
 
     @staticmethod
     def _responsibilities(
-        y: Tensor, image: Tensor | None, belief: MixtureMask, deviation: float
+        y: Tensor, image: Tensor | None, belief: dict[str, Tensor], deviation: float
     ) -> tuple[Tensor, Tensor]:
         """(B, 1, H, W) each: the probabilities that a pixel is observed, and that it holds the repeated colour."""
         channels = y.shape[1]
@@ -175,31 +168,31 @@ class Robust:
             distance = (y - centre).square().sum(1, keepdim=True)
             return -distance / (2 * scale**2) - channels * (scale * math.sqrt(2 * math.pi)).log()
 
-        share = (1 - belief.constant - belief.uniform).clamp_min(1e-3)
+        share = (1 - belief["constant"] - belief["uniform"]).clamp_min(1e-3)
         around = torch.full_like(share, deviation)
         observed = gaussian(image, around) if image is not None else torch.full_like(y[:, :1], -torch.inf)
-        constant = gaussian(belief.fill, belief.deviation)
+        constant = gaussian(belief["fill"], belief["deviation"])
         logits = torch.stack(
             [
                 observed + share.log(),
-                constant + belief.constant.clamp_min(1e-6).log(),
-                torch.zeros_like(constant) + belief.uniform.clamp_min(1e-3).log(),
+                constant + belief["constant"].clamp_min(1e-6).log(),
+                torch.zeros_like(constant) + belief["uniform"].clamp_min(1e-3).log(),
             ]
         )
         probabilities = logits.softmax(0)
         return probabilities[0], probabilities[1]
 
     @staticmethod
-    def _renew(y: Tensor, constant: Tensor, observed: Tensor, belief: MixtureMask) -> MixtureMask:
+    def _renew(y: Tensor, constant: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """The beliefs that the responsibilities imply."""
         dims = (1, 2, 3)
         total = constant.sum(dims, keepdim=True).clamp_min(1e-6)
         fill = (constant * y).sum((2, 3), keepdim=True) / total
         variance = (constant * (y - fill).square()).sum(dims, keepdim=True) / (total * y.shape[1])
         share = constant.mean(dims, keepdim=True)
-        return MixtureMask(
-            constant=share,
-            uniform=(1 - share - observed.mean(dims, keepdim=True)).clamp(0, 1),
-            fill=fill,
-            deviation=variance.sqrt().clamp(1e-3, 0.25),
-        )
+        return {
+            "constant": share,
+            "uniform": (1 - share - observed.mean(dims, keepdim=True)).clamp(0, 1),
+            "fill": fill,
+            "deviation": variance.sqrt().clamp(1e-3, 0.25),
+        }

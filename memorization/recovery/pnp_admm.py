@@ -46,10 +46,12 @@ class PnPADMM:
             raise ValueError(f"recovery.penalty is {self.penalty:g}; it must be above 0 and finite")
 
     def start(self, problem: Problem) -> State:
-        return State(x=problem.y, v=problem.y, u=torch.zeros_like(problem.y))
+        y = problem.image
+        return State(x=y, v=y, u=torch.zeros_like(y))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
-        x = problem.operator.solve(problem.y, state.v - state.u, self.penalty)
+        penalty = self.penalty / problem.trust.view(-1, 1, 1, 1)
+        x = problem.operator.solve(problem.y, state.v - state.u, penalty)
         v = problem.autoencoder(x + state.u)
         return State(x=x, v=v, u=state.u + x - v)
 

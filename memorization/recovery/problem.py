@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from memorization.degradations import Operator
 
+NOISE_SCALE = 0.1  # in pixels of [0, 1]
 Autoencoder = Callable[[Tensor], Tensor]  # images (B, C, H, W) to images of the same shape
 
 
@@ -19,9 +20,9 @@ Autoencoder = Callable[[Tensor], Tensor]  # images (B, C, H, W) to images of the
 class Problem:
     """Recover images from `y = H x + e` with the autoencoder as the only prior.
 
-    y: (B, C, H, W), what was measured.
+    y: what was measured, (B, C, H, W) or smaller.
     operator: the `H` in use in this step, true or estimated.
-    sigma: standard deviation of the noise, true or estimated; 0 if unknown.
+    sigma: (B,) standard deviation of the noise, true or estimated; 0 if unknown.
     autoencoder: the trained `f`; each call is counted as one query an image.
     neutral: (C, H, W), the member-independent image to start from where nothing was measured: the mean image that a
         centred autoencoder holds, else grey.
@@ -29,9 +30,23 @@ class Problem:
 
     y: Tensor
     operator: Operator
-    sigma: float
+    sigma: Tensor
     autoencoder: Autoencoder
     neutral: Tensor
+
+    @property
+    def image(self) -> Tensor:
+        """(B, C, H, W): the measurement as an image, to start from."""
+        return self.y if self.y.shape[1:] == self.neutral.shape else self.operator.pinv(self.y)
+
+    @property
+    def trust(self) -> Tensor:
+        """(B,): the weight of the data relative to that of the autoencoder: 1 without noise, 1/2 at `NOISE_SCALE`.
+
+        If the answer of the autoencoder is off by `NOISE_SCALE` and the data by `sigma`, these are the weights of the
+        maximum a posteriori estimate; the scale is our own choice.
+        """
+        return 1 / (1 + (self.sigma / NOISE_SCALE).square())
 
 
 class Method(Protocol):
@@ -79,9 +94,9 @@ def rms(x: Tensor) -> Tensor:
     return x.flatten(1).square().mean(1).sqrt()
 
 
-def neutral_image(autoencoder: Autoencoder, y: Tensor) -> Tensor:
-    """(C, H, W): the mean image that a centred autoencoder holds as its buffer `mean`, else grey."""
+def neutral_image(autoencoder: Autoencoder, shape: tuple[int, int, int], like: Tensor) -> Tensor:
+    """The image of `shape` (C, H, W) that a centred autoencoder holds as its buffer `mean`, else grey."""
     mean = dict(autoencoder.named_buffers()).get("mean") if isinstance(autoencoder, nn.Module) else None
-    if mean is not None and mean.shape == y.shape[1:]:
-        return mean.to(y)
-    return torch.full_like(y[0], 0.5)
+    if mean is not None and mean.shape == shape:
+        return mean.to(like)
+    return like.new_full(shape, 0.5)

@@ -67,23 +67,22 @@ def solve(
         queries[active] += 1
         return autoencoder(x)
 
-    neutral = neutral_image(autoencoder, y)
+    neutral = neutral_image(autoencoder, (y.shape[1], *measurement.erased.shape[2:]), y)
     h = knowledge.start(measurement)
-    sigma = 0.0 if knowledge.blind else measurement.sigma
-    state = method.start(Problem(y, h, sigma, query, neutral))
+    state = method.start(Problem(y, h.operator, h.sigma, query, neutral))
 
     images = method.answer(state).clone()
     status = [ITERATION_LIMIT] * size
     iterations = torch.zeros(size, dtype=torch.int64, device=device)
     residual = torch.full((size,), float("inf"), device=device, dtype=y.dtype)
-    mask = h.weight.clone() if isinstance(h, Mask) else None
+    mask = h.operator.weight.clone() if isinstance(h.operator, Mask) else None
     history: list[Tensor] = []
 
     for k in range(method.max_iterations):
         progress = k / method.max_iterations
         if k > 0:
             h = knowledge.update(h, y, method.answer(state), k, progress)
-        previous, state = state, method.step(Problem(y, h, sigma, query, neutral), state, progress)
+        previous, state = state, method.step(Problem(y, h.operator, h.sigma, query, neutral), state, progress)
         answer, change = method.answer(state), method.residual(previous, state)
 
         finite = torch.isfinite(answer.flatten(1)).all(1) & torch.isfinite(change)
@@ -92,8 +91,8 @@ def solve(
         images[active] = torch.where(diverged.view(-1, 1, 1, 1), images[active], answer)
         residual[active] = torch.where(diverged, torch.inf, change)
         iterations[active] = k + 1
-        if mask is not None and isinstance(h, Mask):
-            mask[active] = h.weight
+        if mask is not None and isinstance(h.operator, Mask):
+            mask[active] = h.operator.weight
         if trace:
             history.append(torch.full_like(residual, torch.nan).index_copy(0, active, residual[active]))
 

@@ -29,9 +29,9 @@ def test_alternating_is_the_exact_minimiser_pixel_by_pixel():
     measured, knowledge = measure(fill="grey"), Alternating()
     start = knowledge.start(measured)
     image = torch.rand(IMAGES.shape, generator=torch.Generator().manual_seed(1))
-    mask = knowledge.update(start, measured.y, image, 1, 0.0).weight
+    mask = knowledge.update(start, measured.y, image, 1, 0.0).operator.weight
     by_image = (image - measured.y).square().sum(1, keepdim=True)
-    by_fill = (start.fill - measured.y).square().sum(1, keepdim=True)
+    by_fill = (start.details["fill"] - measured.y).square().sum(1, keepdim=True)
     chosen = mask * by_image + (1 - mask) * by_fill
     assert torch.equal(chosen, torch.minimum(by_image, by_fill))
     assert set(mask.unique().tolist()) == {0.0, 1.0}
@@ -40,19 +40,19 @@ def test_alternating_is_the_exact_minimiser_pixel_by_pixel():
 @pytest.mark.parametrize("fill", ["zero", "grey", "mean", "random"])
 def test_robust_finds_the_mask_once_the_image_is_right(fill):
     measured, knowledge = measure(fill=fill), Robust()
-    operator = knowledge.start(measured)
+    estimate = knowledge.start(measured)
     for k in range(20):
-        operator = knowledge.update(operator, measured.y, IMAGES, k, 1.0)
-    wrong = ((operator.weight > 0.5) == measured.erased).flatten(1).float().mean(1)
+        estimate = knowledge.update(estimate, measured.y, IMAGES, k, 1.0)
+    wrong = ((estimate.operator.weight > 0.5) == measured.erased).flatten(1).float().mean(1)
     assert wrong.max() < 0.02
 
 
 def test_robust_weighs_every_pixel_alike_whatever_its_batch():
     measured, knowledge = measure(fill="mean"), Robust()
-    operator = knowledge.start(measured)
-    together = knowledge.update(operator, measured.y, IMAGES, 1, 0.5)
-    alone = knowledge.update(operator.select(torch.tensor([1])), measured.y[1:2], IMAGES[1:2], 1, 0.5)
-    torch.testing.assert_close(alone.weight, together.weight[1:2])
+    estimate = knowledge.start(measured)
+    together = knowledge.update(estimate, measured.y, IMAGES, 1, 0.5)
+    alone = knowledge.update(estimate.select(torch.tensor([1])), measured.y[1:2], IMAGES[1:2], 1, 0.5)
+    torch.testing.assert_close(alone.operator.weight, together.operator.weight[1:2])
 
 
 def test_robust_and_known_agree_where_the_fill_stands_out():
