@@ -69,3 +69,21 @@ def test_mask_error_counts_pixels():
     mask[0, 0, 0, 0] = 0.9  # one erased pixel taken for observed
     assert scores.mask_error(mask, erased).item() == pytest.approx(0.1)
     assert scores.mask_error(None, erased).isnan().all()
+
+
+@pytest.mark.parametrize("deviation", [1e-3, 1e-2])
+def test_the_original_is_told_from_its_answer_in_large_images_too(deviation):
+    """A faint error on 12,288 pixels: float32 sums of squares are off by more than the margin of the comparison."""
+    members = torch.rand(40, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    answers = (members + deviation * torch.randn(members.shape, generator=torch.Generator().manual_seed(2))).clamp(0, 1)
+    index, right = scores.nearest_member(answers, members, members)
+    assert index.tolist() == list(range(40))
+    assert right.all()
+
+
+def test_members_are_searched_in_parts(monkeypatch):
+    monkeypatch.setattr(scores, "MEMBERS_AT_ONCE", 3)
+    members = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    index, right = scores.nearest_member(members.flip(0), members, members)
+    assert index.tolist() == list(range(9, -1, -1))
+    assert not right.any()
