@@ -386,7 +386,7 @@ def test_settings_out_of_range_are_named(message):
 
 UNFIT = {
     "degradation.width is 21; choose at most 20": Blur(21),
-    "degradation.length is 21; choose at most 20": MotionBlur(21),
+    "degradation.length is 45; choose at most 44": MotionBlur(45),
     "degradation.factor is 21; choose at most 20": Downsample(21),
     "degradation.width is 20; choose one below 20": Stripes(width=20),
     "degradation.fraction=0.001 erases 0 of the 480 pixels": Strokes(0.001),

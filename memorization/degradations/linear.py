@@ -109,10 +109,10 @@ class MotionBlur(_Linear):
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
         height, width = images.shape[2:]
-        if self.length > min(height, width):
+        if self.length > height + width:
             raise ValueError(
-                f"degradation.length is {self.length}; choose at most {min(height, width)}, the shorter side of the "
-                f"{width}x{height} images"
+                f"degradation.length is {self.length}; choose at most {height + width}, beyond which the line only goes "
+                f"round and round the {width}x{height} images"
             )
         if self.angle is not None:
             angles = [self.angle]
