@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 
 from memorization import entry, load_results, load_run, schema
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
+from memorization.report.reproduce import command
 from memorization.runs import StoreError, finished
 from tests.conftest import run_script
 
@@ -57,6 +59,13 @@ def test_the_parts_of_a_chain_are_chosen_and_set(composed):
     assert chain(f"{first}=downsample", f"{second}=box", "degradation.first.factor=2") == Chain(Downsample(2), Box())
     nested = chain(f"{second}=chain", "degradation@degradation.second.first=motion_blur", "degradation.first.width=1")
     assert nested == Chain(Blur(1), Chain(MotionBlur(), RandomPixels()))
+
+
+def test_the_command_of_a_report_composes_to_the_same_chain(composed):
+    overrides = ["degradation=chain", "degradation@degradation.first=motion_blur", "degradation.second.fill=grey"]
+    config = composed(*overrides, "experiment=smoke")
+    words = shlex.split(command(OmegaConf.to_container(config, resolve=True)))
+    assert composed(*words[1:]).degradation == config.degradation
 
 
 def test_every_component_has_a_config():

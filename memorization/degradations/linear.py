@@ -111,8 +111,8 @@ class MotionBlur(_Linear):
         height, width = images.shape[2:]
         if self.length > height + width:
             raise ValueError(
-                f"degradation.length is {self.length}; choose at most {height + width}, beyond which the line only goes "
-                f"round and round the {width}x{height} images"
+                f"degradation.length is {self.length}; choose at most {height + width}, beyond which the line goes "
+                f"round the {width}x{height} images again and again"
             )
         if self.angle is not None:
             angles = [self.angle]
