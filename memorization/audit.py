@@ -17,7 +17,7 @@ from scipy import stats
 from torch import Tensor
 
 from memorization.data import check_images
-from memorization.degradations import Degradation, RandomPixels
+from memorization.degradations import Chain, Degradation, RandomPixels
 from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM
 from memorization.recovery.experiment import Recipe, recover_batch
 
@@ -87,7 +87,13 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe(recipe_part: object) -> dict[str, Any]:
-    """`fraction`, `fill` and `noise` of a degradation: a number or word each, missing where it has none."""
+    """`fraction`, `fill` and `noise` of a degradation: a number or word each, missing where it has none.
+
+    Of a chain, `noise` is that of the second part, the rest that of the last part that erases.
+    """
+    if isinstance(recipe_part, Chain):
+        first, second = describe(recipe_part.first), describe(recipe_part.second)
+        return second if second["fill"] != "none" else {**first, "noise": second["noise"]}
     return {
         "fraction": float(getattr(recipe_part, "fraction", np.nan)),
         "fill": getattr(recipe_part, "fill", "none"),

@@ -19,7 +19,7 @@ from memorization import entry, runs, tracking
 from memorization.audit import describe, summarise
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
-from memorization.schema import build
+from memorization.schema import build, flat
 from memorization.train import autoencoder_config, obtain
 
 
@@ -102,8 +102,9 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:
     operator = config["operator"]["name"] if recipe.method.uses_operator else ""
-    fraction = config["degradation"].get("fraction")
-    parts = [config["recovery"]["name"], operator, config["degradation"]["name"], f"{fraction:g}" if fraction else ""]
+    degradation = flat(config["degradation"])
+    fraction = degradation.get("fraction")
+    parts = [config["recovery"]["name"], operator, degradation["name"], f"{fraction:g}" if fraction else ""]
     return " ".join(part for part in parts if part)
 
 

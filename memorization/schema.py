@@ -3,6 +3,9 @@
 A group's choice is one component (a dataclass or a module): its fields, with their types and defaults, are the keys of
 the config, so nothing is said twice. `conf/<group>/<choice>.yaml` stands on `schema/<group>/<choice>` in its defaults
 list, which is what turns a typo inside it into an error.
+
+A component may hold others of its group (the two parts of a chain of degradations): they are its fields without a
+default. The config file fills them from its defaults list, and a user with `<group>@<key>=<choice>`.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, make_dataclass
+from inspect import Parameter
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -92,8 +96,16 @@ class RecoverConfig(TrainConfig):
 def component_fields(component: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     """(name, type, default) of the keyword arguments that a config may set; the image shape comes from the data."""
     hints = get_type_hints(component.__init__ if inspect.isclass(component) else component)
-    parameters = inspect.signature(component).parameters.values()
-    return [(p.name, hints[p.name], p.default) for p in parameters if p.name != "shape"]
+    parameters = [p for p in inspect.signature(component).parameters.values() if p.name != "shape"]
+    return [
+        (p.name, Any, MISSING) if p.default is Parameter.empty else (p.name, hints[p.name], p.default)
+        for p in parameters
+    ]
+
+
+def parts_of(component: Callable[..., Any]) -> list[str]:
+    """The keys of `component` that hold other components of its group."""
+    return [name for name, _, default in component_fields(component) if default == MISSING]
 
 
 def schema_of(group: str, name: str) -> type:
@@ -107,11 +119,22 @@ def schema_of(group: str, name: str) -> type:
     return make_dataclass(component.__name__, items)
 
 
-def build(group: str, config: dict[str, Any]) -> Any:
-    """The component that a resolved config of `group` stands for, without the keys of `EXTRA`."""
+def build(group: str, config: dict[str, Any], path: str = "") -> Any:
+    """The component that a resolved config of `group` stands for, without the keys of `EXTRA`.
+
+    `path` is where the config stands, `<group>` or `<group>.<part>`; errors of a component name its keys by it.
+    """
+    path, component = path or group, GROUPS[group][config["name"]]
     extra = {key for key, _, _ in EXTRA.get(group, [])}
     settings = {key: value for key, value in config.items() if key != "name" and key not in extra}
-    return GROUPS[group][config["name"]](**settings)
+    for part in parts_of(component):
+        settings[part] = build(group, settings[part], f"{path}.{part}")
+    try:
+        return component(**settings)
+    except ValueError as error:
+        if path == group:
+            raise
+        raise ValueError(str(error).replace(f"{group}.", f"{path}.")) from error
 
 
 def keys_of(node: type, prefix: str = "") -> list[str]:
@@ -123,34 +146,67 @@ def known_keys() -> list[str]:
     """Every key that some configuration has."""
     keys = keys_of(RecoverConfig) + keys_of(Tracking, "tracking.") + keys_of(TrainerConfig, "trainer.")
     for group, choices in GROUPS.items():
-        for name in choices:
-            keys += keys_of(schema_of(group, name), f"{group}.")
+        parts = {part for component in choices.values() for part in parts_of(component)}
+        for path in (group, *(f"{group}.{part}" for part in sorted(parts))):
+            for name in choices:
+                keys += keys_of(schema_of(group, name), f"{path}.")
     return list(dict.fromkeys([*keys, "experiment", "cluster"]))
 
 
 def unknown_key(key: str, owner: str | None = None) -> str:
     """The message for a key that does not exist; `owner` is the component that lacks it."""
-    group, _, last = key.rpartition(".")
+    path, _, last = key.rpartition(".")
+    group = path.split(".")[0]
     for name, component in GROUPS.get(group, {}).items():
         if component.__name__ == owner:
             own = keys_of(schema_of(group, name))
             close = difflib.get_close_matches(last, own, n=1, cutoff=0.5)
-            hint = f"did you mean {group}.{close[0]}?" if close else f"it has {', '.join(own[1:])}"
-            return f"{key}: there is no such key for {group}={name}; {hint}"
+            hint = f"did you mean {path}.{close[0]}?" if close else f"it has {', '.join(own[1:])}"
+            return f"{key}: there is no such key for {choice_of(path)}={name}; {hint}"
     known = known_keys()
     close = [k for k in known if k.endswith(f".{key}")] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"{key}: there is no such key" + (f"; did you mean {close[0]}?" if close else "")
 
 
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a component and its parts at one level: `name` (`blur + box`), `first.width`, `second.fill`."""
+    parts = {key: flat(value) for key, value in settings.items() if isinstance(value, dict)}
+    own = {key: value for key, value in settings.items() if key not in parts}
+    if parts:
+        own["name"] = " + ".join(part.pop("name") for part in parts.values())
+    return own | {f"{key}.{inner}": value for key, part in parts.items() for inner, value in part.items()}
+
+
+def choice_of(path: str) -> str:
+    """How the component at `path` is chosen on the command line: `<group>`, or `<group>@<path>` for a part."""
+    group = path.split(".")[0]
+    return path if path == group else f"{group}@{path}"
+
+
+def components(path: str, config: Any) -> dict[str, tuple[type, dict[str, Any]]]:
+    """The schema and the settings of the component at `path` and of all its parts, by their paths."""
+    group = path.split(".")[0]
+    if not isinstance(config, dict) or config.get("name") not in GROUPS[group]:
+        raise ValueError(f"{path} is {config!r}; choose with {choice_of(path)}=CHOICE")
+    found = {path: (schema_of(group, config["name"]), config)}
+    for part in parts_of(GROUPS[group][config["name"]]):
+        found |= components(f"{path}.{part}", config[part])
+    return found
+
+
 def check(config: dict[str, Any]) -> None:
     """Raise `ValueError` for a key that was added with `+KEY=VALUE`, which Hydra lets pass."""
-    nodes = {group: schema_of(group, config[group]["name"]) for group in GROUPS if group in config}
-    nodes |= {"tracking": Tracking, "trainer": TrainerConfig}
-    known = set(keys_of(RecoverConfig)).union(*(keys_of(node, f"{group}.") for group, node in nodes.items()))
-    for key, value in config.items():
-        for full in [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]:
-            if full not in known:
-                raise ValueError(unknown_key(full, nodes[key].__name__ if key in nodes else None))
+    nodes = {"tracking": (Tracking, config["tracking"]), "trainer": (TrainerConfig, config["trainer"])}
+    for group in GROUPS:
+        if group in config:
+            nodes |= components(group, config[group])
+    for path, (node, settings) in nodes.items():
+        for key in settings:
+            if key not in keys_of(node):
+                raise ValueError(unknown_key(f"{path}.{key}", node.__name__))
+    for key in config:
+        if key not in keys_of(RecoverConfig):
+            raise ValueError(unknown_key(key))
 
 
 def register() -> None:

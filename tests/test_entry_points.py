@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from memorization import entry, load_results, load_run, schema
+from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
+from memorization.report.reproduce import command
 from memorization.runs import StoreError, finished
 from tests.conftest import run_script
 
@@ -43,6 +46,26 @@ def test_every_choice_composes_and_instantiates(composed, group, choice):
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (entry.CONF / "experiment").glob("*.yaml")))
 def test_every_experiment_composes(composed, experiment):
     assert composed(f"experiment={experiment}").study == experiment
+
+
+def test_the_parts_of_a_chain_are_chosen_and_set(composed):
+    first, second = "degradation@degradation.first", "degradation@degradation.second"
+
+    def chain(*overrides):
+        return schema.build("degradation", composed("degradation=chain", *overrides).degradation)
+
+    assert chain() == Chain(Blur(), RandomPixels())
+    assert chain("degradation.first.width=1", "degradation.second.fraction=0.5") == Chain(Blur(1), RandomPixels(0.5))
+    assert chain(f"{first}=downsample", f"{second}=box", "degradation.first.factor=2") == Chain(Downsample(2), Box())
+    nested = chain(f"{second}=chain", "degradation@degradation.second.first=motion_blur", "degradation.first.width=1")
+    assert nested == Chain(Blur(1), Chain(MotionBlur(), RandomPixels()))
+
+
+def test_the_command_of_a_report_composes_to_the_same_chain(composed):
+    overrides = ["degradation=chain", "degradation@degradation.first=motion_blur", "degradation.second.fill=grey"]
+    config = composed(*overrides, "experiment=smoke")
+    words = shlex.split(command(OmegaConf.to_container(config, resolve=True)))
+    assert composed(*words[1:]).degradation == config.degradation
 
 
 def test_every_component_has_a_config():
@@ -109,6 +132,15 @@ MISTAKES = {
     "dataset=face": "dataset=face: there is no such choice; choose one of digits, faces, images, patches; did you mean",
     "architecture=fcc": "architecture=fcc: there is no such choice",
     "degradation=bx": "did you mean box?",
+    "degradation=chain degradation.first.widht=3": "degradation.first.widht: there is no such key for "
+    "degradation@degradation.first=blur; did you mean degradation.first.width?",
+    "degradation=chain degradation.frst.width=3": "degradation.frst: there is no such key for degradation=chain; did",
+    "degradation=chain +degradation.second.foo=3": "degradation.second.foo: there is no such key for degradation@deg",
+    "degradation=chain degradation.first=box": "degradation.first is 'box'; choose with degradation@degradation.first=",
+    "degradation=chain degradation.first.width=-1": "degradation.first.width is -1; a Gaussian's width",
+    "degradation=chain degradation.second.fraction=2": "degradation.second.fraction is 2; it must lie",
+    "degradation=chain degradation.first.noise=0.1": "degradation.first.noise is 0.1; set it to 0",
+    "degradation=chain degradation@degradation.first=bx": "there is no such choice; choose one of",
     "recovery=ddnm": "recovery=ddnm: there is no such choice; choose one of energy, iterate, pnp_admm",
     "architecture.dpth=3": "there is no such key for architecture=fc; did you mean architecture.depth?",
     "fraction=0.5": "fraction: there is no such key; did you mean degradation.fraction?",
@@ -142,7 +174,7 @@ def recover_in_process(tmp_path, monkeypatch, capsys):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_leaves_nothing(mistake, recover_in_process, tmp_path):
-    status, shown = recover_in_process("tracking=none", "progress=false", mistake)
+    status, shown = recover_in_process("tracking=none", "progress=false", *mistake.split())
     assert status == 1
     assert MISTAKES[mistake] in shown
     assert len(shown.strip().splitlines()) == 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from memorization import scores
 from memorization.degradations import Degradation, image_seeds
@@ -20,7 +21,10 @@ from memorization.recovery.solver import DIVERGED, solve
 
 @dataclass(frozen=True)
 class RecoveredBatch:
-    """scores: one row an image (see `recover_batch`); degraded and answers: (B, C, H, W)."""
+    """scores: one row an image (see `recover_batch`); degraded and answers: (B, C, H, W).
+
+    A measurement smaller than the image is enlarged to it.
+    """
 
     scores: pd.DataFrame
     degraded: Tensor
@@ -85,4 +89,7 @@ def recover_batch(
     table = pd.DataFrame({"image": list(indices), **{name: value.cpu().numpy() for name, value in columns.items()}})
     table["status"] = solution.status
     table["seconds"] = seconds
-    return RecoveredBatch(table, measurement.y, solution.images)
+    degraded = measurement.y
+    if degraded.shape != originals.shape:
+        degraded = functional.interpolate(degraded, originals.shape[2:], mode="nearest")
+    return RecoveredBatch(table, degraded, solution.images)

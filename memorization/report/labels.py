@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memorization.schema import flat
+
 Settings = dict[str, Any]
 
 
@@ -94,8 +96,9 @@ def _autoencoders(configs: list[Settings]) -> list[str]:
 
 def _degradations(runs: list[tuple[Settings, Settings]]) -> list[str]:
     names = []
-    for (config, facts), more in zip(runs, differing([config["degradation"] for config, _ in runs]), strict=True):
-        name = config["degradation"]["name"]
+    settings = [flat(config["degradation"]) for config, _ in runs]
+    for own, (_, facts), more in zip(settings, runs, differing(settings), strict=True):
+        name = own["name"]
         if not math.isnan(facts["fraction"]):
             name += f" {100 * facts['fraction']:.3g} %"
         fill = [] if facts["fill"] == "none" else [f"{facts['fill']} fill"]

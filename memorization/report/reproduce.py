@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
 from memorization.report.labels import value_text
-from memorization.schema import GROUPS
+from memorization.schema import GROUPS, choice_of
 
 PACKAGES = ("memorization", "torch", "pytorch-lightning", "numpy", "scikit-image", "scikit-learn")
 
@@ -16,12 +17,20 @@ def command(config: dict[str, Any]) -> str:
     """The `memorization-recover` command line with every setting of a run that can change its numbers."""
     words = ["memorization-recover"]
     for group in GROUPS:
-        settings = config[group]
-        words.append(f"{group}={settings['name']}")
-        words += [f"{group}.{key}={value_text(value)}" for key, value in settings.items() if key != "name"]
+        words += _overrides(group, config[group])
     words.append(f"trainer.precision={value_text(config['trainer']['precision'])}")
     words += [f"{key}={value_text(config[key])}" for key in ("seed", "rungs", "threshold_db")]
     return shlex.join(words)
+
+
+def _overrides(path: str, settings: dict[str, Any]) -> Iterator[str]:
+    """The choice of the component at `path`, its settings, and those of its parts."""
+    yield f"{choice_of(path)}={settings['name']}"
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _overrides(f"{path}.{key}", value)
+        elif key != "name":
+            yield f"{path}.{key}={value_text(value)}"
 
 
 def versions() -> dict[str, str]:

@@ -38,6 +38,14 @@ def test_json_has_null_for_what_is_not_a_number(tmp_path: Path, capsys: pytest.C
     assert "  blur\n" in headline(Findings.load(tmp_path))
 
 
+def test_chains_are_called_by_their_parts_and_what_differs_in_them(tmp_path: Path) -> None:
+    for first in ({"name": "blur", "width": 1.0}, {"name": "blur", "width": 2.0}, {"name": "downsample", "factor": 2}):
+        part = {"name": "box", "fraction": 0.3, "fill": "zero", "noise": 0.0}
+        write_run(tmp_path, {"degradation": {"name": "chain", "first": first, "second": part}})
+    names = {cell.labels.degradation for cell in Findings.load(tmp_path).cells}
+    assert names == {"blur + box, first.width=1.0", "blur + box, first.width=2.0", "downsample + box"}
+
+
 def test_terminal_table_shows_the_same_shares(real_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["--store", str(real_store), "--summary"])
     table = capsys.readouterr().out

@@ -1,0 +1,54 @@
+"""Degradations: what is done to an image before it is to be recovered.
+
+A degradation turns a batch of images into a `Measurement`: `y = H x + (1 - H) c + e`, where `H` is a linear operator,
+`c` the fill of erased pixels and `e` Gaussian noise. Its randomness is drawn per image, from that image's seed alone,
+so that a measurement depends neither on its batch nor on the device. `Jpeg` and `Quantise` lie outside this model.
+"""
+
+from typing import Any
+
+from memorization.degradations.chain import Chain
+from memorization.degradations.coding import Jpeg, Quantise
+from memorization.degradations.erasures import FILLS, Box, Half, RandomPixels, Stripes, Strokes
+from memorization.degradations.linear import Blur, Downsample, Gain, MotionBlur, Noise
+from memorization.degradations.measurement import Degradation, Measurement, image_seeds
+from memorization.operators import Mask, Operator
+
+DEGRADATIONS: dict[str, Any] = {
+    "random_pixels": RandomPixels,
+    "box": Box,
+    "half": Half,
+    "stripes": Stripes,
+    "strokes": Strokes,
+    "blur": Blur,
+    "motion_blur": MotionBlur,
+    "downsample": Downsample,
+    "gain": Gain,
+    "noise": Noise,
+    "jpeg": Jpeg,
+    "quantise": Quantise,
+    "chain": Chain,
+}
+
+__all__ = [
+    "DEGRADATIONS",
+    "FILLS",
+    "Blur",
+    "Box",
+    "Chain",
+    "Degradation",
+    "Downsample",
+    "Gain",
+    "Half",
+    "Jpeg",
+    "Mask",
+    "Measurement",
+    "MotionBlur",
+    "Noise",
+    "Operator",
+    "Quantise",
+    "RandomPixels",
+    "Stripes",
+    "Strokes",
+    "image_seeds",
+]

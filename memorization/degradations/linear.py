@@ -1,0 +1,186 @@
+"""Linear degradations that erase no pixel: `y = H x + e`. Every pixel is scored."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from memorization.degradations.measurement import (
+    Measurement,
+    check_noise,
+    gaussian_noise,
+    generators,
+    nothing_erased,
+)
+from memorization.operators import Convolution, Downsampling, Mask, Operator, Scaling
+
+
+@dataclass(frozen=True)
+class _Linear(ABC):
+    """Applies an operator, which subclasses make in `_operator`, and adds noise.
+
+    noise: standard deviation of the Gaussian noise added to every value of `y`.
+    """
+
+    noise: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_noise(self.noise)
+
+    @abstractmethod
+    def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
+        """The operator on `images`, with what is random in it from each image's source."""
+
+    def __call__(self, images: Tensor, seeds: Sequence[int]) -> Measurement:
+        sources = generators(images, seeds)
+        operator = self._operator(images, sources)
+        # One by one: the rounding of a transform may depend on the size of its batch.
+        parts = [
+            operator.select(torch.tensor([i], device=images.device)).forward(images[i : i + 1])
+            for i in range(len(images))
+        ]
+        noise = [
+            gaussian_noise(part, self.noise, source).to(part.device)
+            for part, source in zip(parts, sources, strict=True)
+        ]
+        y = torch.cat([part + e for part, e in zip(parts, noise, strict=True)])
+        return Measurement(y=y, operator=operator, sigma=self.noise, erased=nothing_erased(images))
+
+
+@dataclass(frozen=True)
+class Noise(_Linear):
+    """Adds Gaussian noise of standard deviation `noise` to the image and does nothing else."""
+
+    noise: float = 0.1
+
+    def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
+        return Mask(torch.ones_like(images[:, :1]))
+
+
+@dataclass(frozen=True)
+class Blur(_Linear):
+    """Convolves with a Gaussian, circularly; `width` is its standard deviation in pixels."""
+
+    width: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.width < math.inf:
+            raise ValueError(f"degradation.width is {self.width:g}; a Gaussian's width in pixels is above 0 and finite")
+
+    def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
+        height, width = images.shape[2:]
+        if self.width > min(height, width):
+            raise ValueError(
+                f"degradation.width is {self.width:g}; choose at most {min(height, width)}, the shorter side of the "
+                f"{width}x{height} images, beyond which only the mean is left"
+            )
+        radius = math.ceil(9 * self.width)  # exp(-9^2 / 2) is below the rounding error of float64
+        line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / self.width) ** 2)
+        line /= line.sum()
+        down, across = (
+            Convolution.from_kernel(kernel[None, None], height, width).transfer
+            for kernel in (line[:, None], line[None])
+        )
+        return _convolution([down * across], images)
+
+
+@dataclass(frozen=True)
+class MotionBlur(_Linear):
+    """Convolves with a straight line, circularly.
+
+    length: of the line, in pixels. angle: degrees, anticlockwise from the horizontal; null draws one an image.
+    """
+
+    length: int = 9
+    angle: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.length < 2:
+            raise ValueError(f"degradation.length is {self.length}; a line has at least 2 pixels")
+        if self.angle is not None and not math.isfinite(self.angle):
+            raise ValueError(f"degradation.angle is {self.angle:g}; give degrees, or null for a random one an image")
+
+    def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
+        height, width = images.shape[2:]
+        if self.length > height + width:
+            raise ValueError(
+                f"degradation.length is {self.length}; choose at most {height + width}, beyond which the line goes "
+                f"round the {width}x{height} images again and again"
+            )
+        if self.angle is not None:
+            angles = [self.angle]
+        else:
+            angles = [180 * float(torch.rand((), generator=source, dtype=torch.float64)) for source in sources]
+        kernels = [_line(self.length, angle)[None, None] for angle in angles]
+        return _convolution([Convolution.from_kernel(kernel, height, width).transfer for kernel in kernels], images)
+
+
+def _line(length: int, angle: float) -> Tensor:
+    """A line's kernel, (k, k), k odd: `length` points one pixel apart, each shared among the four pixels around it."""
+    radius = length // 2 + 1
+    kernel = torch.zeros(2 * radius + 1, 2 * radius + 1, dtype=torch.float64)
+    along = torch.arange(length, dtype=torch.float64) - (length - 1) / 2
+    row = radius - along * math.sin(math.radians(angle))
+    column = radius + along * math.cos(math.radians(angle))
+    for down in (0, 1):
+        for right in (0, 1):
+            i, j = row.floor() + down, column.floor() + right
+            share = (1 - (row - i).abs()) * (1 - (column - j).abs()) / length
+            kernel.index_put_((i.long(), j.long()), share, accumulate=True)
+    return kernel
+
+
+def _convolution(transfers: list[Tensor], images: Tensor) -> Convolution:
+    """The operator of one transfer function an image, or of one for all, each computed on its own in float64."""
+    return Convolution(torch.cat(transfers).to(images.device, images.dtype.to_complex()))
+
+
+@dataclass(frozen=True)
+class Downsample(_Linear):
+    """Replaces blocks of `factor` x `factor` pixels by their mean, so that `y` is smaller than the image."""
+
+    factor: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.factor < 2:
+            raise ValueError(f"degradation.factor is {self.factor}; it must be at least 2")
+
+    def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
+        height, width = images.shape[2:]
+        if self.factor > min(height, width):
+            raise ValueError(
+                f"degradation.factor is {self.factor}; choose at most {min(height, width)}, the shorter side of the "
+                f"{width}x{height} images"
+            )
+        return Downsampling(self.factor, height, width)
+
+
+@dataclass(frozen=True)
+class Gain(_Linear):
+    """Multiplies each image by a number drawn uniformly from [`lowest`, `highest`]."""
+
+    lowest: float = 0.3
+    highest: float = 0.7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.lowest < math.inf:
+            raise ValueError(f"degradation.lowest is {self.lowest:g}; it must be above 0 and finite")
+        if not self.lowest <= self.highest < math.inf:
+            raise ValueError(
+                f"degradation.highest is {self.highest:g}; it must be finite and at least degradation.lowest, "
+                f"{self.lowest:g}"
+            )
+
+    def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
+        share = torch.stack([torch.rand((), generator=source, dtype=torch.float64) for source in sources])
+        gain = self.lowest + (self.highest - self.lowest) * share
+        return Scaling(gain.to(images).view(-1, 1, 1, 1))
