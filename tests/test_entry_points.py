@@ -109,7 +109,7 @@ MISTAKES = {
     "dataset=face": "dataset=face: there is no such choice; choose one of digits, faces, images, patches; did you mean",
     "architecture=fcc": "architecture=fcc: there is no such choice",
     "degradation=bx": "did you mean box?",
-    "recovery=ddnm": "recovery=ddnm: there is no such choice; choose one of energy, iterate, pnp_admm",
+    "recovery=ddnm": "recovery=ddnm: there is no such choice; choose one of energy, inpaint, iterate, null_space, pnp_",
     "architecture.dpth=3": "there is no such key for architecture=fc; did you mean architecture.depth?",
     "fraction=0.5": "fraction: there is no such key; did you mean degradation.fraction?",
     "+foo=1": "foo: there is no such key",
