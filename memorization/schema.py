@@ -19,7 +19,7 @@ from omegaconf import MISSING
 from memorization.architectures import ARCHITECTURES
 from memorization.data import DATASETS
 from memorization.degradations import DEGRADATIONS
-from memorization.recovery import METHODS, OPERATORS
+from memorization.recovery import METHODS, OPERATORS, Anderson
 from memorization.training import Training
 
 GROUPS: dict[str, dict[str, Any]] = {
@@ -33,7 +33,8 @@ GROUPS: dict[str, dict[str, Any]] = {
 # Keys that a group has beside those of its component: they say how the component is used.
 EXTRA: dict[str, list[tuple[str, type, Any]]] = {
     "architecture": [("centre", bool, True)],  # subtract the members' mean image inside f
-    "recovery": [("batch_size", int, 100)],  # images solved together
+    # images solved together; depth of the Anderson extrapolation of a method that iterates, 0 for none
+    "recovery": [("batch_size", int, 100), ("extrapolation", int, 0)],
 }
 
 
@@ -108,10 +109,12 @@ def schema_of(group: str, name: str) -> type:
 
 
 def build(group: str, config: dict[str, Any]) -> Any:
-    """The component that a resolved config of `group` stands for, without the keys of `EXTRA`."""
+    """The component that a resolved config of `group` stands for, without the keys of `EXTRA` but `extrapolation`."""
     extra = {key for key, _, _ in EXTRA.get(group, [])}
     settings = {key: value for key, value in config.items() if key != "name" and key not in extra}
-    return GROUPS[group][config["name"]](**settings)
+    component = GROUPS[group][config["name"]](**settings)
+    depth = config.get("extrapolation", 0) if group == "recovery" else 0
+    return Anderson(component, depth) if depth else component
 
 
 def keys_of(node: type, prefix: str = "") -> list[str]:

@@ -117,6 +117,7 @@ MISTAKES = {
     "seed=x": "seed=x: Value 'x' of type 'str' could not be converted to Integer",
     "dataset.members=90": "need 140 images; faces has 100 distinct ones",
     "degradation.fraction=1.5": "degradation.fraction is 1.5; it must lie between 0 and 1",
+    "recovery.extrapolation=-1": "recovery.extrapolation is -1; it must be at least 1, or 0 for none",
     "dataset=images": "dataset.path is empty",
     "store=/proc/nowhere": "store=/proc/nowhere: cannot write there",
     "rungs=[1e-9]": "choose among the rungs of training.ladder",

@@ -1,5 +1,6 @@
 """Recovery of degraded images: the methods, what they know of the operator, and the one solver that drives them."""
 
+from memorization.recovery.anderson import Anderson
 from memorization.recovery.energy import Energy
 from memorization.recovery.inpaint import Inpaint
 from memorization.recovery.iterate import Iterate
@@ -22,6 +23,7 @@ __all__ = [
     "METHODS",
     "OPERATORS",
     "Alternating",
+    "Anderson",
     "Autoencoder",
     "Energy",
     "Inpaint",
