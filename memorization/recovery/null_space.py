@@ -8,9 +8,9 @@ Unlike ADMM it does not accumulate the misfit, so an attracting image that contr
 gradient steps of regularisation by denoising (Romano, Elad and Milanfar, 2017, arXiv:1611.02862) have the fixed points
 of this iteration for some `t < 1` where `H` is a mask.
 
-Our own choices: `t` is 1 without noise and less with (`Problem.trust`); operators other than masks are then inverted
-with the ridge that `t` stands for, so that noise is not blown up; the weight `w` of an estimated mask scales the
-correction, `x <- z + t w (y - z)`; the null space starts grey.
+Our own choices: `t` is 1 without noise and less with (`Problem.trust`); operators other than masks are inverted with
+the ridge that `t` stands for, `1 / t - 1` but at least `RIDGE`, so that noise is not blown up; the weight `w` of an
+estimated mask scales the correction, `x <- z + t w (y - z)`; the null space starts grey.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from torch import Tensor
 
 from memorization.degradations import Mask
 from memorization.recovery.problem import Problem, check_budget, rms
+
+RIDGE = 1e-6  # leaves to f what an operator that is no mask passes on with less than a thousandth of its size
 
 
 class State(NamedTuple):
@@ -63,6 +65,4 @@ def _corrected(problem: Problem, z: Tensor) -> Tensor:
     h, trust = problem.operator, problem.trust.view(-1, 1, 1, 1)
     if isinstance(h, Mask):
         return z + trust * h.weight * (problem.y - z)
-    if not problem.sigma.any():
-        return z + h.pinv(problem.y - h.forward(z))
-    return h.solve(problem.y, z, (1 / trust - 1).clamp_min(1e-6))
+    return h.solve(problem.y, z, (1 / trust - 1).clamp_min(RIDGE))
