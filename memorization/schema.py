@@ -23,7 +23,7 @@ from omegaconf import MISSING
 from memorization.architectures import ARCHITECTURES
 from memorization.data import DATASETS
 from memorization.degradations import DEGRADATIONS
-from memorization.recovery import METHODS, OPERATORS
+from memorization.recovery import METHODS, OPERATORS, Anderson
 from memorization.training import Training
 
 GROUPS: dict[str, dict[str, Any]] = {
@@ -37,7 +37,8 @@ GROUPS: dict[str, dict[str, Any]] = {
 # Keys that a group has beside those of its component: they say how the component is used.
 EXTRA: dict[str, list[tuple[str, type, Any]]] = {
     "architecture": [("centre", bool, True)],  # subtract the members' mean image inside f
-    "recovery": [("batch_size", int, 100)],  # images solved together
+    # images solved together; depth of the Anderson extrapolation of a method that iterates, 0 for none
+    "recovery": [("batch_size", int, 100), ("extrapolation", int, 0)],
 }
 
 
@@ -120,7 +121,7 @@ def schema_of(group: str, name: str) -> type:
 
 
 def build(group: str, config: dict[str, Any], path: str = "") -> Any:
-    """The component that a resolved config of `group` stands for, without the keys of `EXTRA`.
+    """The component that a resolved config of `group` stands for, without the keys of `EXTRA` but `extrapolation`.
 
     `path` is where the config stands, `<group>` or `<group>.<part>`; errors of a component name its keys by it.
     """
@@ -130,11 +131,13 @@ def build(group: str, config: dict[str, Any], path: str = "") -> Any:
     for part in parts_of(component):
         settings[part] = build(group, settings[part], f"{path}.{part}")
     try:
-        return component(**settings)
+        built = component(**settings)
     except ValueError as error:
         if path == group:
             raise
         raise ValueError(str(error).replace(f"{group}.", f"{path}.")) from error
+    depth = config.get("extrapolation", 0) if group == "recovery" else 0
+    return Anderson(built, depth) if depth else built
 
 
 def keys_of(node: type, prefix: str = "") -> list[str]:

@@ -52,8 +52,8 @@ class Method(Protocol):
     """A recovery method: frozen settings, and three pure functions that the solver drives.
 
     The state is a NamedTuple of tensors, each with the batch as its first axis, so that the solver can drop the images
-    that are done. `access` is `queries` (outputs of `f`) or `gradients` (derivatives through `f` as well), `knows` says
-    in words what else it needs, `uses_operator` whether it asks for `H` at all.
+    that are done. `access` is `queries` (outputs of `f`), `gradients` (derivatives through `f` as well) or `none`,
+    `knows` says in words what else it needs, `uses_operator` whether it asks for `H` at all.
     """
 
     @property

@@ -1,0 +1,108 @@
+"""Anderson extrapolation of a method's iteration (Walker and Ni, 2011, doi:10.1137/10078356X).
+
+For a method whose step is a fixed-point map `g` of its state `s`: the next state is not `g(s)`, but the combination of
+the last `depth + 1` values of `g`, with weights that add up to 1, whose residuals `g(s) - s` cancel best. The answer
+and the residual remain those of `g(s)`, and each image has its own weights. Use it where queries are dear or an
+iteration is slow to settle; it costs `2 depth + 2` copies of the state. It is no recovery method of its own, and is not
+for descent.
+
+Our own choices: it begins only where the root mean square of `g(s) - s` is at most `NEAR`, since far from a fixed point
+it changes which one is reached, and for the worse; and an image whose residual doubles forgets its past and takes the
+plain step. A blind operator changes `g` between iterations: the past then describes maps that are gone, which costs
+iterations but, as the data step is always the current one, not the fixed point.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memorization.recovery.problem import Method, Problem
+
+RIDGE = 1e-6  # of the least squares, relative to the largest of its squared columns
+GROWTH = 2.0
+NEAR = 1e-3  # in pixels of [0, 1]
+
+
+@cache
+def _state(fields: tuple[str, ...]) -> Any:
+    """A state with the `fields` of a method, which hold `g(s)` of the last step, and those of the extrapolation.
+
+    point: (B, fields, C, H, W), the `s` of the next step. residual: (B, n), `g(s) - s` of the last step, n numbers a
+    state. images, residuals: (B, depth, n), how `g(s)` and the residual changed in the last steps, the latest first.
+    """
+    return namedtuple("State", (*fields, "point", "residual", "images", "residuals"))
+
+
+@dataclass(frozen=True)
+class Anderson:
+    """`method` with its last `depth` steps extrapolated; see the module."""
+
+    method: Method
+    depth: int = 3
+
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ValueError(f"recovery.extrapolation is {self.depth}; it must be at least 1, or 0 for none")
+        if self.method.access != "queries":
+            name = type(self.method).__name__
+            raise ValueError(f"recovery.extrapolation is {self.depth}; {name} is no fixed-point iteration: set it to 0")
+
+    @property
+    def access(self) -> str:
+        return self.method.access
+
+    @property
+    def knows(self) -> str:
+        return self.method.knows
+
+    @property
+    def uses_operator(self) -> bool:
+        return self.method.uses_operator
+
+    @property
+    def max_iterations(self) -> int:
+        return self.method.max_iterations
+
+    @property
+    def tolerance(self) -> float:
+        return self.method.tolerance
+
+    def start(self, problem: Problem) -> Any:
+        inner = self.method.start(problem)
+        point = torch.stack(tuple(inner), 1)
+        past = point.new_zeros(len(point), self.depth, point[0].numel())
+        return _state(inner._fields)(*inner, point, past[:, 0], past, past)
+
+    def step(self, problem: Problem, state: Any, progress: float) -> Any:
+        image = torch.stack(tuple(self.method.step(problem, _at(state), progress)), 1)  # g(s), like state.point
+        before = torch.stack(tuple(state[: image.shape[1]]), 1)
+        residual = (image - state.point).flatten(1)
+        images = torch.cat([(image - before).flatten(1).unsqueeze(1), state.images[:, :-1]], 1)
+        residuals = torch.cat([(residual - state.residual).unsqueeze(1), state.residuals[:, :-1]], 1)
+        size, last = residual.square().sum(1), state.residual.square().sum(1)
+        near = (last > 0) & (size <= NEAR**2 * residual.shape[1])  # the first step has no past
+        good = (near & (size <= GROWTH**2 * last)).view(-1, 1, 1)
+        images, residuals = torch.where(good, images, 0), torch.where(good, residuals, 0)
+        gram = residuals @ residuals.mT  # (B, depth, depth)
+        largest = gram.diagonal(dim1=1, dim2=2).amax(1).view(-1, 1, 1)
+        ridge = torch.where(largest > 0, RIDGE * largest, 1) * torch.eye(self.depth).to(gram)
+        weights = torch.linalg.solve_ex(gram + ridge, residuals @ residual.unsqueeze(2))[0]  # (B, depth, 1)
+        following = (image.flatten(1) - (images.mT @ weights).squeeze(2)).view_as(image)
+        return type(state)(*image.unbind(1), following, residual, images, residuals)
+
+    def answer(self, state: Any) -> Tensor:
+        return self.method.answer(state)
+
+    def residual(self, previous: Any, state: Any) -> Tensor:
+        return self.method.residual(_at(previous), state)
+
+
+def _at(state: Any) -> Any:
+    """`state` with the point of the next step in the fields of the method."""
+    return state._replace(**dict(zip(state._fields, state.point.unbind(1), strict=False)))

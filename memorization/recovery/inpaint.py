@@ -1,0 +1,72 @@
+"""Biharmonic inpainting, the control: it never queries the autoencoder, so what it recovers was never memorised.
+
+Erased regions are filled with the smoothest surface that meets their surroundings (Damelin and Hoang, 2018,
+arXiv:1707.06567; scikit-image's `inpaint_biharmonic`), each channel by itself. Use it beside the other methods, to see
+how much of an image follows from the pixels that were left. It takes one step, with the mask that is known before there
+is an image: the true one with `operator=known`; of an estimated one, pixels of less than half the weight count as
+erased. `operator=alternating` starts with every pixel observed, and nothing is then inpainted.
+
+Where nothing was erased, or everything, the answer is the measurement, and `H^+ y` for operators that are not masks.
+Noise stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.restoration import inpaint_biharmonic
+from torch import Tensor
+
+from memorization.degradations import Mask
+from memorization.recovery.problem import Problem, check_budget
+
+
+class State(NamedTuple):
+    """What one step hands to the next."""
+
+    x: Tensor  # (B, C, H, W)
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """The settings that every method has; one step is the answer, so neither changes it."""
+
+    max_iterations: int = 1
+    tolerance: float = 0.0  # every image converges in the first step
+
+    access: ClassVar[str] = "none"
+    knows: ClassVar[str] = "the measurement, and H as the operator setting says before there is an image; not f"
+    uses_operator: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_iterations, self.tolerance)
+
+    def start(self, problem: Problem) -> State:
+        return State(problem.image)
+
+    def step(self, problem: Problem, state: State, progress: float) -> State:
+        if not isinstance(problem.operator, Mask):
+            return State(problem.operator.pinv(problem.y))
+        y = problem.y
+        erased = (problem.operator.weight < 0.5).expand_as(y).cpu().numpy()
+        pairs = zip(y.cpu().numpy(), erased, strict=True)
+        return State(torch.from_numpy(np.stack([_inpainted(*pair) for pair in pairs])).to(y))
+
+    def answer(self, state: State) -> Tensor:
+        return state.x
+
+    def residual(self, previous: State, state: State) -> Tensor:
+        return state.x.new_zeros(len(state.x))
+
+
+def _inpainted(image: NDArray[np.floating], erased: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """`image` (C, H, W) with its `erased` pixels (C, H, W) filled in, each channel by itself."""
+    channels = [
+        inpaint_biharmonic(channel, mask) if mask.any() and not mask.all() else channel
+        for channel, mask in zip(image, erased, strict=True)
+    ]
+    return np.stack(channels)
