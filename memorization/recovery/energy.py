@@ -2,7 +2,8 @@
 
     E(x) = w |H x - y|^2 + lambda |x - f(x)|^2
 
-with `w = 1` without noise and less with (`Problem.trust`).
+with `w = 1` without noise and less with (`Problem.trust`). `lambda` grows from a hundredth to 1: with few pixels
+observed, a prior that is strict from the start holds `x` at the nearest fixed point, whatever was measured.
 
 A memorised image is a fixed point of `f`, so the energy is near zero there and only there; unlike an iteration of `f`,
 descent needs no attraction, and unlike a proximal splitting no non-expansiveness. Adam on `x`, each image on its own;
@@ -27,7 +28,7 @@ class State(NamedTuple):
 
     x: Tensor  # (B, C, H, W)
     fx: Tensor  # f at the x before the last step
-    gradient: Tensor  # of the energy there
+    residual: Tensor  # (B,), see `Energy.residual`
     first: Tensor  # Adam's running mean of gradients
     second: Tensor  # and of squared gradients
     steps: Tensor  # (B, 1, 1, 1), for Adam's bias correction
@@ -37,10 +38,11 @@ class State(NamedTuple):
 class Energy:
     """Settings of the descent; see the module."""
 
-    weight: float = 1.0  # lambda
+    weight: float = 1.0  # lambda at the end
+    first_weight: float = 0.01  # lambda at the start; it grows over the first half of the iterations
     learning_rate: float = 0.1  # of Adam, falls to a hundredth over the iterations
     max_iterations: int = 200
-    tolerance: float = 1e-4  # of the root mean square of the gradient, an estimate of the distance to the minimum
+    tolerance: float = 1e-4  # of the root mean square of the gradient, as it would be if lambda were at its end
 
     access: ClassVar[str] = "gradients"
     knows: ClassVar[str] = "the measurement, the model's own mean image if it holds one, H as the operator setting says"
@@ -48,7 +50,7 @@ class Energy:
 
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
-        for name in ("weight", "learning_rate"):
+        for name in ("weight", "first_weight", "learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"recovery.{name} is {getattr(self, name):g}; it must be above 0 and finite")
 
@@ -56,24 +58,26 @@ class Energy:
         ridge = (problem.sigma.square() + 1e-3).view(-1, 1, 1, 1)
         x = problem.operator.solve(problem.y, problem.neutral.expand(len(problem.y), -1, -1, -1), ridge)
         zeros = torch.zeros_like(x)
-        return State(x, x, zeros, zeros, zeros, x.new_zeros(len(x), 1, 1, 1))
+        return State(x, x, x.new_full((len(x),), torch.inf), zeros, zeros, x.new_zeros(len(x), 1, 1, 1))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
+        weight = self.weight * (self.first_weight / self.weight) ** max(0.0, 1 - 2 * progress)
         with torch.enable_grad():
             x = state.x.detach().requires_grad_()
             fx = problem.autoencoder(x)
             misfit = problem.trust * problem.operator.misfit(x, problem.y)
-            energy = misfit + self.weight * (x - fx).flatten(1).square().sum(1)
+            energy = misfit + weight * (x - fx).flatten(1).square().sum(1)
             (gradient,) = torch.autograd.grad(energy.sum(), x)
         steps = state.steps + 1
         first = 0.9 * state.first + 0.1 * gradient
         second = 0.99 * state.second + 0.01 * gradient.square()
         rate = self.learning_rate * 0.01**progress
         move = (first / (1 - 0.9**steps)) / ((second / (1 - 0.99**steps)).sqrt() + 1e-8)
-        return State(state.x - rate * move, fx.detach(), gradient, first, second, steps)
+        residual = rms(gradient) * self.weight / weight
+        return State(state.x - rate * move, fx.detach(), residual, first, second, steps)
 
     def answer(self, state: State) -> Tensor:
         return state.fx
 
     def residual(self, previous: State, state: State) -> Tensor:
-        return rms(state.gradient)
+        return state.residual
