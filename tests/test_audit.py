@@ -55,9 +55,10 @@ def test_the_batch_size_does_not_matter():
         audit(f, members, others, recovery=Energy(), batch_size=size).results.drop(columns="seconds")
         for size in (1, 5, 100)
     ]
-    for table in tables[1:]:
-        assert (table["recovered"] == tables[0]["recovered"]).all()
-        np.testing.assert_allclose(table["psnr_erased"], tables[0]["psnr_erased"], atol=0.1)
+    first, *rest = [table.assign(psnr_erased=table["psnr_erased"].clip(upper=80)) for table in tables]  # float32 rounding
+    for table in rest:
+        assert (table["recovered"] == first["recovered"]).all()
+        np.testing.assert_allclose(table["psnr_erased"], first["psnr_erased"], atol=0.1)
 
 
 def test_bad_input_is_named():
