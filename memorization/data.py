@@ -48,6 +48,12 @@ def check_images(images: Tensor, source: str) -> None:
         )
 
 
+def check_seed(seed: int) -> None:
+    """Raise `ValueError` for a seed that a generator cannot take."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed}; it must be at least 0 and below 2^63")
+
+
 def split(pool: Tensor, members: int, non_members: int, seed: int, source: str) -> Split:
     """Draw disjoint members and non-members from `pool` (N, C, H, W), of which exact duplicates count once."""
     check_images(pool, source)

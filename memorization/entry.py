@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
@@ -109,9 +108,8 @@ def _explain_config_error(error: Exception) -> str:
     text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
     if found := re.search(r"Could not find '([^']+)'.*?Available options in '([^']+)':\n((?:\t\S+\n?)*)", text, re.S):
         choice, group, options = found[1].rsplit("/", 1)[-1], found[2], found[3].split()
-        return (
-            f"{group}={choice}: there is no such choice; choose one of {', '.join(options)}{_suggest(choice, options)}"
-        )
+        hint = f"; did you mean {close}?" if (close := schema.closest(choice, options)) else ""
+        return f"{group}={choice}: there is no such choice; choose one of {', '.join(options)}{hint}"
     if found := re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", text):
         file = re.search(r"In '([^']+)': (?:\w*Error|Validation)", text)
         place = f"conf/{file[1]}.yaml: " if file else ""
@@ -122,8 +120,3 @@ def _explain_config_error(error: Exception) -> str:
     if found := re.search(r"Error merging override (\S+)\n?(.*)", text):
         return f"{found[1]}: {found[2].strip() or text.splitlines()[1].strip()}"
     return " ".join(text.split("\n\n")[0].split())
-
-
-def _suggest(name: str, options: list[str]) -> str:
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""

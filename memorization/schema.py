@@ -156,6 +156,11 @@ def known_keys() -> list[str]:
     return list(dict.fromkeys([*keys, "experiment", "cluster"]))
 
 
+def closest(name: str, names: list[str]) -> str | None:
+    """The one of `names` that `name` was probably meant to be, if any."""
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.5)), None)
+
+
 def unknown_key(key: str, owner: str | None = None) -> str:
     """The message for a key that does not exist; `owner` is the component that lacks it."""
     path, _, last = key.rpartition(".")
@@ -163,12 +168,12 @@ def unknown_key(key: str, owner: str | None = None) -> str:
     for name, component in GROUPS.get(group, {}).items():
         if component.__name__ == owner:
             own = keys_of(schema_of(group, name))
-            close = difflib.get_close_matches(last, own, n=1, cutoff=0.5)
-            hint = f"did you mean {path}.{close[0]}?" if close else f"it has {', '.join(own[1:])}"
+            close = closest(last, own)
+            hint = f"did you mean {path}.{close}?" if close else f"it has {', '.join(own[1:])}"
             return f"{key}: there is no such key for {choice_of(path)}={name}; {hint}"
     known = known_keys()
-    close = [k for k in known if k.endswith(f".{key}")] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"{key}: there is no such key" + (f"; did you mean {close[0]}?" if close else "")
+    close = next((k for k in known if k.endswith(f".{key}")), None) or closest(key, known)
+    return f"{key}: there is no such key" + (f"; did you mean {close}?" if close else "")
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from memorization import architectures, entry, runs, tracking
-from memorization.data import Split
+from memorization.data import Split, check_seed
 from memorization.schema import build
 from memorization.training import TrainingDivergedError, train
 
@@ -37,8 +37,7 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
     """
     store = Path(config["store"])
     tracking.check(config["tracking"])
-    if not 0 <= config["seed"] < 2**63:
-        raise ValueError(f"seed is {config['seed']}; it must be at least 0 and below 2^63")
+    check_seed(config["seed"])
     if not config["store"]:
         raise ValueError("store is empty; name a folder: store=FOLDER")
     settings = build("training", config["training"])

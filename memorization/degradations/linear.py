@@ -39,17 +39,11 @@ class _Linear(ABC):
     def __call__(self, images: Tensor, seeds: Sequence[int]) -> Measurement:
         sources = generators(images, seeds)
         operator = self._operator(images, sources)
-        # One by one: the rounding of a transform may depend on the size of its batch.
-        parts = [
-            operator.select(torch.tensor([i], device=images.device)).forward(images[i : i + 1])
-            for i in range(len(images))
-        ]
-        noise = [
-            gaussian_noise(part, self.noise, source).to(part.device)
-            for part, source in zip(parts, sources, strict=True)
-        ]
-        y = torch.cat([part + e for part, e in zip(parts, noise, strict=True)])
-        return Measurement(y=y, operator=operator, sigma=self.noise, erased=nothing_erased(images))
+        parts = []
+        for i, source in enumerate(sources):  # one by one: a transform's rounding may depend on the size of its batch
+            part = operator.select(torch.tensor([i], device=images.device)).forward(images[i : i + 1])
+            parts.append(part + gaussian_noise(part, self.noise, source).to(part.device))
+        return Measurement(y=torch.cat(parts), operator=operator, sigma=self.noise, erased=nothing_erased(images))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from memorization import scores
+from memorization.data import check_seed
 from memorization.degradations import Degradation, image_seeds
 from memorization.recovery.operator import OperatorKnowledge
 from memorization.recovery.problem import Autoencoder, Method
@@ -48,8 +49,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold_db):
             raise ValueError(f"threshold_db is {self.threshold_db:g}; it must be a finite number of dB")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0 and below 2^63")
+        check_seed(self.seed)
 
 
 def recover_batch(

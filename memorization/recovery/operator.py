@@ -19,18 +19,16 @@ class Estimate:
     operator: the `H` in use.
     sigma: (B,) standard deviation of the noise, in pixels of [0, 1]; 0 where nothing is known of it.
     details: (B, ...) tensors of the knowledge's own.
-    settled: False while the estimate is still being annealed: no image has converged before.
     """
 
     operator: Operator
     sigma: Tensor
     details: dict[str, Tensor] = field(default_factory=dict)
-    settled: bool = True
 
     def select(self, keep: Tensor) -> Estimate:
         """The estimate of the images that `keep` names."""
         details = {name: tensor[keep] for name, tensor in self.details.items()}
-        return Estimate(self.operator.select(keep), self.sigma[keep], details, self.settled)
+        return Estimate(self.operator.select(keep), self.sigma[keep], details)
 
 
 class OperatorKnowledge(Protocol):

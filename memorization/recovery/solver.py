@@ -87,7 +87,7 @@ def solve(
 
         finite = torch.isfinite(answer.flatten(1)).all(1) & torch.isfinite(change)
         diverged = ~finite | (rms(answer) > DIVERGENCE)
-        converged = ~diverged & (change <= method.tolerance) & h.settled
+        converged = ~diverged & (change <= method.tolerance)
         images[active] = torch.where(diverged.view(-1, 1, 1, 1), images[active], answer)
         residual[active] = torch.where(diverged, torch.inf, change)
         iterations[active] = k + 1

@@ -53,6 +53,7 @@ class Cell:
 
     signature: str
     labels: Labels
+    degradation: str  # as in `degradation=`
     recovery: str
     operator: str  # "none" for a method that asks for none
     fraction: float  # of the pixels that were erased; NaN for a degradation that erases none
@@ -174,7 +175,7 @@ def _cell(row: dict[str, Any], labels: Labels) -> Cell:
             diverged=int(row[f"{name}_diverged"]),
         )
 
-    copied = ("signature", "recovery", "operator", "fraction", "rung", "train_loss", "threshold_db")
+    copied = ("signature", "degradation", "recovery", "operator", "fraction", "rung", "train_loss", "threshold_db")
     return Cell(
         **{name: row[name] for name in copied},
         labels=labels,

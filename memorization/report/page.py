@@ -80,7 +80,7 @@ def answer(cell: Cell) -> str:
     variant = f"operator {cell.labels.variant}" if cell.operator != "none" else cell.labels.variant
     method = f"{cell.recovery} ({variant})" if variant else cell.recovery
     degraded = f"degraded by {cell.labels.degradation}"
-    if not math.isnan(cell.fraction) and " + " not in cell.labels.degradation:  # in a chain, erasing is not all
+    if not math.isnan(cell.fraction) and cell.degradation != "chain":  # in a chain, erasing is not all
         degraded = f"with {100 * cell.fraction:.3g} % of the pixels erased"
     return (
         f"At a train loss of {cell.train_loss:.0e}, {method} recovered {share(cell.members)} from images "

@@ -119,7 +119,7 @@ def test_psnr_under_a_picture_is_that_of_the_results(report: Path, real_store: P
         figures = page.locator(".galleries:visible figure:visible")
         assert figures.count() == 4 * 3
         for i in range(figures.count()):
-            who, method, status = figures.nth(i).locator("img").get_attribute("alt").split(", ")  # type: ignore[union-attr]
+            who, method, status = figures.nth(i).locator("img").get_attribute("alt").split(", ")
             kind, image = who.split()
             row = results[
                 (results["degradation"] == "random_pixels")
