@@ -123,12 +123,13 @@ def audit(
     seed: int = 0,
     batch_size: int = 100,
     threshold_db: float = 25.0,
+    starts: int = 1,
 ) -> Audit:
     """How much of `members` (N, C, H, W) does `autoencoder` hold, beside `non_members` that it never saw?
 
     Images are float32 in [0, 1]; the autoencoder maps (B, C, H, W) to the same shape. Defaults: 80 % of the pixels
-    erased, the method of Abitbul and Dar, the mask known. Raises `ValueError` for images or settings out of range, and
-    for an autoencoder that changes the shape.
+    erased, the method of Abitbul and Dar, the mask known, one starting point an image. Raises `ValueError` for images
+    or settings out of range, and for an autoencoder that changes the shape.
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
     if batch_size < 1:
@@ -146,7 +147,7 @@ def audit(
     if shape != members[:1].shape:
         raise ValueError(f"the autoencoder maps {tuple(members[:1].shape)} to {tuple(shape)}; it must keep the shape")
 
-    recipe = Recipe(degradation, recovery, operator, seed, threshold_db)
+    recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
     images = torch.cat([members, non_members])
     tables = [
         recover_batch(recipe, autoencoder, images[rows], rows.tolist(), members).scores

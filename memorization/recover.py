@@ -74,6 +74,7 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
         operator=build("operator", config["operator"]),
         seed=config["seed"],
         threshold_db=config["threshold_db"],
+        starts=config["recovery"]["starts"],
     )
     if config["recovery"]["batch_size"] < 1:
         raise ValueError(f"recovery.batch_size is {config['recovery']['batch_size']}; it must be at least 1")
@@ -139,7 +140,7 @@ def _recover(
             runs.creating(folder, config, facts) as aside,
             tracking.tracking(config["tracking"], store, config=config, **details) as tracker,
             tqdm(
-                total=len(rungs) * batches * recipe.method.max_iterations,
+                total=len(rungs) * batches * recipe.starts * recipe.method.max_iterations,
                 desc=name,
                 unit="it",
                 disable=not config["progress"],

@@ -5,9 +5,10 @@ from memorization.recovery.energy import Energy
 from memorization.recovery.inpaint import Inpaint
 from memorization.recovery.iterate import Iterate
 from memorization.recovery.null_space import NullSpace
-from memorization.recovery.operator import Alternating, Known, OperatorKnowledge, Robust
+from memorization.recovery.operator import Alternating, Known, OperatorKnowledge
 from memorization.recovery.pnp_admm import PnPADMM
 from memorization.recovery.problem import Autoencoder, Method, Problem
+from memorization.recovery.robust import Robust
 from memorization.recovery.solver import Recovery, solve
 
 METHODS = {

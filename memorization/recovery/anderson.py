@@ -73,8 +73,8 @@ class Anderson:
     def tolerance(self) -> float:
         return self.method.tolerance
 
-    def start(self, problem: Problem) -> Any:
-        inner = self.method.start(problem)
+    def start(self, problem: Problem, start: int = 0) -> Any:
+        inner = self.method.start(problem, start)
         point = torch.stack(tuple(inner), 1)
         past = point.new_zeros(len(point), self.depth, point[0].numel())
         return _state(inner._fields)(*inner, point, past[:, 0], past, past)

@@ -20,7 +20,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.recovery.problem import Problem, check_budget, rms
+from memorization.recovery.problem import Problem, check_budget, rms, starting_image
 
 
 class State(NamedTuple):
@@ -54,9 +54,8 @@ class Energy:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"recovery.{name} is {getattr(self, name):g}; it must be above 0 and finite")
 
-    def start(self, problem: Problem) -> State:
-        ridge = (problem.sigma.square() + 1e-3).view(-1, 1, 1, 1)
-        x = problem.operator.solve(problem.y, problem.neutral.expand(len(problem.y), -1, -1, -1), ridge)
+    def start(self, problem: Problem, start: int = 0) -> State:
+        x = starting_image(problem, start, own="neutral")
         zeros = torch.zeros_like(x)
         return State(x, x, x.new_full((len(x),), torch.inf), zeros, zeros, x.new_zeros(len(x), 1, 1, 1))
 

@@ -37,6 +37,7 @@ class Recipe:
     """What is done to every image of an experiment.
 
     seed: with an image's index, the only source of the degradation's randomness.
+    starts: starting points an image, see `solve`.
     threshold_db: the erased-pixel PSNR from which an image counts as recovered, if it is also the right one.
     """
 
@@ -45,11 +46,17 @@ class Recipe:
     operator: OperatorKnowledge
     seed: int = 0
     threshold_db: float = 25.0
+    starts: int = 1
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold_db):
             raise ValueError(f"threshold_db is {self.threshold_db:g}; it must be a finite number of dB")
         check_seed(self.seed)
+        if self.starts < 1:
+            raise ValueError(f"recovery.starts is {self.starts}; it must be at least 1")
+        if self.starts > 1 and self.method.access == "none":
+            name = type(self.method).__name__
+            raise ValueError(f"recovery.starts is {self.starts}; {name} has one start: set it to 1")
 
 
 def recover_batch(
@@ -67,13 +74,16 @@ def recover_batch(
     """
     begin = time.perf_counter()
     measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
-    solution = solve(autoencoder, measurement, recipe.method, recipe.operator, on_iteration=on_iteration)
+    solution = solve(
+        autoencoder, measurement, recipe.method, recipe.operator, starts=recipe.starts, on_iteration=on_iteration
+    )
     seconds = (time.perf_counter() - begin) / len(originals)
 
     psnr_erased = scores.psnr(solution.images, originals, measurement.erased)
     nearest, right = scores.nearest_member(solution.images, originals, members)
     solved = torch.tensor([status != DIVERGED for status in solution.status], device=right.device)
-    estimated = solution.mask if recipe.operator.blind and recipe.method.uses_operator else None
+    asked = recipe.operator.blind and recipe.method.uses_operator
+    estimated, estimates = (solution.mask, solution.estimates) if asked else (None, {})
     columns = {
         "psnr_erased": psnr_erased,
         "psnr": scores.psnr(solution.images, originals),
@@ -84,6 +94,9 @@ def recover_batch(
         "iterations": solution.iterations,
         "queries": solution.queries,
         "residual": solution.residual,
+        "start": solution.start,
+        "energy": solution.energy,
+        **{f"estimated_{name}": value for name, value in estimates.items()},
         "operator_error": scores.mask_error(estimated, measurement.erased),
     }
     table = pd.DataFrame({"image": list(indices), **{name: value.cpu().numpy() for name, value in columns.items()}})

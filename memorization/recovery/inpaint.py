@@ -3,8 +3,8 @@
 Erased regions are filled with the smoothest surface that meets their surroundings (Damelin and Hoang, 2018,
 arXiv:1707.06567; scikit-image's `inpaint_biharmonic`), each channel by itself. Use it beside the other methods, to see
 how much of an image follows from the pixels that were left. It takes one step, with the mask that is known before there
-is an image: the true one with `operator=known`; of an estimated one, pixels of less than half the weight count as
-erased. `operator=alternating` starts with every pixel observed, and nothing is then inpainted.
+is an image: the true one with `operator=known`; of an estimated one, pixels of less than half the largest weight count
+as erased. `operator=alternating` starts with every pixel observed, and nothing is then inpainted.
 
 Where nothing was erased, or everything, the answer is the measurement, and `H^+ y` for operators that are not masks.
 Noise stays.
@@ -45,14 +45,14 @@ class Inpaint:
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
 
-    def start(self, problem: Problem) -> State:
+    def start(self, problem: Problem, start: int = 0) -> State:
         return State(problem.image)
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         if not isinstance(problem.operator, Mask):
             return State(problem.operator.pinv(problem.y))
-        y = problem.y
-        erased = (problem.operator.weight < 0.5).expand_as(y).cpu().numpy()
+        y, weight = problem.measured, problem.operator.weight
+        erased = (weight < 0.5 * weight.amax((2, 3), keepdim=True)).expand_as(y).cpu().numpy()
         pairs = zip(y.cpu().numpy(), erased, strict=True)
         return State(torch.from_numpy(np.stack([_inpainted(*pair) for pair in pairs])).to(y))
 

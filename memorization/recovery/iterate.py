@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from memorization.recovery.problem import Problem, check_budget, rms
+from memorization.recovery.problem import Problem, check_budget, rms, starting_image
 
 
 class State(NamedTuple):
@@ -34,8 +34,8 @@ class Iterate:
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
 
-    def start(self, problem: Problem) -> State:
-        return State(problem.image)
+    def start(self, problem: Problem, start: int = 0) -> State:
+        return State(starting_image(problem, start, own="measurement"))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         return State(problem.autoencoder(state.x))

@@ -21,7 +21,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from memorization.degradations import Mask
-from memorization.recovery.problem import Problem, check_budget, rms
+from memorization.recovery.problem import Problem, check_budget, rms, starting_image
 
 RIDGE = 1e-6  # leaves to f what an operator that is no mask passes on with less than a thousandth of its size
 
@@ -46,9 +46,8 @@ class NullSpace:
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
 
-    def start(self, problem: Problem) -> State:
-        grey = problem.y.new_full((len(problem.y), *problem.neutral.shape), 0.5)
-        return State(_corrected(problem, grey))
+    def start(self, problem: Problem, start: int = 0) -> State:
+        return State(starting_image(problem, start, own="grey"))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         return State(problem.autoencoder(_corrected(problem, state.z)))

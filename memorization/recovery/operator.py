@@ -10,17 +10,20 @@ import torch
 from torch import Tensor
 
 from memorization.degradations import Mask, Measurement, Operator
+from memorization.recovery.problem import data_weight
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What is believed of a batch's measurements.
 
+    y: the measurement as operator and noise describe it, an offset taken off, (B, C, H, W) or smaller.
     operator: the `H` in use.
     sigma: (B,) standard deviation of the noise, in pixels of [0, 1]; 0 where nothing is known of it.
     details: (B, ...) tensors of the knowledge's own.
     """
 
+    y: Tensor
     operator: Operator
     sigma: Tensor
     details: dict[str, Tensor] = field(default_factory=dict)
@@ -28,7 +31,7 @@ class Estimate:
     def select(self, keep: Tensor) -> Estimate:
         """The estimate of the images that `keep` names."""
         details = {name: tensor[keep] for name, tensor in self.details.items()}
-        return Estimate(self.operator.select(keep), self.sigma[keep], details)
+        return Estimate(self.y[keep], self.operator.select(keep), self.sigma[keep], details)
 
 
 class OperatorKnowledge(Protocol):
@@ -38,11 +41,25 @@ class OperatorKnowledge(Protocol):
     def blind(self) -> bool:
         """True if nothing of the measurement but `y` is used."""
 
-    def start(self, measurement: Measurement) -> Estimate:
+    @property
+    def hypotheses(self) -> int:
+        """How many suppositions of another kind there are to start from; several starts take turns through them."""
+
+    @property
+    def annealed(self) -> float:
+        """The share of the iterations before which no image counts as converged, since the estimate still moves."""
+
+    def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         """What is believed before the first iteration."""
 
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         """The belief for the next iteration, from the current `image` (B, C, H, W); `estimate` itself if it stays."""
+
+    def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
+        """(B,): how ill `image` explains all of `y` under what is believed, to compare answers to the same `y`."""
+
+    def report(self, estimate: Estimate) -> dict[str, Tensor]:
+        """What is believed, in a few numbers an image, (B,) each."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +67,27 @@ class Known:
     """The true operator and noise level (the oracle of a comparison)."""
 
     blind: ClassVar[bool] = False
+    hypotheses: ClassVar[int] = 1
+    annealed: ClassVar[float] = 0.0
 
-    def start(self, measurement: Measurement) -> Estimate:
+    def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         y = measurement.y
-        return Estimate(measurement.operator, y.new_full((len(y),), measurement.sigma))
+        return Estimate(y, measurement.operator, y.new_full((len(y),), measurement.sigma))
 
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         return estimate
+
+    def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
+        return data_weight(estimate.sigma) * estimate.operator.misfit(image, y)
+
+    def report(self, estimate: Estimate) -> dict[str, Tensor]:
+        return {}
+
+
+def erased_share(mask: Operator) -> Tensor:
+    """(B,): the share of pixels that a mask (B, 1, H, W) calls erased."""
+    assert isinstance(mask, Mask)
+    return 1 - mask.weight.flatten(1).mean(1)
 
 
 def repeated_value(y: Tensor, radius: float = 0.02) -> Tensor:
@@ -93,6 +124,8 @@ class Alternating:
     every: int = 1  # iterations of the method between two estimates
 
     blind: ClassVar[bool] = True
+    hypotheses: ClassVar[int] = 1
+    annealed: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.tau < math.inf:
@@ -100,99 +133,24 @@ class Alternating:
         if self.every < 1:
             raise ValueError(f"operator.every is {self.every}; it must be at least 1")
 
-    def start(self, measurement: Measurement) -> Estimate:
+    def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         y = measurement.y
-        return Estimate(Mask(torch.ones_like(y[:, :1])), y.new_zeros(len(y)), {"fill": repeated_value(y)})
+        return Estimate(y, Mask(torch.ones_like(y[:, :1])), y.new_zeros(len(y)), {"fill": repeated_value(y)})
 
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         if (iteration - 1) % self.every:
             return estimate
-        by_image = (image - y).square().sum(1, keepdim=True)  # (B, 1, H, W)
+        by_image, by_fill = self._distances(estimate, y, image)
+        return replace(estimate, operator=Mask((by_image <= by_fill).to(y.dtype)))
+
+    def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
+        return torch.minimum(*self._distances(estimate, y, image)).flatten(1).sum(1)
+
+    def report(self, estimate: Estimate) -> dict[str, Tensor]:
+        return {"erased": erased_share(estimate.operator)}
+
+    def _distances(self, estimate: Estimate, y: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, H, W) each: the cost of a pixel if it was observed, and if it was erased."""
+        by_image = (image - y).square().sum(1, keepdim=True)
         by_fill = (estimate.details["fill"] - y).square().sum(1, keepdim=True)
-        return replace(estimate, operator=Mask((by_image <= by_fill + self.tau).to(y.dtype)))
-
-
-@dataclass(frozen=True)
-class Robust:
-    """Blind, by likelihood (our own): a pixel of `y` is observed, or erased to a repeated colour, or to anything.
-
-    Observed pixels are Gaussian around the current image with a deviation annealed from `widest` to `narrowest`, as in
-    Geman-McClure or iteratively reweighted estimation; repeated ones are Gaussian around a fill colour; the rest is
-    uniform in [0, 1]. A pixel's channels are judged together. Shares, fill colour and its deviation are re-estimated
-    from each image by expectation-maximisation, one round an iteration; a pixel's weight is its probability of being
-    observed.
-    """
-
-    widest: float = 0.3
-    narrowest: float = 0.05
-
-    blind: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.narrowest <= self.widest < math.inf:
-            raise ValueError(
-                f"operator.narrowest={self.narrowest:g} operator.widest={self.widest:g}: "
-                "both must be above 0, and the first no larger"
-            )
-
-    def start(self, measurement: Measurement) -> Estimate:
-        y = measurement.y
-        third = y.new_full((len(y), 1, 1, 1), 1 / 3)
-        details = {
-            "constant": third,  # (B, 1, 1, 1) share of pixels erased to a repeated colour
-            "uniform": third,  # (B, 1, 1, 1) share of pixels erased to anything
-            "fill": repeated_value(y),  # (B, C, 1, 1) the repeated colour
-            "deviation": torch.full_like(third, 0.02),  # (B, 1, 1, 1) of the pixels that hold it, from noise
-        }
-        for _ in range(10):  # without an image yet, observed pixels count among "anything"
-            _, constant = self._responsibilities(y, None, details, self.widest)
-            details = self._renew(y, constant, torch.zeros_like(constant))
-        _, constant = self._responsibilities(y, None, details, self.widest)
-        # A colour repeated so often is the fill, and little else was erased; without one, half may hold anything.
-        details["uniform"] = torch.where(details["constant"] > 0.1, 0.05, 0.5) * (1 - details["constant"])
-        return Estimate(Mask((constant < 0.5).to(y.dtype)), y.new_zeros(len(y)), details)
-
-    def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
-        deviation = self.widest * (self.narrowest / self.widest) ** min(1.0, progress / 0.8)
-        observed, constant = self._responsibilities(y, image, estimate.details, deviation)
-        return Estimate(Mask(observed), estimate.sigma, self._renew(y, constant, observed))
-
-    @staticmethod
-    def _responsibilities(
-        y: Tensor, image: Tensor | None, belief: dict[str, Tensor], deviation: float
-    ) -> tuple[Tensor, Tensor]:
-        """(B, 1, H, W) each: the probabilities that a pixel is observed, and that it holds the repeated colour."""
-        channels = y.shape[1]
-
-        def gaussian(centre: Tensor, scale: Tensor) -> Tensor:  # log density over the channels of a pixel
-            distance = (y - centre).square().sum(1, keepdim=True)
-            return -distance / (2 * scale**2) - channels * (scale * math.sqrt(2 * math.pi)).log()
-
-        share = (1 - belief["constant"] - belief["uniform"]).clamp_min(1e-3)
-        around = torch.full_like(share, deviation)
-        observed = gaussian(image, around) if image is not None else torch.full_like(y[:, :1], -torch.inf)
-        constant = gaussian(belief["fill"], belief["deviation"])
-        logits = torch.stack(
-            [
-                observed + share.log(),
-                constant + belief["constant"].clamp_min(1e-6).log(),
-                torch.zeros_like(constant) + belief["uniform"].clamp_min(1e-3).log(),
-            ]
-        )
-        probabilities = logits.softmax(0)
-        return probabilities[0], probabilities[1]
-
-    @staticmethod
-    def _renew(y: Tensor, constant: Tensor, observed: Tensor) -> dict[str, Tensor]:
-        """The beliefs that the responsibilities imply."""
-        dims = (1, 2, 3)
-        total = constant.sum(dims, keepdim=True).clamp_min(1e-6)
-        fill = (constant * y).sum((2, 3), keepdim=True) / total
-        variance = (constant * (y - fill).square()).sum(dims, keepdim=True) / (total * y.shape[1])
-        share = constant.mean(dims, keepdim=True)
-        return {
-            "constant": share,
-            "uniform": (1 - share - observed.mean(dims, keepdim=True)).clamp(0, 1),
-            "fill": fill,
-            "deviation": variance.sqrt().clamp(1e-3, 0.25),
-        }
+        return by_image, by_fill + self.tau

@@ -17,7 +17,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.recovery.problem import Problem, check_budget, rms
+from memorization.recovery.problem import Problem, check_budget, rms, starting_image
 
 
 class State(NamedTuple):
@@ -45,9 +45,9 @@ class PnPADMM:
         if not 0 < self.penalty < math.inf:
             raise ValueError(f"recovery.penalty is {self.penalty:g}; it must be above 0 and finite")
 
-    def start(self, problem: Problem) -> State:
-        y = problem.image
-        return State(x=y, v=y, u=torch.zeros_like(y))
+    def start(self, problem: Problem, start: int = 0) -> State:
+        x = starting_image(problem, start, own="measurement")
+        return State(x=x, v=x, u=torch.zeros_like(x))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         penalty = self.penalty / problem.trust.view(-1, 1, 1, 1)

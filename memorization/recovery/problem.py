@@ -5,21 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from memorization.degradations import Operator
 
 NOISE_SCALE = 0.1  # in pixels of [0, 1]
+RIDGE = 1e-3  # of a start, so that what an operator hardly passes on is not blown up
 Autoencoder = Callable[[Tensor], Tensor]  # images (B, C, H, W) to images of the same shape
+
+
+def data_weight(sigma: Tensor) -> Tensor:
+    """(B,): the weight of the data relative to that of the autoencoder: 1 without noise, 1/2 at `NOISE_SCALE`.
+
+    If the answer of the autoencoder is off by `NOISE_SCALE` and the data by `sigma` (B,), these are the weights of the
+    maximum a posteriori estimate; the scale is our own choice.
+    """
+    return 1 / (1 + (sigma / NOISE_SCALE).square())
 
 
 @dataclass(frozen=True)
 class Problem:
     """Recover images from `y = H x + e` with the autoencoder as the only prior.
 
-    y: what was measured, (B, C, H, W) or smaller.
+    measured: what was measured, (B, C, H, W) or smaller.
+    y: the same as `operator` and `sigma` describe it: the knowledge of the operator may have taken an offset off it.
     operator: the `H` in use in this step, true or estimated.
     sigma: (B,) standard deviation of the noise, true or estimated; 0 if unknown.
     autoencoder: the trained `f`; each call is counted as one query an image.
@@ -27,6 +39,7 @@ class Problem:
         centred autoencoder holds, else grey.
     """
 
+    measured: Tensor
     y: Tensor
     operator: Operator
     sigma: Tensor
@@ -36,16 +49,12 @@ class Problem:
     @property
     def image(self) -> Tensor:
         """(B, C, H, W): the measurement as an image, to start from."""
-        return self.y if self.y.shape[1:] == self.neutral.shape else self.operator.pinv(self.y)
+        return self.measured if self.y.shape[1:] == self.neutral.shape else self.operator.pinv(self.y)
 
     @property
     def trust(self) -> Tensor:
-        """(B,): the weight of the data relative to that of the autoencoder: 1 without noise, 1/2 at `NOISE_SCALE`.
-
-        If the answer of the autoencoder is off by `NOISE_SCALE` and the data by `sigma`, these are the weights of the
-        maximum a posteriori estimate; the scale is our own choice.
-        """
-        return 1 / (1 + (self.sigma / NOISE_SCALE).square())
+        """(B,): see `data_weight`."""
+        return data_weight(self.sigma)
 
 
 class Method(Protocol):
@@ -67,8 +76,8 @@ class Method(Protocol):
     @property
     def tolerance(self) -> float: ...
 
-    def start(self, problem: Problem) -> Any:
-        """The state before the first step."""
+    def start(self, problem: Problem, start: int = 0) -> Any:
+        """The state before the first step, from the starting point of number `start`: 0 is the method's own."""
 
     def step(self, problem: Problem, state: Any, progress: float) -> Any:
         """The state after one more iteration; `progress` in [0, 1) is the share of the iteration budget used."""
@@ -86,6 +95,25 @@ def check_budget(max_iterations: int, tolerance: float) -> None:
         raise ValueError(f"recovery.max_iterations is {max_iterations}; it must be at least 1")
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"recovery.tolerance is {tolerance:g}; it must be at least 0 and finite")
+
+
+def starting_image(problem: Problem, start: int, own: Literal["measurement", "neutral", "grey"]) -> Tensor:
+    """The starting point of number `start`, (B, C, H, W): the method's `own`, the other two of these, random values.
+
+    Neutral, grey and random images give way to the measurement where and as far as it is trusted. Random values are
+    uniform in [0, 1], and those of a number are the same for every image.
+    """
+    kinds = [own, *(kind for kind in ("neutral", "measurement") if kind != own)]
+    kind = kinds[start] if start < len(kinds) else "random"
+    if kind == "measurement":
+        return problem.image
+    fill = problem.neutral
+    if kind == "grey":
+        fill = torch.full_like(fill, 0.5)
+    elif kind == "random":
+        fill = torch.rand(fill.shape, generator=torch.Generator().manual_seed(start)).to(fill)
+    ridge = (1 / problem.trust - 1 + RIDGE).view(-1, 1, 1, 1)
+    return problem.operator.solve(problem.y, fill.expand(len(problem.y), -1, -1, -1), ridge)
 
 
 def rms(x: Tensor) -> Tensor:

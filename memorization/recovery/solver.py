@@ -7,7 +7,7 @@ cost nothing more, and cannot harm or be changed by their batch mates.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,8 +26,11 @@ class Recovery:
 
     images: (B, C, H, W), finite, clipped to [0, 1].
     status: `converged`, `iteration_limit` or `diverged` (then the image is the last finite one).
-    iterations, queries: int64 (B,); queries counts evaluations of the autoencoder.
+    iterations, queries: int64 (B,); queries counts evaluations of the autoencoder, over all starts.
     residual: (B,), as the method defines it.
+    start: int64 (B,), the starting point that won.
+    energy: (B,) misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if there was only one start.
+    estimates: what the operator knowledge reports of its estimate, (B,) each.
     mask: (B, 1, H, W), the estimated mask of observed pixels, None unless the operator is a mask.
     trace: residuals of all images after each iteration (B, iterations), NaN once an image has left; None unless asked.
     """
@@ -37,6 +40,9 @@ class Recovery:
     iterations: Tensor
     queries: Tensor
     residual: Tensor
+    start: Tensor
+    energy: Tensor
+    estimates: dict[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
     trace: Tensor | None = field(default=None, repr=False)
 
@@ -48,16 +54,60 @@ def solve(
     method: Method,
     operator: OperatorKnowledge | None = None,
     *,
+    starts: int = 1,
     trace: bool = False,
     on_iteration: Callable[[int], None] | None = None,
 ) -> Recovery:
     """Recover the images behind `measurement` with `method`; `operator` says what it knows of `H` (default: all).
 
     The autoencoder must be in eval mode and map (B, C, H, W) to the same shape. Numerical failure is a status of the
-    image concerned, never an exception. `on_iteration` is called with the number of iterations gone by (in all,
-    `max_iterations`), for a progress bar.
+    image concerned, never an exception. With several `starts`, one after the other, each image keeps the answer of the
+    lowest energy, which costs one more query a start; they take turns through the hypotheses of the operator knowledge,
+    then through the starting images of `starting_image`. `on_iteration` is called with the number of iterations gone by
+    (in all, `starts * max_iterations`), for a progress bar.
     """
     knowledge = operator or Known()
+    best = _solve(autoencoder, measurement, method, knowledge, 0, starts > 1, trace, on_iteration)
+    for start in range(1, starts):
+        other = _solve(autoencoder, measurement, method, knowledge, start, True, trace, on_iteration)
+        best = _lower(best, other)
+    return best
+
+
+def _lower(a: Recovery, b: Recovery) -> Recovery:
+    """Of each image the recovery of the lower energy, with the queries of both."""
+    better = b.energy < a.energy
+
+    def pick(of_a: Tensor, of_b: Tensor) -> Tensor:
+        return torch.where(better.view(-1, *[1] * (of_a.dim() - 1)), of_b, of_a)
+
+    tensors = {
+        name: pick(getattr(a, name), getattr(b, name))
+        for name in ("images", "iterations", "residual", "start", "energy", "mask", "trace")
+        if getattr(a, name) is not None
+    }
+    return replace(
+        a,
+        **tensors,
+        status=[
+            theirs if other else ours for ours, theirs, other in zip(a.status, b.status, better.tolist(), strict=True)
+        ],
+        queries=a.queries + b.queries,
+        estimates={name: pick(a.estimates[name], b.estimates[name]) for name in a.estimates},
+    )
+
+
+def _solve(
+    autoencoder: Autoencoder,
+    measurement: Measurement,
+    method: Method,
+    knowledge: OperatorKnowledge,
+    start: int,
+    rate: bool,  # whether the energy of the answers is asked for
+    trace: bool,
+    on_iteration: Callable[[int], None] | None,
+) -> Recovery:
+    """`solve` from one starting point."""
     y = measurement.y
     size, device = len(y), y.device
     active = torch.arange(size, device=device)  # the images still in the batch
@@ -68,13 +118,15 @@ def solve(
         return autoencoder(x)
 
     neutral = neutral_image(autoencoder, (y.shape[1], *measurement.erased.shape[2:]), y)
-    h = knowledge.start(measurement)
-    state = method.start(Problem(y, h.operator, h.sigma, query, neutral))
+    image, hypothesis = divmod(start, knowledge.hypotheses)
+    h = knowledge.start(measurement, hypothesis)
+    state = method.start(Problem(y, h.y, h.operator, h.sigma, query, neutral), image)
 
     images = method.answer(state).clone()
     status = [ITERATION_LIMIT] * size
     iterations = torch.zeros(size, dtype=torch.int64, device=device)
-    residual = torch.full((size,), float("inf"), device=device, dtype=y.dtype)
+    residual, energy = y.new_full((size,), torch.inf), y.new_full((size,), torch.inf)
+    estimates = {name: torch.full_like(value, torch.nan) for name, value in knowledge.report(h).items()}
     mask = h.operator.weight.clone() if isinstance(h.operator, Mask) else None
     history: list[Tensor] = []
 
@@ -82,27 +134,34 @@ def solve(
         progress = k / method.max_iterations
         if k > 0:
             h = knowledge.update(h, y, method.answer(state), k, progress)
-        previous, state = state, method.step(Problem(y, h.operator, h.sigma, query, neutral), state, progress)
+        previous, state = state, method.step(Problem(y, h.y, h.operator, h.sigma, query, neutral), state, progress)
         answer, change = method.answer(state), method.residual(previous, state)
 
         finite = torch.isfinite(answer.flatten(1)).all(1) & torch.isfinite(change)
         diverged = ~finite | (rms(answer) > DIVERGENCE)
-        converged = ~diverged & (change <= method.tolerance)
+        converged = ~diverged & (change <= method.tolerance) & (progress >= knowledge.annealed)
         images[active] = torch.where(diverged.view(-1, 1, 1, 1), images[active], answer)
         residual[active] = torch.where(diverged, torch.inf, change)
         iterations[active] = k + 1
-        if mask is not None and isinstance(h.operator, Mask):
-            mask[active] = h.operator.weight
         if trace:
             history.append(torch.full_like(residual, torch.nan).index_copy(0, active, residual[active]))
 
         if on_iteration:
             on_iteration(1)
         done = converged | diverged
-        if done.any():
+        leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
+        if leaving.any():
+            gone, left = active[leaving], h.select(leaving)
             for i, failed in zip(active[done].tolist(), diverged[done].tolist(), strict=True):
                 status[i] = DIVERGED if failed else CONVERGED
-            keep = ~done
+            for name, value in knowledge.report(left).items():
+                estimates[name][gone] = value
+            if mask is not None and isinstance(left.operator, Mask):
+                mask[gone] = left.operator.weight
+            if rate:
+                misfit = knowledge.misfit(left, y[leaving], images[gone])
+                energy[gone] = torch.where(diverged[leaving], torch.inf, misfit)
+            keep = ~leaving
             active, y, h = active[keep], y[keep], h.select(keep)
             state = type(state)(*(tensor[keep] for tensor in state))
             if len(active) == 0:
@@ -110,12 +169,18 @@ def solve(
                     on_iteration(method.max_iterations - k - 1)
                 break
 
+    if rate:
+        queries += 1
+        energy += (images - autoencoder(images)).flatten(1).square().sum(1)
     return Recovery(
         images=images.detach().clamp(0, 1),
         status=status,
         iterations=iterations,
         queries=queries,
         residual=residual,
+        start=torch.full_like(iterations, start),
+        energy=energy.nan_to_num(nan=torch.inf) if rate else torch.full_like(energy, torch.nan),
+        estimates=estimates,
         mask=mask,
         trace=torch.stack(history, 1) if trace else None,
     )

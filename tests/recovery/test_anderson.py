@@ -89,7 +89,7 @@ def test_where_the_residual_doubles_the_past_is_forgotten():
     scripted = lambda x: x + torch.tensor(next(sizes)).view(3, 1, 1, 1) * pattern  # noqa: E731
     measurement = everything_observed(MEMBERS[:3])
     zeros = torch.zeros(3, dtype=torch.float64)
-    problem = Problem(measurement.y, measurement.operator, zeros, scripted, MEMBERS[0])
+    problem = Problem(measurement.y, measurement.y, measurement.operator, zeros, scripted, MEMBERS[0])
     method = Anderson(Iterate(), 2)
     state = method.start(problem)
     for _ in range(3):

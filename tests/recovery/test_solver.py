@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from memorization.degradations import Mask, Measurement
-from memorization.recovery import METHODS, Energy, Iterate, PnPADMM, solve
+from memorization.recovery import METHODS, Energy, Iterate, Known, NullSpace, PnPADMM, Robust, solve
+from memorization.recovery.solver import _solve
 from tests import problems
 
 MEMBERS = problems.images(4, seed=1)
@@ -83,3 +84,51 @@ def test_progress_adds_up_to_the_budget():
     gone = []
     solve(problems.projection(MEMBERS), problems.erase(MEMBERS, 0.3, 3), PnPADMM(), on_iteration=gone.append)
     assert sum(gone) == PnPADMM().max_iterations
+
+
+def two_valleys(x):
+    """Each pixel is drawn to 0.2 or to 0.8, whichever is nearer: fixed points that a start decides between."""
+    return torch.where(x < 0.5, 0.2, 0.8).to(x.dtype)
+
+
+def test_of_several_starts_the_lowest_energy_wins_image_by_image():
+    """Pixels all 0.8, of which only one is seen; grey starts at 0.5 and falls to 0.8, the random ones fall to both."""
+    originals = torch.full((3, *problems.SHAPE), 0.8, dtype=torch.float64)
+    originals[1] = 0.2
+    measurement = problems.erase(originals, 0.3, seed=2)
+    method = NullSpace()
+    one = solve(two_valleys, measurement, method)
+    several = solve(two_valleys, measurement, method, starts=4)
+    apart = [_solve(two_valleys, measurement, method, Known(), k, True, False, None) for k in range(4)]
+    lowest = torch.stack([recovery.energy for recovery in apart]).min(0)
+    torch.testing.assert_close(several.energy, lowest.values)
+    assert torch.equal(several.start, lowest.indices)
+    for i, k in enumerate(lowest.indices.tolist()):
+        assert torch.equal(several.images[i], apart[k].images[i])
+    assert torch.equal(several.queries, torch.stack([recovery.queries for recovery in apart]).sum(0))
+    assert one.energy.isnan().all()
+    assert one.start.tolist() == [0, 0, 0]
+
+
+def test_the_energy_is_the_misfit_and_the_distance_to_the_fixed_point():
+    measurement = problems.erase(MEMBERS, 0.3, seed=2)
+    answer = solve(lambda x: 0.9 * x, measurement, Iterate(max_iterations=1), starts=2)
+    x = answer.images  # 0.9 y from the first start, and 0.9 of y and grey from the second
+    expected = ((x - measurement.y).square() * measurement.operator.weight + (0.1 * x).square()).sum((1, 2, 3))
+    torch.testing.assert_close(answer.energy, expected)
+
+
+def test_a_start_that_diverges_does_not_win():
+    measurement = problems.erase(MEMBERS, 0.3, seed=2)
+    explodes_from_grey = lambda x: torch.where((x == 0.5).any(), torch.inf, 1.0) * x  # noqa: E731
+    alone = solve(explodes_from_grey, measurement, Iterate())
+    both = solve(explodes_from_grey, measurement, Iterate(), starts=2)
+    assert both.status == alone.status == ["converged"] * 4
+    assert torch.equal(both.images, alone.images)
+
+
+def test_nothing_converges_while_the_estimate_is_annealed():
+    measurement = problems.erase(MEMBERS, 0.5, seed=3, fill=3.0)
+    answer = solve(lambda x: x, measurement, Iterate(), Robust())
+    assert answer.iterations.tolist() == [math.ceil(Robust.annealed * Iterate().max_iterations) + 1] * 4
+    assert solve(lambda x: x, measurement, Iterate()).iterations.tolist() == [1] * 4

@@ -1,0 +1,167 @@
+"""Blind knowledge of an erasure, by likelihood (our own): a pixel of `y` was observed, or erased in one of two ways.
+
+Erased pixels hold a colour that is repeated, or anything (uniform in [0, 1]). A pixel's channels are judged together.
+The belief goes through two phases:
+
+1. Before there is an image, nothing but `y` is asked. Pixels that hold the colour repeated most are left out. Of the
+   others, the share `g` that was observed is read off the smoothness of images: two neighbours are close if both were
+   observed, and by chance otherwise. Which pixels were observed cannot be told, but their mean can: `y` is
+   `g x + (1 - g) / 2` plus noise of a known size, a linear measurement of the whole image.
+2. Once there is an image, a pixel's weight is its probability of being observed: observed pixels are Gaussian around
+   the current image with a deviation annealed from `widest` to `narrowest`, as in iteratively reweighted or
+   Geman-McClure estimation, repeated ones Gaussian around the fill colour. Fill colour, its deviation, the noise and
+   the shares, which differ from place to place, are re-estimated from each image, one round of
+   expectation-maximisation an iteration.
+
+A sky is a repeated colour as well: whether the repeated colour is a fill cannot be told from `y`. The first start takes
+it for one if it covers `repeated` of the pixels, the second does not; give `recovery.starts=2` for both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memorization.degradations import Mask, Measurement
+from memorization.recovery.operator import Estimate, erased_share, repeated_value
+from memorization.recovery.problem import data_weight
+
+CLOSE = 0.2  # neighbours that differ by less in every channel are called close
+FEW_PAIRS = 0.02  # believed to be close where there is no pair to look at
+WINDOW = 0.25  # side of the window in which a share is estimated, as a share of the image's side
+LEAST = 0.1  # the smallest share observed that is believed in phase 1
+SPREAD = 0.12  # variance of "anything" about an image: 1/12, and the image's own about the mean
+FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is left out in phase 1
+
+
+@dataclass(frozen=True)
+class Robust:
+    """Settings of the estimate; see the module."""
+
+    widest: float = 0.15
+    narrowest: float = 0.05
+    repeated: float = 0.15
+    first_phase: float = 0.3  # share of the iterations
+
+    blind: ClassVar[bool] = True
+    hypotheses: ClassVar[int] = 2
+    annealed: ClassVar[float] = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.narrowest <= self.widest < math.inf:
+            raise ValueError(
+                f"operator.narrowest={self.narrowest:g} operator.widest={self.widest:g}: "
+                "both must be above 0, and the first no larger"
+            )
+        if not 0 <= self.repeated <= 1:
+            raise ValueError(f"operator.repeated is {self.repeated:g}; it must be in [0, 1]")
+        if not 0 <= self.first_phase < self.annealed:
+            raise ValueError(f"operator.first_phase is {self.first_phase:g}; it must be in [0, {self.annealed})")
+
+    def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
+        y = measurement.y
+        third = y.new_full((len(y), 1, 1, 1), 1 / 3)
+        details = {
+            "constant": third,  # (B, 1, 1, 1), later (B, 1, H, W): share of pixels erased to a repeated colour
+            "uniform": third,  # alike: share of pixels erased to anything
+            "fill": repeated_value(y),  # (B, C, 1, 1) the repeated colour
+            "deviation": torch.full_like(third, 0.02),  # (B, 1, 1, 1) of the pixels that hold it, from noise
+        }
+        for _ in range(10):  # without an image yet, observed pixels count among "anything"
+            constant = self._logits(y, None, details, self.widest).softmax(0)[1]
+            details |= _fill(y, constant) | {"constant": constant.mean((2, 3), keepdim=True)}
+            details["uniform"] = 1 - details["constant"]
+        distance = (y - details["fill"]).abs().amax(1, keepdim=True)
+        considered = distance > FILL_RADIUS * details["deviation"]
+        if hypothesis == 0:
+            considered |= details["constant"] < self.repeated
+        else:
+            considered[:] = True
+        weight = considered.to(y.dtype)
+        observed = self._observed_share(y, weight)
+        details["constant"] = (1 - weight).mean((2, 3), keepdim=True).expand_as(observed)
+        details["uniform"] = (1 - observed) * (1 - details["constant"])
+        trust = data_weight(((1 - observed) * SPREAD).sqrt())
+        mask = Mask(weight * observed.square() * trust)
+        return Estimate((y - 0.5) / observed + 0.5, mask, y.new_zeros(len(y)), details)
+
+    def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
+        if progress < self.first_phase:
+            return estimate
+        annealing = min(1.0, (progress - self.first_phase) / (self.annealed - self.first_phase))
+        deviation = self.widest * (self.narrowest / self.widest) ** annealing
+        observed, constant, _ = self._logits(y, image, estimate.details, deviation).softmax(0)
+        shares = {"constant": _local(constant)}
+        shares["uniform"] = (1 - shares["constant"] - _local(observed)).clamp(0, 1)
+        squares = (observed * (y - image).square().mean(1, keepdim=True)).sum((1, 2, 3))
+        noise = (squares / observed.sum((1, 2, 3)).clamp_min(1e-6)).sqrt()
+        return Estimate(y, Mask(observed), noise, _fill(y, constant) | shares)
+
+    def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
+        """-2 s^2 log likelihood, s the narrowest deviation: |y - image|^2 and a constant if a pixel was observed."""
+        log_likelihood = self._logits(y, image, estimate.details, self.narrowest).logsumexp(0)
+        return -2 * self.narrowest**2 * log_likelihood.flatten(1).sum(1)
+
+    def report(self, estimate: Estimate) -> dict[str, Tensor]:
+        return {"erased": erased_share(estimate.operator), "noise": estimate.sigma}
+
+    @staticmethod
+    def _observed_share(y: Tensor, weight: Tensor) -> Tensor:
+        """(B, 1, H, W): the share of pixels around each that were observed, of those of `weight` (B, 1, H, W) 1."""
+        pairs, close = torch.zeros_like(weight), torch.zeros_like(weight)
+        for axis in (2, 3):
+            before, after = _without(y, axis, last=True), _without(y, axis, last=False)
+            is_close = ((before - after).abs().amax(1, keepdim=True) < CLOSE).to(y.dtype)
+            both = _without(weight, axis, last=True) * _without(weight, axis, last=False)
+            for last in (True, False):  # a pair counts at either of its pixels
+                _without(pairs, axis, last).add_(both)
+                _without(close, axis, last).add_(both * is_close)
+        share = (_local(close) + FEW_PAIRS) / (_local(pairs) + FEW_PAIRS)
+        chance = (2 * CLOSE - CLOSE**2) ** y.shape[1]  # that two uniform colours are close
+        return ((share - chance) / (1 - chance)).clamp(0, 1).sqrt().clamp_min(LEAST)
+
+    @staticmethod
+    def _logits(y: Tensor, image: Tensor | None, belief: dict[str, Tensor], deviation: float) -> Tensor:
+        """(3, B, 1, H, W): log of share times density of a pixel if observed, repeated, anything."""
+        channels = y.shape[1]
+
+        def gaussian(centre: Tensor, scale: Tensor) -> Tensor:  # log density over the channels of a pixel
+            distance = (y - centre).square().sum(1, keepdim=True)
+            return -distance / (2 * scale**2) - channels * (scale * math.sqrt(2 * math.pi)).log()
+
+        share = (1 - belief["constant"] - belief["uniform"]).clamp_min(1e-3)
+        around = torch.full_like(share, deviation)
+        observed = gaussian(image, around) if image is not None else torch.full_like(y[:, :1], -torch.inf)
+        constant = gaussian(belief["fill"], belief["deviation"])
+        return torch.stack(
+            [
+                observed + share.log(),
+                constant + belief["constant"].clamp_min(1e-6).log(),
+                torch.zeros_like(constant) + belief["uniform"].clamp_min(1e-3).log(),
+            ]
+        )
+
+
+def _fill(y: Tensor, constant: Tensor) -> dict[str, Tensor]:
+    """The colour of the pixels that hold it with the probabilities `constant` (B, 1, H, W), and its deviation."""
+    total = constant.sum((1, 2, 3), keepdim=True).clamp_min(1e-6)
+    fill = (constant * y).sum((2, 3), keepdim=True) / total
+    variance = (constant * (y - fill).square()).sum((1, 2, 3), keepdim=True) / (total * y.shape[1])
+    return {"fill": fill, "deviation": variance.sqrt().clamp(1e-3, 0.25)}
+
+
+def _local(values: Tensor) -> Tensor:
+    """The mean of `values` (B, 1, H, W) in a window around each pixel."""
+    height, width = (2 * int(WINDOW * side / 2) + 1 for side in values.shape[2:])
+    padding = (height // 2, width // 2)
+    return functional.avg_pool2d(values, (height, width), 1, padding, count_include_pad=False)
+
+
+def _without(values: Tensor, axis: int, last: bool) -> Tensor:
+    """A view of `values` without the last or the first entry of an axis."""
+    return values.narrow(axis, 0 if last else 1, values.shape[axis] - 1)
