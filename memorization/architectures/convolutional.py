@@ -68,7 +68,7 @@ class Convolutional(nn.Module):
         depth: int = 4,
         kernel_size: int = 3,
         bottleneck: int = 0,
-        activation: str = "leaky_relu",
+        activation: str = "silu",
         initialisation: str = "he",
     ) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ class UNet(nn.Module):
         depth: int = 4,
         skips: str = "none",
         kernel_size: int = 3,
-        activation: str = "leaky_relu",
+        activation: str = "silu",
         initialisation: str = "he",
     ) -> None:
         super().__init__()
