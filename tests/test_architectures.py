@@ -113,7 +113,7 @@ def test_the_proximal_tied_network_has_the_jacobian_of_a_proximal_map(activation
 def test_without_the_option_the_tied_network_expands_and_the_untied_one_is_not_even_symmetric():
     shape = (1, 5, 5)
     tied = build("tied", shape, centre=False, seed=0, width=60)
-    tied.layer.weight.data *= 3
+    tied.layer.weight.data *= 30
     matrix = jacobian(tied, shape)
     torch.testing.assert_close(matrix, matrix.T)
     assert torch.linalg.eigvalsh(matrix).max() > 1
@@ -166,6 +166,7 @@ WRONG = {
     "depth": ("unet", {"depth": 1}, "1; a U-Net has at least 2"),
     "kernel_size": ("conv", {"kernel_size": 4}, "4; it must be odd"),
     "bottleneck": ("conv", {"bottleneck": -1}, "-1; it must be at least 1, or 0"),
+    "scale": ("tied", {"scale": 0}, "0; it must be above 0"),
     "width": ("tied", {"width": 0}, "0; it must be at least 1"),
 }
 

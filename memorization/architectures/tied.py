@@ -5,8 +5,12 @@ A map is the proximal map of a convex function if and only if it is the gradient
 symmetric, and with its eigenvalues in [0, 1] wherever `0 <= rho' <= 1` and the largest singular value of `W` is at most
 1. `proximal` sees to both; plug-and-play methods then have their guarantees (Abitbul and Dar, 2023, arXiv:2310.02897).
 
-What it costs: the fixed points of a proximal map form a convex set. A proximal autoencoder that reproduces its training
-images also reproduces every mixture of them, and no training image attracts its surroundings.
+Small initial weights are essential to memorisation: `W^T W` of random weights is close to a multiple of the identity,
+and training lets stand what the training images do not contradict. Of 50 faces (train loss 1e-4, width 2048, energy,
+80 % erased, known H) none was recovered with He's scale and all with a tenth of it, of 50 non-members none.
+
+What `proximal` costs: the fixed points of a proximal map form a convex set. A proximal autoencoder that reproduces its
+training images also reproduces every mixture of them, and no training image attracts its surroundings.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ class Tied(nn.Module):
     width: rows of `W`, the hidden units.
     activation: `rho`, by name.
     initialisation: of `W`: `he`, `default` or `orthogonal`; see `initialise`.
+    scale: factor on the initial weights; with 1 the network starts close to the identity, see above.
     bias: learn `b`; without it, it is 0.
     proximal: keep the largest singular value of `W` at most 1; `rho` must be one of `PROXIMAL`.
 
@@ -50,15 +55,18 @@ class Tied(nn.Module):
     def __init__(
         self,
         shape: tuple[int, int, int],
-        width: int = 2048,
+        width: int = 512,
         activation: str = "leaky_relu",
         initialisation: str = "he",
+        scale: float = 0.1,
         bias: bool = True,
         proximal: bool = False,
     ) -> None:
         super().__init__()
         if width < 1:
             raise ValueError(f"architecture.width is {width}; it must be at least 1")
+        if not 0 < scale < math.inf:
+            raise ValueError(f"architecture.scale is {scale:g}; it must be above 0 and finite, such as 0.1")
         choose("activation", activation, ACTIVATIONS)
         choose("initialisation", initialisation, INITIALISATIONS)
         if proximal and activation not in PROXIMAL:
@@ -69,8 +77,9 @@ class Tied(nn.Module):
         self.shape = shape
         pixels = math.prod(shape)
         self.layer = initialise(nn.Linear(pixels, width), initialisation, activation, first=True)
-        if initialisation == "he":  # W^T sums over `width` units: the larger of both numbers sets the scale
-            self.layer.weight.data *= math.sqrt(min(1.0, pixels / width))
+        if initialisation == "he":  # W^T sums over `width` units: the larger of both numbers decides
+            scale *= math.sqrt(min(1.0, pixels / width))
+        self.layer.weight.data *= scale
         if not bias:
             self.layer.register_parameter("bias", None)
         self.activation = ACTIVATIONS[activation]()
