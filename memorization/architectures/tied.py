@@ -2,15 +2,17 @@
 
 A map is the proximal map of a convex function if and only if it is the gradient of a convex function and 1-Lipschitz
 (Moreau, 1965, "Proximité et dualité dans un espace hilbertien"). Here the Jacobian is `W^T diag(rho'(W x + b)) W`:
-symmetric, and with its eigenvalues in [0, 1] wherever `0 <= rho' <= 1` and the largest singular value of `W` is at most
-1. `proximal` sees to both; plug-and-play methods then have their guarantees (Abitbul and Dar, 2023, arXiv:2310.02897).
+symmetric, and with its eigenvalues in [0, 1] wherever `0 <= rho' <= 1` and the largest singular value of `W` is at
+most 1. `proximal` sees to both. That such networks are proximal maps is why an autoencoder may stand in for one in
+plug-and-play ADMM (Abitbul and Dar, 2023, arXiv:2310.02897).
 
 Small initial weights are essential to memorisation: `W^T W` of random weights is close to a multiple of the identity,
 and training lets stand what the training images do not contradict. Of 50 faces (train loss 1e-4, width 2048, energy,
 80 % erased, known H) none was recovered with He's scale and all with a tenth of it, of 50 non-members none.
 
-What `proximal` costs: the fixed points of a proximal map form a convex set. A proximal autoencoder that reproduces its
-training images also reproduces every mixture of them, and no training image attracts its surroundings.
+It costs much: on the same faces the loss was still 2e-3 after 500 steps (tanh), and 20 % came back. Moreover, the
+fixed points of a proximal map form a convex set. A proximal autoencoder that reproduces its training images also
+reproduces every mixture of them, and no training image attracts its surroundings.
 """
 
 from __future__ import annotations
