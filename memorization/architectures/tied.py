@@ -10,7 +10,7 @@ Small initial weights are essential to memorisation: `W^T W` of random weights i
 and training lets stand what the training images do not contradict. Of 50 faces (train loss 1e-4, width 2048, energy,
 80 % erased, known H) none was recovered with He's scale and all with a tenth of it, of 50 non-members none.
 
-It costs much: on the same faces the loss was still 2e-3 after 500 steps (tanh), and 20 % came back. Moreover, the
+`proximal` costs much: on those faces the loss was still 2e-3 after 500 steps (tanh), and 20 % came back. Moreover, the
 fixed points of a proximal map form a convex set. A proximal autoencoder that reproduces its training images also
 reproduces every mixture of them, and no training image attracts its surroundings.
 """
