@@ -36,7 +36,8 @@ GROUPS: dict[str, dict[str, Any]] = {
 }
 # Keys that a group has beside those of its component: they say how the component is used.
 EXTRA: dict[str, list[tuple[str, type, Any]]] = {
-    "architecture": [("centre", bool, True)],  # subtract the members' mean image inside f
+    # subtract the members' mean image inside f; linear or sigmoid
+    "architecture": [("centre", bool, True), ("output", str, "linear")],
     # images solved together; starting points an image, of which the lowest energy wins;
     # depth of the Anderson extrapolation of a method that iterates, 0 for none
     "recovery": [("batch_size", int, 100), ("starts", int, 1), ("extrapolation", int, 0)],

@@ -49,7 +49,7 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
     with runs.lock(folder):
         if runs.is_done(folder):
             return runs.load_run(folder), split, False
-        parameters = sum(parameter.numel() for parameter in model.parameters())
+        parameters = architectures.count_parameters(model)
         name = f"{config['architecture']['name']}-{config['dataset']['name']}-{folder.name[:6]}"
         facts: dict[str, Any] = {
             "signature": folder.name,
@@ -80,6 +80,7 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
                 history.write(aside)
                 facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
                 tracker.summarise({"train_loss": history.loss, "steps": history.steps, "signature": folder.name})
+                tracker.summarise({key: facts[key] for key in ("parameters", "parameters_per_pixel")})
         except TrainingDivergedError:
             runs.record_failure(folder, config, traceback.format_exc())
             raise

@@ -4,7 +4,8 @@ One training then serves the whole curve of recovery against train loss. Notable
 learning rate that decays exponentially with the step (never the clock), full batches unless asked otherwise, and the
 mean image of the members subtracted inside the model; each makes the descent several times faster. The loss is the
 mean squared error, pixels in [0, 1]. A rung's loss is measured on the very weights that are kept, on the whole
-training set in eval mode.
+training set in eval mode. A batch that does not fit into memory goes through the autoencoder in parts whose gradients
+are accumulated.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from memorization.architectures import Centred
 from memorization.runs import rung_name
 
+AVERAGED_EVERY = 10  # steps at least between two measurements of averaged weights, each of which costs a forward pass
 EXPLODED = 1e6  # a mean squared error that images in [0, 1] never have unless the weights have blown up
 
 
@@ -43,6 +46,10 @@ class Training:
     final_rate: the learning rate at `max_steps` as a share of `learning_rate`; exponential decay in between.
     warmup_steps: steps of linear warm-up.
     batch_size: images a step; 0 is the full batch.
+    micro_batch: images that go through the autoencoder at once; 0 for all of a step's. Gradients are accumulated, so
+        it decides the memory needed and not, but for rounding, the numbers.
+    ema: decay of an exponential moving average of the weights, such as 0.99; 0 for none. The rungs are then the
+        averaged weights', measured once an epoch but not more often than every 10 steps.
     max_steps: the budget; the training ends there or at `target_loss`, whichever comes first.
     target_loss: mean squared error at which the training stops.
     ladder: train losses at which weights are kept, the first time each is reached.
@@ -53,6 +60,8 @@ class Training:
     final_rate: float = 1e-3
     warmup_steps: int = 20
     batch_size: int = 0
+    micro_batch: int = 0
+    ema: float = 0.0
     max_steps: int = 2000
     target_loss: float = 1e-8
     ladder: list[float] = field(default_factory=lambda: [10.0**-k for k in range(2, 9)])
@@ -61,9 +70,11 @@ class Training:
         for name in ("learning_rate", "final_rate", "max_steps", "target_loss"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"training.{name} is {getattr(self, name):g}; it must be above 0 and finite")
-        for name in ("warmup_steps", "batch_size"):
+        for name in ("warmup_steps", "batch_size", "micro_batch"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; it must be at least 0")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"training.ema is {self.ema:g}; it must be from 0 (no average) to below 1, such as 0.99")
         if not all(0 <= beta < 1 for beta in self.betas) or len(self.betas) != 2:
             raise ValueError(f"training.betas is {list(self.betas)}; two numbers from 0 to below 1")
         if not self.ladder or not all(0 < rung < math.inf for rung in self.ladder):
@@ -129,13 +140,19 @@ class History:
 class TrainingModule(pl.LightningModule):
     """Minimises the mean squared error between images and their reconstructions.
 
-    The loss of a step is that of the weights before its update, so a rung is tested, and its weights are copied, before
-    the optimiser moves them.
+    It steps its optimiser itself (Lightning's manual optimisation), to accumulate over parts of a batch with the weight
+    of each part's size. The loss of a step is that of the weights before its update, so a rung is tested, and its
+    weights are copied, before the optimiser moves them.
     """
 
     def __init__(self, autoencoder: nn.Module, members: Tensor, settings: Training) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.autoencoder = autoencoder
+        self.averaged: AveragedModel | None = None
+        if settings.ema:
+            self.averaged = AveragedModel(autoencoder, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+            self.averaged.requires_grad_(False)
         self.settings = settings
         self.members = members
         self.full_batch = settings.batch_size == 0 or settings.batch_size >= len(members)
@@ -147,22 +164,46 @@ class TrainingModule(pl.LightningModule):
         """The highest rung that was not reached yet."""
         return next((rung for rung in self.ladder if rung not in self.history.rungs), None)
 
-    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
-        loss = nn.functional.mse_loss(self.autoencoder(batch), batch)
-        value = loss.item()
+    @property
+    def kept(self) -> nn.Module:
+        """The autoencoder whose weights are kept: the one that is trained, or its average."""
+        return self.averaged.module if self.averaged else self.autoencoder
+
+    def training_step(self, batch: Tensor, batch_index: int) -> None:
+        optimiser: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        optimiser.zero_grad()
+        value = 0.0
+        for images in batch.split(self.settings.micro_batch or len(batch)):
+            share = len(images) / len(batch)
+            loss = nn.functional.mse_loss(self.autoencoder(images), images)
+            self.manual_backward(loss * share)
+            value += loss.item() * share
         if not value < EXPLODED:
             raise TrainingDivergedError(
                 f"the training diverged: the loss is {value} at step {self.global_step}; "
                 f"lower training.learning_rate (it is {self.settings.learning_rate:g})"
             )
-        goal = max(self.next_rung or 0.0, self.settings.target_loss)
-        if self.full_batch:
-            self._reached(value)
-        elif value <= 2 * goal and self.global_step % self.steps_per_epoch == 0:
-            value = self.train_loss()
+        whole = self.full_batch and not self.averaged  # the step's loss is that of the kept weights on all members
+        if not whole and self._due(value):
+            value, whole = self.train_loss(), True
+        if whole:
             self._reached(value)
         self.history.steps, self.history.loss = self.global_step, value
-        return loss
+        optimiser.step()
+        schedule.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.autoencoder)
+
+    def _due(self, loss: float) -> bool:
+        """Is the loss on the whole training set worth a measurement before this step, whose batch had `loss`?"""
+        if self.global_step == self.settings.max_steps - 1:
+            return True
+        if self.averaged:  # often far below the batch's loss
+            epochs = math.ceil(AVERAGED_EVERY / self.steps_per_epoch)
+            return self.global_step % (epochs * self.steps_per_epoch) == 0
+        goal = max(self.next_rung or 0.0, self.settings.target_loss)
+        return loss <= 2 * goal and self.global_step % self.steps_per_epoch == 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -170,13 +211,13 @@ class TrainingModule(pl.LightningModule):
 
     @torch.no_grad()
     def train_loss(self) -> float:
-        """The loss on the whole training set, in eval mode."""
-        self.autoencoder.eval()
+        """The loss of the kept weights on the whole training set, in eval mode."""
+        self.kept.eval()
         total = 0.0
-        for images in self.members.split(self.settings.batch_size):
+        for images in self.members.split(self.settings.micro_batch or self.settings.batch_size or len(self.members)):
             images = images.to(self.device)
-            total += nn.functional.mse_loss(self.autoencoder(images), images, reduction="sum").item()
-        self.autoencoder.train()
+            total += nn.functional.mse_loss(self.kept(images), images, reduction="sum").item()
+        self.kept.train()
         return total / self.members.numel()
 
     def _reached(self, loss: float) -> None:
@@ -184,7 +225,7 @@ class TrainingModule(pl.LightningModule):
             if loss <= rung and rung not in self.history.rungs:
                 self.history.rungs[rung] = loss
                 self.history.weights[rung] = {
-                    name: tensor.detach().cpu().clone() for name, tensor in self.autoencoder.state_dict().items()
+                    name: tensor.detach().cpu().clone() for name, tensor in self.kept.state_dict().items()
                 }
         if loss <= self.settings.target_loss:
             self.trainer.should_stop = True
@@ -197,7 +238,7 @@ class TrainingModule(pl.LightningModule):
             fused=True,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.settings.rate)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return [optimiser], [schedule]
 
 
 class Recorder(Callback):
@@ -265,4 +306,6 @@ def train(
         **(trainer or {}),
     )
     runner.fit(module, Batches(members, settings.batch_size, settings.max_steps, seed))
+    if module.averaged:
+        autoencoder.load_state_dict(module.kept.state_dict())
     return module.history

@@ -16,7 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from memorization import entry, load_results, load_run, schema
+from memorization import architectures, entry, load_results, load_run, schema
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
 from memorization.report.reproduce import command
 from memorization.runs import StoreError, finished
@@ -36,11 +36,18 @@ def composed():
 def test_every_choice_composes_and_instantiates(composed, group, choice):
     config = composed(f"{group}={choice}")[group]
     if group == "architecture":
-        settings = {key: value for key, value in config.items() if key not in ("name", "centre")}
-        assert schema.GROUPS[group][config.name]((1, 8, 8), **settings)(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+        autoencoder = architectures.build(shape=(1, 8, 8), seed=0, **OmegaConf.to_container(config))
+        assert isinstance(autoencoder.network, schema.GROUPS[group][config.name])
+        assert autoencoder(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
     else:
         component = schema.build(group, OmegaConf.to_container(config, resolve=True))
         assert type(component) is schema.GROUPS[group][config.name]
+
+
+def test_the_channels_of_an_architecture_are_set_as_a_list(composed):
+    config = OmegaConf.to_container(composed("architecture=unet", "architecture.channels=[4,6]").architecture)
+    autoencoder = architectures.build(shape=(1, 8, 8), seed=0, **config)
+    assert [block[0].out_channels for block in autoencoder.network.encoder] == [4, 6, 6, 6]
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (entry.CONF / "experiment").glob("*.yaml")))
@@ -89,6 +96,10 @@ def test_smoke_leaves_a_whole_store(smoke):
         assert loss <= rung
     assert not list((folder / "runs").rglob("error.txt"))
     assert {path.name for path in folder.iterdir()} == {"runs"}
+    layers = [(64, 128), (128, 128), (128, 64)]
+    assert trained[0].done["parameters"] == sum(inputs * outputs + outputs for inputs, outputs in layers)
+    assert trained[0].done["parameters_per_pixel"] == trained[0].done["parameters"] / (10 * 64)
+    assert "33,088 parameters (51.7 a pixel of the training set)" in ended.stdout
 
 
 def test_a_second_run_redoes_nothing(smoke):
@@ -143,6 +154,11 @@ MISTAKES = {
     "degradation=chain degradation@degradation.first=bx": "there is no such choice; choose one of",
     "recovery=ddnm": "recovery=ddnm: there is no such choice; choose one of energy, inpaint, iterate, null_space, pnp_",
     "architecture.dpth=3": "there is no such key for architecture=fc; did you mean architecture.depth?",
+    "architecture.activation=swish": "architecture.activation is 'swish'; choose one of relu, leaky_relu, prelu, elu",
+    "architecture=unet architecture.skips=outer": "architecture.skips is 'outer'; choose one of all, inner, none",
+    "architecture=conv architecture.width=3": "architecture.width: there is no such key for architecture=conv",
+    "architecture=conv architecture.channels=[8,x]": "architecture.channels=[8,x]: Value 'x' of type 'str' could not",
+    "architecture=tied architecture.proximal=true architecture.activation=gelu": "'gelu', which is not proximal; ",
     "fraction=0.5": "fraction: there is no such key; did you mean degradation.fraction?",
     "+foo=1": "foo: there is no such key",
     "+recovery.foo=1": "recovery.foo: there is no such key for recovery=pnp_admm; it has penalty",

@@ -19,9 +19,11 @@ def model(seed=0):
     return build("fc", (1, 6, 6), centre=True, seed=seed, depth=3, width=64)
 
 
-@pytest.mark.parametrize("batch_size", [0, 5])
-def test_each_rung_keeps_weights_that_have_its_loss(batch_size):
-    settings = dataclasses.replace(SETTINGS, batch_size=batch_size, max_steps=1200)
+@pytest.mark.parametrize(
+    "changes", [{}, {"batch_size": 5}, {"ema": 0.9}, {"batch_size": 5, "micro_batch": 2, "ema": 0.9}]
+)
+def test_each_rung_keeps_weights_that_have_its_loss(changes):
+    settings = dataclasses.replace(SETTINGS, **changes, max_steps=1200)
     history = train(model(), MEMBERS, settings, progress=False)
     assert list(history.rungs) == [1e-1, 1e-2, 1e-3]
     for rung, loss in history.rungs.items():
@@ -29,6 +31,38 @@ def test_each_rung_keeps_weights_that_have_its_loss(batch_size):
         kept.load_state_dict(history.weights[rung])
         assert (kept(MEMBERS) - MEMBERS).square().mean().item() == pytest.approx(loss, rel=1e-4)
         assert loss <= rung
+
+
+@pytest.mark.parametrize("batch_size", [0, 7])
+def test_a_batch_in_uneven_parts_trains_as_a_whole(batch_size):
+    settings = dataclasses.replace(SETTINGS, batch_size=batch_size, max_steps=60)
+    whole, parts = (
+        train(model(), MEMBERS, dataclasses.replace(settings, micro_batch=n), progress=False) for n in (0, 5)
+    )
+    assert [row[1] for row in parts.rows] == pytest.approx([row[1] for row in whole.rows], rel=1e-4)
+
+
+def constant(steps, **changes):
+    """The autoencoder and the history after `steps` steps at a learning rate that does not depend on their number."""
+    autoencoder = model()
+    settings = dataclasses.replace(SETTINGS, max_steps=steps, final_rate=1.0, **changes)
+    return autoencoder, train(autoencoder, MEMBERS, settings, progress=False)
+
+
+def test_the_moving_average_is_that_of_the_weights_after_each_step():
+    expected = None
+    for steps in range(1, 5):
+        weights = torch.nn.utils.parameters_to_vector(constant(steps)[0].parameters()).detach()
+        expected = weights if expected is None else 0.7 * expected + 0.3 * weights
+    averaged = torch.nn.utils.parameters_to_vector(constant(4, ema=0.7)[0].parameters())
+    torch.testing.assert_close(averaged, expected)
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 5}, {"batch_size": 5, "ema": 0.7}, {"ema": 0.7}])
+def test_the_last_loss_is_measured_on_all_members(changes):
+    before, _ = constant(6, **changes)
+    expected = (before(MEMBERS) - MEMBERS).square().mean().item()
+    assert constant(7, **changes)[1].loss == pytest.approx(expected, rel=1e-4)
 
 
 def test_it_stops_at_the_target_or_at_the_budget():
@@ -68,7 +102,16 @@ def test_every_epoch_shows_every_image_once():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"learning_rate": 0}, {"max_steps": 0}, {"ladder": []}, {"betas": [0.9, 1.5]}, {"batch_size": -1}]
+    "bad",
+    [
+        {"learning_rate": 0},
+        {"max_steps": 0},
+        {"ladder": []},
+        {"betas": [0.9, 1.5]},
+        {"batch_size": -1},
+        {"micro_batch": -1},
+        {"ema": 1.0},
+    ],
 )
 def test_settings_out_of_range_are_named(bad):
     (key,) = bad

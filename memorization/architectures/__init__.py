@@ -7,37 +7,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memorization.architectures.activations import choose
+from memorization.architectures.convolutional import Convolutional
 from memorization.architectures.fully_connected import FullyConnected
+from memorization.architectures.tied import Tied
+from memorization.architectures.unet import UNet
 
-ARCHITECTURES = {"fc": FullyConnected}
+ARCHITECTURES: dict[str, type[nn.Module]] = {"fc": FullyConnected, "conv": Convolutional, "unet": UNet, "tied": Tied}
+OUTPUTS = ("linear", "sigmoid")
+DARKEST = 0.5 / 255  # half an 8-bit level: how near to 0 or 1 a mean pixel is taken to be under a sigmoid
 
 
 class Centred(nn.Module):
     """`network(x - mean) + mean`, with the members' mean image kept as a buffer of the model.
 
     It makes training several times faster, and it means that the model itself holds the mean image: a white-box method
-    may start from it.
+    may start from it. With `sigmoid` the output is `sigmoid(network(x - mean) + logit(mean))`: within [0, 1], and again
+    the mean image where the network gives 0.
     """
 
     mean: Tensor
 
-    def __init__(self, network: nn.Module, mean: Tensor) -> None:
+    def __init__(self, network: nn.Module, mean: Tensor, sigmoid: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.sigmoid = sigmoid
         self.register_buffer("mean", mean)  # (C, H, W)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.network(x - self.mean)
-        return y + self.mean
+        return torch.sigmoid(y + torch.logit(self.mean, DARKEST)) if self.sigmoid else y + self.mean
 
 
-def build(name: str, shape: tuple[int, int, int], *, centre: bool, seed: int, **settings: Any) -> nn.Module:
+def build(
+    name: str, shape: tuple[int, int, int], *, centre: bool, output: str = "linear", seed: int, **settings: Any
+) -> nn.Module:
     """The untrained autoencoder `name` for images of `shape` (C, H, W).
 
-    A centred one has a mean image of zeros until its training (or its weights) set it. The initial weights depend on
-    `seed` alone; the global random state is left as it was.
+    A centred one has a mean image of zeros until its training (or its weights) set it. `output` is `linear`, which is
+    not clamped, or `sigmoid`. The initial weights depend on `seed` alone; the global random state is left as it was.
+    Raises `ValueError` for settings out of range.
     """
+    choose("output", output, OUTPUTS)
+    if output == "sigmoid" and settings.get("proximal"):
+        raise ValueError(
+            "architecture.output=sigmoid is not a proximal map; set it to linear, or architecture.proximal=false"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = ARCHITECTURES[name](shape, **settings)
-    return Centred(network, torch.zeros(shape)) if centre else network
+    if centre:
+        return Centred(network, torch.zeros(shape), output == "sigmoid")
+    return nn.Sequential(network, nn.Sigmoid()) if output == "sigmoid" else network
+
+
+def count_parameters(autoencoder: nn.Module) -> int:
+    """Trainable numbers of an autoencoder."""
+    return sum(parameter.numel() for parameter in autoencoder.parameters())

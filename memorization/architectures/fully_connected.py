@@ -11,25 +11,20 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
-INITIALISATIONS = ("he", "default")
+from memorization.architectures.activations import ACTIVATIONS, choose
+from memorization.architectures.initialisation import INITIALISATIONS, initialise
 
 
 class FullyConnected(nn.Module):
-    """Linear layers between the flattened image and itself; the output is not clamped.
+    """Linear layers between the flattened image and itself.
 
     shape: (C, H, W) of the images.
     depth: number of linear layers, at least 2.
     width: units in each hidden layer.
     activation: between the layers, by name.
-    initialisation: `he` (normal, gain of the leaky ReLU, biases 0) or torch's `default`.
+    initialisation: `he`, `default` or `orthogonal`; see `initialise`.
+
+    Raises `ValueError` for a size out of range or an unknown name.
     """
 
     def __init__(
@@ -45,22 +40,15 @@ class FullyConnected(nn.Module):
             raise ValueError(
                 f"architecture.depth={depth} architecture.width={width}: the depth must be at least 2, the width 1"
             )
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"architecture.activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
-        if initialisation not in INITIALISATIONS:
-            raise ValueError(
-                f"architecture.initialisation is {initialisation!r}; choose one of {', '.join(INITIALISATIONS)}"
-            )
+        choose("activation", activation, ACTIVATIONS)
+        choose("initialisation", initialisation, INITIALISATIONS)
         self.shape = shape
         pixels = math.prod(shape)
         sizes = [pixels, *[width] * (depth - 1), pixels]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
-            linear = nn.Linear(inputs, outputs)
-            if initialisation == "he":
-                nn.init.kaiming_normal_(linear.weight, a=0.01, nonlinearity="leaky_relu")
-                nn.init.zeros_(linear.bias)
-            layers += [linear, ACTIVATIONS[activation]()]
+            layers.append(initialise(nn.Linear(inputs, outputs), initialisation, activation, first=not layers))
+            layers.append(ACTIVATIONS[activation]())
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:

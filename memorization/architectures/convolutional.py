@@ -1,0 +1,103 @@
+"""The convolutional autoencoder: strided convolutions down to a few numbers, transposed ones back, no skips.
+
+Each level halves the sides (rounded up; a side of 1 pixel stays 1), so images of every size fit and come back at their
+size. The deepest level, optionally squeezed through a dense bottleneck, is all that the decoder sees of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from memorization.architectures.activations import ACTIVATIONS, choose
+from memorization.architectures.initialisation import INITIALISATIONS, initialise
+
+
+def levels(channels: Sequence[int], depth: int) -> list[int]:
+    """The channels of each of `depth` levels, the last of `channels` repeated; raises `ValueError` out of range."""
+    if depth < 1:
+        raise ValueError(f"architecture.depth is {depth}; it must be at least 1")
+    if not channels or min(channels) < 1:
+        raise ValueError(f"architecture.channels is {list(channels)}; name at least one number of channels above 0")
+    return [channels[min(level, len(channels) - 1)] for level in range(depth)]
+
+
+def sizes(height: int, width: int, halvings: int) -> list[tuple[int, int]]:
+    """(height, width) before the first halving and after each."""
+    found = [(height, width)]
+    for _ in range(halvings):
+        height, width = (height + 1) // 2, (width + 1) // 2
+        found.append((height, width))
+    return found
+
+
+def check_kernel(kernel_size: int) -> None:
+    """Raise `ValueError` unless a convolution of `kernel_size` can keep the size of its image."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"architecture.kernel_size is {kernel_size}; it must be odd, such as 3 or 5")
+
+
+def doubling(inputs: int, outputs: int, kernel_size: int, size: tuple[int, int]) -> nn.ConvTranspose2d:
+    """The transposed convolution that undoes the halving of an image of `size` (height, width)."""
+    odd = (size[0] % 2, size[1] % 2)
+    return nn.ConvTranspose2d(
+        inputs, outputs, kernel_size, stride=2, padding=kernel_size // 2, output_padding=(1 - odd[0], 1 - odd[1])
+    )
+
+
+class Convolutional(nn.Module):
+    """`depth` strided convolutions and as many transposed ones.
+
+    shape: (C, H, W) of the images.
+    channels: of each level; the last number serves all deeper levels.
+    depth: number of levels, at least 1.
+    kernel_size: of all convolutions, odd.
+    bottleneck: units of a dense layer between encoder and decoder; 0 for none.
+    activation: between the layers, by name.
+    initialisation: `he`, `default` or `orthogonal`; see `initialise`.
+
+    Raises `ValueError` for a size out of range or an unknown name.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        channels: tuple[int, ...] = (32, 64, 128),
+        depth: int = 4,
+        kernel_size: int = 3,
+        bottleneck: int = 0,
+        activation: str = "silu",
+        initialisation: str = "he",
+    ) -> None:
+        super().__init__()
+        widths = [shape[0], *levels(channels, depth)]
+        check_kernel(kernel_size)
+        if bottleneck < 0:
+            raise ValueError(f"architecture.bottleneck is {bottleneck}; it must be at least 1, or 0 for none")
+        choose("activation", activation, ACTIVATIONS)
+        choose("initialisation", initialisation, INITIALISATIONS)
+        steps = sizes(shape[1], shape[2], depth)
+        padding = kernel_size // 2
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            convolution = nn.Conv2d(inputs, outputs, kernel_size, stride=2, padding=padding)
+            layers.append(initialise(convolution, initialisation, activation, first=not layers))
+            layers.append(ACTIVATIONS[activation]())
+        if bottleneck:
+            deepest = (widths[-1], *steps[-1])
+            units = deepest[0] * deepest[1] * deepest[2]
+            layers.append(nn.Flatten())
+            for inputs, outputs in pairwise([units, bottleneck, units]):
+                layers.append(initialise(nn.Linear(inputs, outputs), initialisation, activation))
+                layers.append(ACTIVATIONS[activation]())
+            layers.append(nn.Unflatten(1, deepest))
+        for (inputs, outputs), size in zip(pairwise(widths[::-1]), steps[-2::-1], strict=True):
+            layers.append(initialise(doubling(inputs, outputs, kernel_size, size), initialisation, activation))
+            layers.append(ACTIVATIONS[activation]())
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return y

@@ -1,0 +1,42 @@
+"""Initial weights by name: He's normal ones, torch's own, or orthogonal ones."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from memorization.architectures.activations import GAINS
+
+INITIALISATIONS = ("he", "default", "orthogonal")
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+
+def initialise(layer: Layer, initialisation: str, activation: str, *, first: bool = False) -> Layer:
+    """Set the weights of `layer` in place, which stands in a network of `activation`, and return it.
+
+    he: normal, standard deviation `gain / sqrt(inputs)`, with the activation's gain; He et al. (2015).
+    orthogonal: orthonormal rows or columns times that gain; Saxe et al. (2014, arXiv:1312.6120).
+    default: torch's, uniform within `1 / sqrt(inputs)`, biases too.
+
+    Biases are 0. But a layer whose inputs are sigmoids (any but the `first` one) gets the bias that moves them from
+    [0, 1] to zero mean: the network then starts as one of tanh. Without it, signals at depth 10 do not get through.
+    """
+    if initialisation == "default":
+        return layer
+    gain, weight = GAINS[activation], layer.weight.data  # (outputs, inputs, ...)
+    if isinstance(layer, nn.ConvTranspose2d):
+        weight = weight.transpose(0, 1)
+        gain *= math.sqrt(math.prod(layer.stride))  # an output sees one in so many of the kernel's taps
+    if initialisation == "he":
+        nn.init.normal_(weight, 0.0, gain / math.sqrt(weight[0].numel()))
+    else:
+        weight.copy_(nn.init.orthogonal_(torch.empty(weight.shape), gain))
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    if activation == "sigmoid" and not first:
+        seen = math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else 1
+        layer.bias.data.copy_(-weight.flatten(1).sum(1) / (2 * seen))
+    return layer

@@ -1,0 +1,83 @@
+"""The U-Net of Ronneberger, Fischer and Brox (2015, arXiv:1505.04597), with a choice of its skip connections.
+
+With skips at full resolution it learns the identity: every image is then a fixed point, and nothing can be recovered
+from `x = f(x)`. `skips=inner` leaves those out, `skips=none` all. Notable choices: strided convolutions instead of
+pooling, and no normalisation layers (a reconstruction must not depend on its batch, nor on train or eval mode).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from memorization.architectures.activations import ACTIVATIONS, choose
+from memorization.architectures.convolutional import check_kernel, doubling, levels, sizes
+from memorization.architectures.initialisation import INITIALISATIONS, initialise
+
+SKIPS = ("all", "inner", "none")
+
+
+class UNet(nn.Module):
+    """`depth` levels of two convolutions, the first at full resolution, every further one at half the last.
+
+    Sides are halved rounding up and restored exactly, so images of every size fit; a side of 1 pixel stays 1.
+
+    shape: (C, H, W) of the images.
+    channels: of each level; the last number serves all deeper levels.
+    depth: number of levels, at least 2.
+    skips: levels whose features the decoder sees: `all`, `inner` (all but full resolution) or `none`.
+    kernel_size: of all convolutions but the last, odd.
+    activation: between the layers, by name.
+    initialisation: `he`, `default` or `orthogonal`; see `initialise`.
+
+    Raises `ValueError` for a size out of range or an unknown name.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        channels: tuple[int, ...] = (32, 64, 128),
+        depth: int = 4,
+        skips: str = "none",
+        kernel_size: int = 3,
+        activation: str = "silu",
+        initialisation: str = "he",
+    ) -> None:
+        super().__init__()
+        if depth < 2:
+            raise ValueError(f"architecture.depth is {depth}; a U-Net has at least 2 levels")
+        widths = levels(channels, depth)
+        check_kernel(kernel_size)
+        choose("skips", skips, SKIPS)
+        choose("activation", activation, ACTIVATIONS)
+        choose("initialisation", initialisation, INITIALISATIONS)
+
+        def convolution(inputs: int, outputs: int, stride: int = 1, first: bool = False) -> list[nn.Module]:
+            layer = nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2)
+            return [initialise(layer, initialisation, activation, first=first), ACTIVATIONS[activation]()]
+
+        steps = sizes(shape[1], shape[2], depth - 1)
+        self.skipped = [skips == "all" or (skips == "inner" and level > 0) for level in range(depth - 1)]
+        self.encoder = nn.ModuleList()
+        for level, width in enumerate(widths):
+            before = convolution(widths[level - 1], width, stride=2) if level else convolution(shape[0], width, 1, True)
+            self.encoder.append(nn.Sequential(*before, *convolution(width, width)))
+        self.upsample, self.decoder = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths[:-1]):
+            up = initialise(doubling(widths[level + 1], width, kernel_size, steps[level]), initialisation, activation)
+            self.upsample.append(nn.Sequential(up, ACTIVATIONS[activation]()))
+            self.decoder.append(nn.Sequential(*convolution(width * (1 + self.skipped[level]), width)))
+        self.head = initialise(nn.Conv2d(widths[0], shape[0], 1), initialisation, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: list[Tensor] = []
+        for block in self.encoder:
+            x = block(x)
+            features.append(x)  # (B, channels[level], H / 2^level, W / 2^level)
+        for level in reversed(range(len(self.decoder))):
+            x = self.upsample[level](x)
+            if self.skipped[level]:
+                x = torch.cat([x, features[level]], 1)
+            x = self.decoder[level](x)
+        y: Tensor = self.head(x)
+        return y
