@@ -13,20 +13,23 @@ iterations nor passes, is left out. Run it with `make bench`; seconds mean nothi
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
+import logging
 import statistics
 import tempfile
-from dataclasses import dataclass, field, replace
+import warnings
+from dataclasses import dataclass, field
+from itertools import accumulate, product
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import timer
 
 from memorization import architectures
 from memorization.data import Split
 from memorization.degradations import Measurement, RandomPixels
+from memorization.entry import NOISE
 from memorization.recovery import METHODS, OPERATORS, Anderson, Method, OperatorKnowledge, solve
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
@@ -90,53 +93,52 @@ class Stopwatch:
         begun = timer()
         reference_pass(self.model, self.x, self.access)
         self.resumed = timer()
-        if self.iterations:
+        if len(self.references) < len(self.iterations):
             self.references.append(self.resumed - begun)
 
 
-def cost(model: nn.Module, measurement: Measurement, method: Method, operator: OperatorKnowledge) -> tuple[float, ...]:
+def cost(
+    model: nn.Module, measurement: Measurement, method: Method, operator: OperatorKnowledge, repeats: int
+) -> tuple[float, ...]:
     """Medians of an iteration and of its reference, in seconds, and of their ratio."""
     watch = Stopwatch(model, measurement.y, method.access)
-    solution = solve(model, measurement, method, operator, on_iteration=watch)
-    if not (solution.iterations == method.max_iterations).all():
-        raise RuntimeError(f"{method}: an image left the batch early, so that its iterations cannot be compared")
+    for _ in range(repeats):
+        watch.resumed = None
+        solution = solve(model, measurement, method, operator, on_iteration=watch)
+        if not (solution.iterations == method.max_iterations).all():
+            raise RuntimeError(f"{method}: an image left the batch early, so that its iterations cannot be compared")
     ratios = [own / reference for own, reference in zip(watch.iterations, watch.references, strict=True)]
     return statistics.median(watch.iterations), statistics.median(watch.references), statistics.median(ratios)
 
 
-def peak() -> float:
-    """The largest memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def growth(name: str, iterations: int, batch: int, count: int) -> float:
-    """MB that recovering `count` images in batches of `batch` adds to the peak of this process."""
-    torch.set_num_threads(1)
+def peak(name: str, operator: str, iterations: int, batch: int, count: int) -> float:
+    """MB of tensors held at once at most while `count` images are recovered in batches of `batch`, without scores."""
     model, originals = autoencoder(), images(count)
-    split = Split(originals[: count // 2], originals[count // 2 :], list(range(count // 2)), list(range(count // 2)))
+    half = list(range(count // 2))
+    split = Split(originals[: count // 2], originals[count // 2 :], half, half)
     recipe = Recipe(RandomPixels(0.8), methods(iterations)[name], OPERATORS["robust"]())
-    with tempfile.TemporaryDirectory() as folder:
-        warm = replace(recipe, method=methods(1)["iterate"])
-        tiny = Split(originals[:1], originals[1:2], [0], [1])
-        recover(model, tiny, warm, Path(folder) / "warm", batch_size=2, trainer={"accelerator": "cpu"})
-        before = peak()
-        recover(model, split, recipe, Path(folder) / "own", batch_size=batch, trainer={"accelerator": "cpu"})
-    return peak() - before
-
-
-def in_new_process(*arguments: object) -> float:
-    """`growth` in a process of its own, as a process's peak only rises."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(growth, arguments)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log,
+    ):
+        recover(model, split, recipe, Path(folder), batch_size=batch, trainer={"accelerator": "cpu"})
+    assert log.profiler is not None
+    assert log.profiler.kineto_results is not None
+    events = [event for event in log.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes: list[int] = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(changes)) / 2**20
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[100, 25], help="batch sizes (default: 100 25)")
-    parser.add_argument("--iterations", type=int, default=31, help="iterations timed of each (default: 31)")
+    parser.add_argument("--repeats", type=int, default=3, help="solves of 10 timed iterations each (default: 3)")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
 
     model = autoencoder()
     print("fully connected, depth 10, width 512, random weights; 64x64 RGB, 80 % erased; one thread")
@@ -145,10 +147,10 @@ def main() -> None:
     for batch in options.batches:
         measurement = measure(batch)
         reference_pass(model, measurement.y, "gradients")  # warm-up
-        for name, method in methods(options.iterations).items():
+        for name, method in methods(11).items():
             for operator in KNOWLEDGE if method.uses_operator else ("none",):
                 knowledge = OPERATORS.get(operator, OPERATORS["known"])()
-                own, reference, ratio = cost(model, measurement, method, knowledge)
+                own, reference, ratio = cost(model, measurement, method, knowledge, options.repeats)
                 print(
                     f"{batch:>5}  {name:<22}  {operator:<8}  {1e3 * own:>6.1f} ms  {1e3 * reference:>6.1f} ms  "
                     f"{ratio:>5.2f}{'  above the budget' if ratio > BUDGET else ''}",
@@ -157,11 +159,11 @@ def main() -> None:
                 above += [name] if ratio > BUDGET else []
     print(f"\nreference: a forward pass, for energy with the backward pass to the input; budget {BUDGET}")
 
-    print(f"\n{'method':<10}  {'batch':>5}  {'images':>6}  {'iterations':>10}  peak, above the start")
-    for name in ("pnp_admm", "energy"):
-        for batch, count, iterations in ((25, 50, 5), (25, 50, 50), (25, 200, 5), (100, 200, 5)):
-            used = in_new_process(name, iterations, batch, count)
-            print(f"{name:<10}  {batch:>5}  {count:>6}  {iterations:>10}  {used:>6.0f} MB", flush=True)
+    print(f"\n{'method':<8}  {'operator':<8}  {'batch':>5}  {'images':>6}  {'iterations':>10}  peak of tensors")
+    for name, operator in product(("pnp_admm", "energy"), KNOWLEDGE):
+        for batch, count, iterations in ((25, 50, 5), (25, 50, 50), (25, 100, 5), (100, 200, 5)):
+            used = peak(name, operator, iterations, batch, count)
+            print(f"{name:<8}  {operator:<8}  {batch:>5}  {count:>6}  {iterations:>10}  {used:>8.0f} MB", flush=True)
     print(f"\n100 images are {100 * images(1).nbytes / 2**20:.1f} MB themselves, and are held twice")
 
 
