@@ -67,7 +67,7 @@ class Mask:
         return torch.where(self.weight > 0, y / self.weight.clamp_min(1e-12), 0)
 
     def solve(self, y: Tensor, v: Tensor, rho: float | Tensor) -> Tensor:
-        return (self.weight * y + rho * v) / (self.weight + rho)
+        return torch.lerp(v, y, self.weight / (self.weight + rho))  # (weight y + rho v) / (weight + rho) in one pass
 
     def misfit(self, x: Tensor, y: Tensor) -> Tensor:
         return (self.weight * (x - y) ** 2).flatten(1).sum(1)

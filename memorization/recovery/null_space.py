@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from memorization.degradations import Mask
@@ -63,5 +64,5 @@ def _corrected(problem: Problem, z: Tensor) -> Tensor:
     """`z + t H^+ (y - H z)`, (B, C, H, W) as `z` is."""
     h, trust = problem.operator, problem.trust.view(-1, 1, 1, 1)
     if isinstance(h, Mask):
-        return z + trust * h.weight * (problem.y - z)
+        return torch.lerp(z, problem.y, trust * h.weight)
     return h.solve(problem.y, z, (1 / trust - 1).clamp_min(RIDGE))

@@ -52,8 +52,9 @@ class PnPADMM:
     def step(self, problem: Problem, state: State, progress: float) -> State:
         penalty = self.penalty / problem.trust.view(-1, 1, 1, 1)
         x = problem.operator.solve(problem.y, state.v - state.u, penalty)
-        v = problem.autoencoder(x + state.u)
-        return State(x=x, v=v, u=state.u + x - v)
+        z = x + state.u
+        v = problem.autoencoder(z)
+        return State(x=x, v=v, u=z - v)
 
     def answer(self, state: State) -> Tensor:
         return state.v
