@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from memorization.degradations import RandomPixels, image_seeds
+from memorization.degradations import Half, RandomPixels, image_seeds
 from memorization.recovery import Alternating, Energy, Known, Robust, solve
 from memorization.recovery.operator import repeated_value
 from tests import problems
@@ -47,6 +47,56 @@ def test_robust_finds_the_mask_once_the_image_is_right(fill):
     assert wrong.max() < 0.02
 
 
+def gradients(count):
+    """(count, 3, 24, 24) images in which neighbours are close, as in photographs; no colour is repeated."""
+    ramp = torch.linspace(0.2, 0.8, 24)
+    channels = torch.stack([ramp.expand(24, 24), ramp.view(24, 1).expand(24, 24), 1 - ramp.expand(24, 24)])
+    return channels.expand(count, -1, -1, -1)
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.5, 0.8])
+def test_robust_reads_the_share_observed_off_the_smoothness(fraction):
+    measured = RandomPixels(fraction, fill="random")(gradients(20), image_seeds(0, range(20)))
+    uniform = Robust().start(measured, 1).details["uniform"]
+    assert abs(uniform.mean() - fraction) < 0.05
+
+
+def test_robust_sees_where_an_image_is_smooth_and_where_it_holds_anything():
+    measured = Half(0.5, fill="random")(gradients(8), image_seeds(0, range(8)))
+    weight = Robust().start(measured, 1).operator.weight
+    assert (weight[..., :6, :] > 0.9).all()
+    assert (weight[..., -6:, :] < 0.02).all()
+
+
+def test_robust_measures_the_image_in_the_mean():
+    """Over many draws of what was erased and of what it was filled with, (y - 1/2) / g + 1/2 has the mean x."""
+    x = gradients(400)
+    measured = RandomPixels(0.5, fill="random")(x, image_seeds(0, range(400)))
+    y = Robust().start(measured, 1).y
+    torch.testing.assert_close(y.mean(0), x[0], atol=0.15, rtol=0)  # five standard errors of a pixel
+    torch.testing.assert_close(y.mean((0, 2)), x[0].mean(1), atol=0.04, rtol=0)
+
+
+def test_robust_supposes_a_fill_first_and_none_then():
+    measured = RandomPixels(0.5, fill="grey", noise=0.05)(gradients(3), image_seeds(0, range(3)))
+    fill, none = (Robust().start(measured, hypothesis).operator.weight for hypothesis in (0, 1))
+    assert fill[measured.erased].mean() < 0.02
+    assert none[measured.erased].mean() > 0.2
+
+
+def test_the_likelihood_prefers_the_image_to_another_and_to_everything_erased():
+    measured, knowledge = measure(fill="random"), Robust()
+    right = wrong = knowledge.start(measured, 1)
+    other = IMAGES.flip(0)
+    for k in range(20):
+        right = knowledge.update(right, measured.y, IMAGES, k, 1.0)
+        wrong = knowledge.update(wrong, measured.y, other, k, 1.0)
+    assert (knowledge.report(wrong)["erased"][[0, 2]] > 0.9).all()
+    better = knowledge.misfit(right, measured.y, IMAGES) < knowledge.misfit(wrong, measured.y, other)
+    assert better[[0, 2]].all()
+    assert (knowledge.misfit(right, measured.y, IMAGES) < 0).all()  # "anything" everywhere has a misfit of 0
+
+
 def test_robust_weighs_every_pixel_alike_whatever_its_batch():
     measured, knowledge = measure(fill="mean"), Robust()
     estimate = knowledge.start(measured)
@@ -69,5 +119,9 @@ def test_robust_and_known_agree_where_the_fill_stands_out():
 def test_settings_out_of_range_are_named():
     with pytest.raises(ValueError, match=r"operator\.narrowest=0"):
         Robust(narrowest=0)
+    with pytest.raises(ValueError, match=r"operator\.repeated is 2"):
+        Robust(repeated=2)
+    with pytest.raises(ValueError, match=r"operator\.first_phase is 0.9"):
+        Robust(first_phase=0.9)
     with pytest.raises(ValueError, match=r"operator\.every is 0"):
         Alternating(every=0)
