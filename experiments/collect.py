@@ -1,32 +1,111 @@
 """Write `results.csv` and `figure.png` of a study from its run store: `python experiments/collect.py STUDY STORE`.
 
-The table is `audit.summarise` of the study's results; the figure is the upper part of the report, seen in Chromium.
+The table is `audit.summarise` of the study's results, with the settings of the recovery that the study varies. The
+figure is drawn by Chromium: the upper part of the report, or a figure of the study's own.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
+import pandas as pd
+import plotly.graph_objects as go
 from playwright.sync_api import sync_playwright
 
-from memorization import load_results
+from memorization import load_results, load_run
 from memorization.audit import summarise
+
+SETTINGS = ["starts", "max_iterations"]
+
+
+def labelled(summary: pd.DataFrame) -> pd.DataFrame:
+    """`summary` with a name for each method (with its operator and what else tells it apart), and for each cell."""
+    method = summary["recovery"] + summary["operator"].map(lambda name: "" if name == "none" else f", {name}")
+    usual = summary.groupby("recovery")["max_iterations"].transform("min")
+    several = summary["starts"].map(lambda count: f", {count} starts" if count > 1 else "")
+    longer = (
+        summary["max_iterations"]
+        .map(lambda count: f", {count} iterations")
+        .where(summary["max_iterations"] > usual, "")
+    )
+    share = summary["fraction"].map(lambda value: "" if pd.isna(value) else f" {value:.0%}")
+    fill = summary["fill"].map(lambda name: "" if name == "none" else f", {name}")
+    noise = summary["noise"].map(lambda value: f", noise {value:g}" if value else "")
+    return summary.assign(method=method + several + longer, cell=summary["degradation"] + share + fill + noise)
+
+
+def heat_map(summary: pd.DataFrame) -> go.Figure:
+    """Members recovered, method against degradation; non-members recovered in brackets where there were any."""
+    table = labelled(summary)
+    methods, cells = table["method"].unique(), table["cell"].unique()
+    recovered = table.pivot(index="cell", columns="method", values="members_recovered").loc[cells, methods]
+    others = table.pivot(index="cell", columns="method", values="non_members_recovered").loc[cells, methods]
+    text = [
+        [
+            "" if pd.isna(share) else f"{share:.0%}" + (f" ({other:.0%})" if other else "")
+            for share, other in zip(*pair, strict=True)
+        ]
+        for pair in zip(recovered.to_numpy(), others.to_numpy(), strict=True)
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            z=recovered, x=methods, y=cells, text=text, texttemplate="%{text}", colorscale="Blues", zmin=0, zmax=1,
+            colorbar={"title": "members", "tickformat": ".0%"}, xgap=1, ygap=1,
+        )
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    title = "Members recovered (in brackets: non-members, where any were)"
+    return figure.update_layout(title=title, width=1100, height=180 + 24 * len(cells), template="plotly_white")
+
+
+def curve(summary: pd.DataFrame) -> go.Figure:
+    """Members (solid) and non-members (dotted) recovered against the noise, with 95 % intervals."""
+    table = labelled(summary).sort_values("noise")
+    figure = go.Figure()
+    colours = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3"]
+    for colour, (method, part) in zip(colours, table.groupby("method", sort=False), strict=False):
+        for group, dash in (("members", "solid"), ("non_members", "dot")):
+            share = part[f"{group}_recovered"]
+            bars = {
+                "array": part[f"{group}_recovered_high"] - share,
+                "arrayminus": share - part[f"{group}_recovered_low"],
+            }
+            name = f"{method}, {group.replace('_', '-')}"
+            line = {"color": colour, "dash": dash}
+            figure.add_scatter(x=part["noise"], y=share, error_y=bars, name=name, line=line, mode="lines+markers")
+    figure.update_xaxes(title="standard deviation of the noise (pixels in [0, 1])")
+    figure.update_yaxes(title="recovered", tickformat=".0%", range=[-0.03, 1.05])
+    return figure.update_layout(width=1000, height=520, template="plotly_white")
+
+
+FIGURES = {"methods": heat_map, "noise": curve}
 
 
 def main(study: str, store: Path) -> None:
-    """Needs `<store>/report.html`, which `memorization-report` writes."""
+    """Needs `<store>/report.html`, which `memorization-report` writes, for a study without a figure of its own."""
     folder = Path(__file__).parent / study
     results = load_results(store)
     summary = summarise(results[results["study"] == study]).drop(columns="seconds")
+    recoveries = [load_run(store / "recoveries" / name).config["recovery"] for name in summary["signature"]]
+    for name in SETTINGS:
+        summary[name] = [recovery[name] for recovery in recoveries]
+    order = ["degradation", "fraction", "fill", "noise", "recovery", "operator", *SETTINGS, "rung"]
+    summary = summary.sort_values(order, ignore_index=True)
     summary.to_csv(folder / "results.csv", index=False, float_format="%.6g")
-    with sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as aside, sync_playwright() as playwright:
+        page_file = store / "report.html"
+        if study in FIGURES:
+            page_file = Path(aside) / "figure.html"
+            FIGURES[study](summary).write_html(page_file)
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme="light")
-        page.goto((store / "report.html").resolve().as_uri())
+        page.goto(page_file.resolve().as_uri())
         page.wait_for_selector(".js-plotly-plot .main-svg")
         page.wait_for_timeout(1000)
-        page.screenshot(path=folder / "figure.png", full_page=True)
+        target = page.locator(".js-plotly-plot") if study in FIGURES else page
+        target.screenshot(path=folder / "figure.png", **({} if study in FIGURES else {"full_page": True}))
         browser.close()
 
 
