@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from playwright.sync_api import sync_playwright
@@ -60,8 +61,18 @@ def heat_map(summary: pd.DataFrame) -> go.Figure:
     return figure.update_layout(title=title, width=1100, height=180 + 24 * len(cells), template="plotly_white")
 
 
+def break_point(part: pd.DataFrame) -> float:
+    """The noise at which half of the members come back, between two levels; infinite if beyond the last."""
+    noise, share = part["noise"].to_numpy(), part["members_recovered"].to_numpy()
+    below = np.flatnonzero(share < 0.5)
+    if not len(below) or below[0] == 0:
+        return float("inf") if not len(below) else float(noise[0])
+    last, first = below[0] - 1, below[0]
+    return float(np.interp(-0.5, [-share[last], -share[first]], [noise[last], noise[first]]))
+
+
 def curve(summary: pd.DataFrame) -> go.Figure:
-    """Members (solid) and non-members (dotted) recovered against the noise, with 95 % intervals."""
+    """Members (solid) and non-members (dotted) recovered against the noise, with 95 % intervals and break-points."""
     table = labelled(summary).sort_values("noise")
     figure = go.Figure()
     colours = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3"]
@@ -73,6 +84,8 @@ def curve(summary: pd.DataFrame) -> go.Figure:
                 "arrayminus": share - part[f"{group}_recovered_low"],
             }
             name = f"{method}, {group.replace('_', '-')}"
+            if group == "members":
+                name += f" (half at {break_point(part):.2f})"
             line = {"color": colour, "dash": dash}
             figure.add_scatter(x=part["noise"], y=share, error_y=bars, name=name, line=line, mode="lines+markers")
     figure.update_xaxes(title="standard deviation of the noise (pixels in [0, 1])")
