@@ -7,6 +7,7 @@ all images.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -126,6 +127,23 @@ class Convolution:
         wrapped = kernel.new_zeros(len(kernel), 1, height, columns).index_add_(2, row, kernel)
         wrapped = kernel.new_zeros(len(kernel), 1, height, width).index_add_(3, column, wrapped)
         return cls(torch.fft.rfft2(wrapped))
+
+    @classmethod
+    def gaussian(cls, deviation: Tensor, height: int, width: int) -> Convolution:
+        """Gaussian blurs of standard deviation (B,) in pixels, normalised, on images `height` x `width`.
+
+        In the dtype of `deviation`. The kernel is sampled at the pixels, and wraps around the image.
+        """
+
+        def line(length: int) -> Tensor:  # (B, length)
+            turns = math.ceil(9 * float(deviation.max()) / length)  # exp(-9^2 / 2) is below the rounding of float64
+            position = torch.arange(-turns * length, (turns + 1) * length, device=deviation.device)
+            kernel = torch.exp(-0.5 * (position / deviation.unsqueeze(1)).square())
+            kernel = kernel.view(len(deviation), -1, length).sum(1)
+            return kernel / kernel.sum(1, keepdim=True)
+
+        down, across = torch.fft.fft(line(height)), torch.fft.rfft(line(width))
+        return cls((down.unsqueeze(2) * across.unsqueeze(1)).unsqueeze(1))
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
         y: Tensor = torch.fft.irfft2(transfer * torch.fft.rfft2(x), s=x.shape[-2:])

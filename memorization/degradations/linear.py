@@ -74,14 +74,8 @@ class Blur(_Linear):
                 f"degradation.width is {self.width:g}; choose at most {min(height, width)}, the shorter side of the "
                 f"{width}x{height} images, beyond which only the mean is left"
             )
-        radius = math.ceil(9 * self.width)  # exp(-9^2 / 2) is below the rounding error of float64
-        line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / self.width) ** 2)
-        line /= line.sum()
-        down, across = (
-            Convolution.from_kernel(kernel[None, None], height, width).transfer
-            for kernel in (line[:, None], line[None])
-        )
-        return _convolution([down * across], images)
+        deviation = torch.tensor([self.width], dtype=torch.float64)
+        return _convolution([Convolution.gaussian(deviation, height, width).transfer], images)
 
 
 @dataclass(frozen=True)

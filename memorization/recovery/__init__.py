@@ -2,6 +2,7 @@
 
 from memorization.recovery.anderson import Anderson
 from memorization.recovery.energy import Energy
+from memorization.recovery.estimated import Estimated
 from memorization.recovery.inpaint import Inpaint
 from memorization.recovery.iterate import Iterate
 from memorization.recovery.null_space import NullSpace
@@ -18,7 +19,7 @@ METHODS = {
     "energy": Energy,
     "inpaint": Inpaint,
 }
-OPERATORS = {"known": Known, "alternating": Alternating, "robust": Robust}
+OPERATORS = {"known": Known, "alternating": Alternating, "robust": Robust, "estimated": Estimated}
 
 __all__ = [
     "METHODS",
@@ -27,6 +28,7 @@ __all__ = [
     "Anderson",
     "Autoencoder",
     "Energy",
+    "Estimated",
     "Inpaint",
     "Iterate",
     "Known",

@@ -70,10 +70,19 @@ def recover_batch(
     """Degrade `originals` (B, C, H, W), recover them with `autoencoder` and score the answers.
 
     `indices` are the images' indices in their pool; `members` (N, C, H, W) all members, of which `nearest_member` is an
-    index. A diverged image is never recovered, and its scores are those of its last finite answer.
+    index. A diverged image is never recovered, and its scores are those of its last finite answer. Raises `ValueError`
+    for a blind operator whose supposition the shape of the measurement rules out.
     """
     begin = time.perf_counter()
     measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
+    asked = recipe.operator.blind and recipe.method.uses_operator
+    if asked and measurement.y.shape != originals.shape:
+        name = type(recipe.degradation).__name__
+        raise ValueError(
+            f"operator: {type(recipe.operator).__name__} knows of no {name}, which measures "
+            f"{'x'.join(map(str, measurement.y.shape[1:]))} numbers of an image of "
+            f"{'x'.join(map(str, originals.shape[1:]))}: choose operator=known"
+        )
     solution = solve(
         autoencoder, measurement, recipe.method, recipe.operator, starts=recipe.starts, on_iteration=on_iteration
     )
@@ -82,7 +91,6 @@ def recover_batch(
     psnr_erased = scores.psnr(solution.images, originals, measurement.erased)
     nearest, right = scores.nearest_member(solution.images, originals, members)
     solved = torch.tensor([status != DIVERGED for status in solution.status], device=right.device)
-    asked = recipe.operator.blind and recipe.method.uses_operator
     estimated, estimates = (solution.mask, solution.estimates) if asked else (None, {})
     columns = {
         "psnr_erased": psnr_erased,
