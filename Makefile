@@ -25,6 +25,9 @@ smoke: install  ## the same path in seconds, in a store of its own that is made 
 	$(BIN)/memorization-recover -m experiment=smoke tracking=none store=$(STORE)-smoke
 	$(BIN)/memorization-report --store $(STORE)-smoke
 
+bench: install  ## what an iteration of each method costs, as a ratio to a pass through the autoencoder: 5 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recovery.py
+
 report: install  ## the report on everything in the store
 	$(BIN)/memorization-report --store $(STORE)
 
@@ -40,4 +43,4 @@ chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke report lint test chromium
+.PHONY: help install run smoke bench report lint test chromium

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -12,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -46,6 +48,24 @@ class Outcome:
 OUTCOMES: list[Outcome] = []
 
 
+class SweepFolder(Callback):
+    """Hydra's note of a sweep, `<store>/sweeps/<time>/multirun.yaml`, which is taken back if no job could begin."""
+
+    made: ClassVar[list[Path]] = []  # the folders that this process's sweep makes, the innermost first
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        self.made[:] = [path for path in (folder, *folder.parents) if not path.exists()]
+
+    @classmethod
+    def remove(cls) -> None:
+        """Remove the note and the folders made for it, as far as nothing else is in them."""
+        for folder in cls.made:
+            (folder / "multirun.yaml").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
 def job(run: Callable[[dict[str, Any]], tuple[Outcome, float]], config: DictConfig) -> float:
     """Run one job of a Hydra application on its resolved configuration and note how it ended.
 
@@ -72,11 +92,14 @@ def main(application: Callable[[], Any]) -> None:
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     OUTCOMES.clear()
+    SweepFolder.made.clear()
     try:
         application()
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except Exception as error:
+        if not OUTCOMES:
+            SweepFolder.remove()
         OUTCOMES.append(Outcome("", "failed", one_line(error), error))
     failed = [outcome for outcome in OUTCOMES if outcome.error is not None]
     if len(OUTCOMES) > 1:

@@ -33,14 +33,10 @@ class Operator(Protocol):
 
     def misfit(self, x: Tensor, y: Tensor) -> Tensor:
         """`|H x - y|^2` of each image, shape (B,)."""
+        return (self.forward(x) - y).flatten(1).square().sum(1)
 
     def select(self, keep: Tensor) -> Operator:
         """The operator of the images that `keep` (a mask or indices over the batch) names."""
-
-
-def _squared_norm(x: Tensor) -> Tensor:
-    """(B,) sum of squares of each image."""
-    return x.flatten(1).square().sum(1)
 
 
 def _select(parameter: Tensor, keep: Tensor) -> Tensor:
@@ -49,7 +45,7 @@ def _select(parameter: Tensor, keep: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Mask:
+class Mask(Operator):
     """Pixel-wise weights in [0, 1], shape (B, 1 or C, H, W): 1 where a pixel is observed, 0 where it is erased.
 
     Erased pixels of `y` carry a fill value, so the misfit counts observed pixels only. A weight between 0 and 1 (of an
@@ -78,7 +74,7 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Scaling:
+class Scaling(Operator):
     """`H x = g x` with one gain an image, (B or 1, 1, 1, 1)."""
 
     gain: Tensor
@@ -95,15 +91,12 @@ class Scaling:
     def solve(self, y: Tensor, v: Tensor, rho: float | Tensor) -> Tensor:
         return (self.gain * y + rho * v) / (self.gain.square() + rho)
 
-    def misfit(self, x: Tensor, y: Tensor) -> Tensor:
-        return _squared_norm(self.forward(x) - y)
-
     def select(self, keep: Tensor) -> Scaling:
         return Scaling(_select(self.gain, keep))
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(Operator):
     """Circular convolution of every channel, given by its transfer function.
 
     transfer: (B or 1, 1, H, W // 2 + 1) complex, what `torch.fft.rfft2` makes of the kernel.
@@ -165,15 +158,12 @@ class Convolution:
         x: Tensor = torch.fft.irfft2(right / (self.transfer.abs().square() + rho), s=v.shape[-2:])
         return x
 
-    def misfit(self, x: Tensor, y: Tensor) -> Tensor:
-        return _squared_norm(self.forward(x) - y)
-
     def select(self, keep: Tensor) -> Convolution:
         return Convolution(_select(self.transfer, keep))
 
 
 @dataclass(frozen=True)
-class Downsampling:
+class Downsampling(Operator):
     """Means over blocks of `factor` x `factor` pixels, smaller ones at the lower and right edge where they do not fit.
 
     `H H^T` is diagonal: one over the number of pixels of a block. height, width: of the image, in pixels.
@@ -198,9 +188,6 @@ class Downsampling:
         # argmin = v + H^T (H H^T + rho)^-1 (y - H v)
         return v + self.adjoint((y - self.forward(v)) / (1 / self._counts(y) + rho))
 
-    def misfit(self, x: Tensor, y: Tensor) -> Tensor:
-        return _squared_norm(self.forward(x) - y)
-
     def select(self, keep: Tensor) -> Downsampling:
         return self
 
@@ -214,7 +201,7 @@ class Downsampling:
 
 
 @dataclass(frozen=True)
-class Composition:
+class Composition(Operator):
     """`H = outer inner`: the image passes through `inner` first. A mask in it has weights 0 and 1 only.
 
     `solve` and `pinv` are conjugate gradients on the normal equations (CGLS; Hestenes and Stiefel, 1952), one image
@@ -261,3 +248,10 @@ class Composition:
 
     def select(self, keep: Tensor) -> Composition:
         return Composition(self.outer.select(keep), self.inner.select(keep), self.limit)
+
+
+def compose(outer: Operator, inner: Operator) -> Operator:
+    """`H = outer inner`, in closed form where both are convolutions."""
+    if isinstance(outer, Convolution) and isinstance(inner, Convolution):
+        return Convolution(outer.transfer * inner.transfer)
+    return Composition(outer, inner)

@@ -17,18 +17,25 @@ from tqdm import tqdm
 
 from memorization import entry, runs, tracking
 from memorization.audit import describe, summarise
+from memorization.recovery import Anderson, Method
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
 from memorization.schema import build, flat
 from memorization.train import autoencoder_config, obtain
 
 
-def recovery_config(config: dict[str, Any]) -> dict[str, Any]:
+def recovery_method(settings: dict[str, Any]) -> Method:
+    """The method that the group `recovery` of a configuration stands for, extrapolated if it says so."""
+    method: Method = build("recovery", settings)
+    depth = settings["extrapolation"]
+    return Anderson(method, depth) if depth else method
+
+
+def recovery_config(config: dict[str, Any], method: Method) -> dict[str, Any]:
     """The part of a configuration that can change a recovery's table, beside its autoencoder.
 
-    The operator is left out for a method that asks for none, so that such runs are one and the same.
+    The operator is left out for a `method` that asks for none, so that such runs are one and the same.
     """
-    method = build("recovery", config["recovery"])
     return {
         "degradation": config["degradation"],
         "recovery": config["recovery"],
@@ -70,7 +77,7 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
     """Make the recovery of a resolved configuration, or find it; the objective is the members' recovered fraction."""
     recipe = Recipe(
         degradation=build("degradation", config["degradation"]),
-        method=build("recovery", config["recovery"]),
+        method=recovery_method(config["recovery"]),
         operator=build("operator", config["operator"]),
         seed=config["seed"],
         threshold_db=config["threshold_db"],
@@ -81,7 +88,7 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
     if config["gallery"] < 0:
         raise ValueError(f"gallery is {config['gallery']}; it must be at least 0")
     chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
-    identity = recovery_config(config)
+    identity = recovery_config(config, recipe.method)
     identity["autoencoder"] = runs.signature(autoencoder_config(config))
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     status = "found"

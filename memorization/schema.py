@@ -23,7 +23,7 @@ from omegaconf import MISSING
 from memorization.architectures import ARCHITECTURES
 from memorization.data import DATASETS
 from memorization.degradations import DEGRADATIONS
-from memorization.recovery import METHODS, OPERATORS, Anderson
+from memorization.recovery import METHODS, OPERATORS
 from memorization.training import Training
 
 GROUPS: dict[str, dict[str, Any]] = {
@@ -123,7 +123,7 @@ def schema_of(group: str, name: str) -> type:
 
 
 def build(group: str, config: dict[str, Any], path: str = "") -> Any:
-    """The component that a resolved config of `group` stands for, without the keys of `EXTRA` but `extrapolation`.
+    """The component that a resolved config of `group` stands for, without the keys of `EXTRA`.
 
     `path` is where the config stands, `<group>` or `<group>.<part>`; errors of a component name its keys by it.
     """
@@ -133,13 +133,11 @@ def build(group: str, config: dict[str, Any], path: str = "") -> Any:
     for part in parts_of(component):
         settings[part] = build(group, settings[part], f"{path}.{part}")
     try:
-        built = component(**settings)
+        return component(**settings)
     except ValueError as error:
         if path == group:
             raise
         raise ValueError(str(error).replace(f"{group}.", f"{path}.")) from error
-    depth = config.get("extrapolation", 0) if group == "recovery" else 0
-    return Anderson(built, depth) if depth else built
 
 
 def keys_of(node: type, prefix: str = "") -> list[str]:
@@ -174,6 +172,8 @@ def unknown_key(key: str, owner: str | None = None) -> str:
             hint = f"did you mean {path}.{close}?" if close else f"it has {', '.join(own[1:])}"
             return f"{key}: there is no such key for {choice_of(path)}={name}; {hint}"
     known = known_keys()
+    if key in known and key.split(".")[0] not in keys_of(TrainConfig):
+        return f"{key}: only memorization-recover has this key; leave it out, or call memorization-recover"
     close = next((k for k in known if k.endswith(f".{key}")), None) or closest(key, known)
     return f"{key}: there is no such key" + (f"; did you mean {close}?" if close else "")
 
@@ -215,7 +215,7 @@ def check(config: dict[str, Any]) -> None:
             if key not in keys_of(node):
                 raise ValueError(unknown_key(f"{path}.{key}", node.__name__))
     for key in config:
-        if key not in keys_of(RecoverConfig):
+        if key not in keys_of(RecoverConfig if "recovery" in config else TrainConfig):
             raise ValueError(unknown_key(key))
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from memorization import architectures, entry, runs, tracking
 from memorization.data import Split, check_seed
 from memorization.schema import build
-from memorization.training import TrainingDivergedError, train
+from memorization.training import TrainingDivergedError, check_trainer, train
 
 
 def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -38,6 +38,7 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
     store = Path(config["store"])
     tracking.check(config["tracking"])
     check_seed(config["seed"])
+    check_trainer(config["trainer"])
     if not config["store"]:
         raise ValueError("store is empty; name a folder: store=FOLDER")
     settings = build("training", config["training"])

@@ -23,6 +23,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -272,6 +273,16 @@ class LadderBar(TQDMProgressBar):
         assert isinstance(pl_module, TrainingModule)
         rung = pl_module.next_rung
         return {"loss": f"{pl_module.history.loss:.2e}", "next rung": f"{rung:g}" if rung else "none"}
+
+
+def check_trainer(settings: dict[str, Any]) -> None:
+    """Raise `ValueError` for settings of Lightning's Trainer (accelerator, devices, precision) that it cannot use."""
+    try:
+        pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, **settings)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        given = " ".join(f"trainer.{key}={value}" for key, value in settings.items())
+        default = "trainer.accelerator=auto trainer.devices=1 trainer.precision=32-true"
+        raise ValueError(f"{given}: {error} The default is {default}") from error
 
 
 def train(

@@ -169,6 +169,10 @@ MISTAKES = {
     "dataset=images": "dataset.path is empty",
     "store=/proc/nowhere": "store=/proc/nowhere: cannot write there",
     "rungs=[1e-9]": "choose among the rungs of training.ladder",
+    "trainer.devices=0": "trainer.devices=0 trainer.precision=32-true: `Trainer(devices=0)` value is not a valid input",
+    "trainer.devices=-1 trainer.accelerator=cpu": "should be an int > 0. The default is trainer.accelerator=auto",
+    "trainer.accelerator=gpux": "You selected an invalid accelerator name: `accelerator='gpux'`",
+    "-m recovery=iterat,energy": "recovery=iterat: there is no such choice",
     "tracking.mode=wandb": "choose one of offline, online, none",
 }
 
@@ -191,11 +195,27 @@ def recover_in_process(tmp_path, monkeypatch, capsys):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_leaves_nothing(mistake, recover_in_process, tmp_path):
-    status, shown = recover_in_process("tracking=none", "progress=false", *mistake.split())
+    status, shown = recover_in_process(*mistake.split(), "tracking=none", "progress=false")
     assert status == 1
     assert MISTAKES[mistake] in shown
     assert len(shown.strip().splitlines()) == 1
-    assert not list(tmp_path.rglob("*.*"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(recover_in_process):
+    status, shown = recover_in_process("tracking=none", "progress=false", "trainer.accelerator=gpu")
+    assert status == 1
+    assert "trainer.accelerator=gpu trainer.devices=1 trainer.precision=32-true: No supported gpu" in shown
+    assert len(shown.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("mistake", ["rungs=last", "+rungs=last", "recovery.penalty=1"])
+def test_a_key_of_the_other_command_is_said_to_be_one(mistake, tmp_path):
+    ended = run_script("train", mistake, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "only memorization-recover has this key" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
 
 
 def test_a_typo_inside_a_config_file_is_named(tmp_path):

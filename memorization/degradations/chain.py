@@ -10,7 +10,7 @@ from torch import Tensor
 from memorization.degradations.coding import Jpeg, Quantise
 from memorization.degradations.linear import Noise
 from memorization.degradations.measurement import Degradation, Measurement, image_seeds
-from memorization.operators import Composition
+from memorization.operators import compose
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Chain:
         same = first.erased.shape == second.erased.shape
         return Measurement(
             y=second.y,
-            operator=first.operator if identity else Composition(second.operator, first.operator),
+            operator=first.operator if identity else compose(second.operator, first.operator),
             sigma=second.sigma,
             erased=first.erased | second.erased if same else first.erased,
         )

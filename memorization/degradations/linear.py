@@ -46,6 +46,15 @@ class _Linear(ABC):
         return Measurement(y=torch.cat(parts), operator=operator, sigma=self.noise, erased=nothing_erased(images))
 
 
+def _check_fits(key: str, value: float, height: int, width: int) -> None:
+    """Raise `ValueError` for a length in pixels that is longer than the shorter side of the images."""
+    if value > min(height, width):
+        raise ValueError(
+            f"degradation.{key} is {value:g}; choose at most {min(height, width)}, the shorter side of the "
+            f"{width}x{height} images"
+        )
+
+
 @dataclass(frozen=True)
 class Noise(_Linear):
     """Adds Gaussian noise of standard deviation `noise` to the image and does nothing else."""
@@ -69,11 +78,7 @@ class Blur(_Linear):
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
         height, width = images.shape[2:]
-        if self.width > min(height, width):
-            raise ValueError(
-                f"degradation.width is {self.width:g}; choose at most {min(height, width)}, the shorter side of the "
-                f"{width}x{height} images, beyond which only the mean is left"
-            )
+        _check_fits("width", self.width, height, width)
         deviation = torch.tensor([self.width], dtype=torch.float64)
         return _convolution([Convolution.gaussian(deviation, height, width).transfer], images)
 
@@ -143,11 +148,7 @@ class Downsample(_Linear):
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
         height, width = images.shape[2:]
-        if self.factor > min(height, width):
-            raise ValueError(
-                f"degradation.factor is {self.factor}; choose at most {min(height, width)}, the shorter side of the "
-                f"{width}x{height} images"
-            )
+        _check_fits("factor", self.factor, height, width)
         return Downsampling(self.factor, height, width)
 
 

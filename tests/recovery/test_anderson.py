@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from memorization import schema
 from memorization.degradations import Mask, Measurement
+from memorization.recover import recovery_method
 from memorization.recovery import Alternating, Anderson, Energy, Inpaint, Iterate, NullSpace, PnPADMM, solve
 from memorization.recovery.problem import Problem
 from tests import problems
@@ -100,8 +100,8 @@ def test_where_the_residual_doubles_the_past_is_forgotten():
 
 
 def test_the_config_turns_it_on():
-    assert schema.build("recovery", {"name": "iterate", "extrapolation": 2}) == Anderson(Iterate(), 2)
-    assert schema.build("recovery", {"name": "iterate", "extrapolation": 0}) == Iterate()
+    assert recovery_method({"name": "iterate", "extrapolation": 2}) == Anderson(Iterate(), 2)
+    assert recovery_method({"name": "iterate", "extrapolation": 0}) == Iterate()
 
 
 @pytest.mark.parametrize(("method", "depth"), [(Energy(), 1), (Inpaint(), 1), (Iterate(), -1)])
