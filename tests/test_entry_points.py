@@ -179,7 +179,7 @@ def recover_in_process(tmp_path, monkeypatch, capsys):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_leaves_nothing(mistake, recover_in_process, tmp_path):
-    status, shown = recover_in_process("tracking=none", "progress=false", *mistake.split())
+    status, shown = recover_in_process(*mistake.split(), "tracking=none", "progress=false")
     assert status == 1
     assert MISTAKES[mistake] in shown
     assert len(shown.strip().splitlines()) == 1
