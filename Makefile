@@ -25,7 +25,7 @@ smoke: install  ## the same path in seconds, in a store of its own that is made 
 	$(BIN)/memorization-recover -m experiment=smoke tracking=none store=$(STORE)-smoke
 	$(BIN)/memorization-report --store $(STORE)-smoke
 
-bench: install  ## what an iteration of each method costs, as a ratio to a pass through the autoencoder: 5 minutes
+bench: install  ## what an iteration of each method costs, as a ratio to a pass through the autoencoder
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recovery.py
 
 report: install  ## the report on everything in the store

@@ -7,6 +7,8 @@ hybrid of them, medians the exact order-statistic interval.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,35 +129,39 @@ def audit(
 ) -> Audit:
     """How much of `members` (N, C, H, W) does `autoencoder` hold, beside `non_members` that it never saw?
 
-    Images are float32 in [0, 1]; the autoencoder maps (B, C, H, W) to the same shape. Defaults: 80 % of the pixels
-    erased, the method of Abitbul and Dar, the mask known, one starting point an image. Raises `ValueError` for images
-    or settings out of range, and for an autoencoder that changes the shape.
+    Images are float32 in [0, 1]; the autoencoder maps (B, C, H, W) to the same shape. It is called in eval mode, and a
+    module is put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and Dar,
+    the mask known, one starting point an image. Raises `ValueError` for images or settings out of range, for
+    non-members that are members, and for an autoencoder that changes the shape or does not return a tensor.
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     for name, images in (("members", members), ("non_members", non_members)):
+        if not isinstance(images, Tensor):
+            raise ValueError(f"{name} are a {type(images).__name__}; give a tensor, torch.as_tensor(...) makes one")
+        if images.requires_grad:
+            raise ValueError(f"{name} require grad, which images do not; give {name}.detach()")
         check_images(images, name)
     if members.dtype != non_members.dtype:
         raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
     if members.shape[1:] != non_members.shape[1:]:
         raise ValueError(f"members are {tuple(members.shape[1:])}, non-members {tuple(non_members.shape[1:])}")
-    if isinstance(autoencoder, torch.nn.Module):
-        autoencoder.eval()
-    with torch.no_grad():
-        shape = autoencoder(members[:1]).shape
-    if shape != members[:1].shape:
-        raise ValueError(f"the autoencoder maps {tuple(members[:1].shape)} to {tuple(shape)}; it must keep the shape")
-
+    index = {image.cpu().numpy().tobytes(): i for i, image in enumerate(members)}
+    for i, image in enumerate(non_members):
+        if (same := index.get(image.cpu().numpy().tobytes())) is not None:
+            raise ValueError(f"non_members: image {i} is member {same}; give images that the autoencoder never saw")
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
     images = torch.cat([members, non_members])
-    tables = [
-        recover_batch(recipe, autoencoder, images[rows], rows.tolist(), members).scores
-        for rows in torch.arange(len(images)).split(batch_size)
-    ]
+    with _evaluating(autoencoder):
+        _check_autoencoder(autoencoder, members[:1])
+        tables = [
+            recover_batch(recipe, autoencoder, images[rows], rows.tolist(), members).scores
+            for rows in torch.arange(len(images)).split(batch_size)
+        ]
+        loss = sum([_squared_error(autoencoder, part) for part in members.split(batch_size)]) / members.numel()
     results = pd.concat(tables, ignore_index=True)
     results["member"] = results["image"] < len(members)
-    loss = sum([_squared_error(autoencoder, part) for part in members.split(batch_size)]) / members.numel()
     facts = {
         "dataset": "own",
         "architecture": type(autoencoder).__name__,
@@ -170,6 +176,33 @@ def audit(
         "signature": "none",
     }
     return Audit(results.assign(**facts))
+
+
+@contextlib.contextmanager
+def _evaluating(autoencoder: Autoencoder) -> Iterator[None]:
+    """Eval mode; afterwards every part of a module is in its earlier mode."""
+    modules = list(autoencoder.modules()) if isinstance(autoencoder, torch.nn.Module) else []
+    modes = [module.training for module in modules]
+    if isinstance(autoencoder, torch.nn.Module):
+        autoencoder.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+@torch.no_grad()
+def _check_autoencoder(autoencoder: Autoencoder, images: Tensor) -> None:
+    """Raise `ValueError` unless `autoencoder` maps `images` (B, C, H, W) to a tensor of the same shape."""
+    output: object = autoencoder(images)
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"the autoencoder returns a {type(output).__name__}; it must return the images alone: wrap it in a "
+            "function that does"
+        )
+    if output.shape != images.shape:
+        raise ValueError(f"the autoencoder maps {tuple(images.shape)} to {tuple(output.shape)}; it must keep the shape")
 
 
 @torch.no_grad()

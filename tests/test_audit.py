@@ -74,6 +74,40 @@ def test_bad_input_is_named():
         audit(lambda x: x, members, others * 255)
     with pytest.raises(ValueError, match=r"members are \(1, 8, 8\), non-members \(1, 8, 4\)"):
         audit(lambda x: x, members, others[..., :4])
+    with pytest.raises(ValueError, match="the autoencoder returns a tuple; it must return the images alone"):
+        audit(lambda x: (x, x), members, others)
+    with pytest.raises(ValueError, match=r"non_members are a ndarray; give a tensor, torch\.as_tensor"):
+        audit(lambda x: x, members, others.numpy())
+    with pytest.raises(ValueError, match=r"members require grad.* give members\.detach\(\)"):
+        audit(lambda x: x, members.clone().requires_grad_(), others)
+    with pytest.raises(ValueError, match="non_members: image 1 is member 2; give images"):
+        audit(lambda x: x, members, torch.cat([others[:1], members[2:]]))
+
+
+class Dropping(torch.nn.Module):
+    """Half of it is in eval mode already; in train mode it would drop pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout, self.frozen = torch.nn.Dropout(0.5), torch.nn.Identity().eval()
+
+    def forward(self, x):
+        if self.training or self.dropout.training:
+            raise RuntimeError("called in train mode")
+        return self.frozen(self.dropout(x))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_is_judged_in_eval_mode_and_put_back_in_its_own(fails):
+    members, others = problems.images(3, 1, torch.float32), problems.images(3, 2, torch.float32)
+    model = Dropping()
+    if fails:
+        model.frozen.forward = lambda x: x[:, :, 1:]
+        with pytest.raises(ValueError, match="it must keep the shape"):
+            audit(model, members, others)
+    else:
+        audit(model, members, others)
+    assert [module.training for module in model.modules()] == [True, True, False]
 
 
 def test_a_diverged_image_counts_as_not_recovered():

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from memorization.operators import Composition, Convolution, Downsampling, Mask, Scaling
+from memorization.operators import Composition, Convolution, Downsampling, Mask, Scaling, compose
 
 SHAPES = [(3, 1, 25, 23), (2, 3, 12, 16), (4, 1, 9, 9)]
 NAMES = ["mask", "scaling", "convolution", "shared convolution", "downsampling", "composition", "smaller composition"]
@@ -187,3 +187,15 @@ def test_gradients_of_the_misfit():
     y = rand(*operator.forward(x).shape, seed=1)
     (gradient,) = torch.autograd.grad(operator.misfit(x, y).sum(), x)
     torch.testing.assert_close(gradient, 2 * operator.adjoint(operator.forward(x) - y).detach())
+
+
+def test_two_convolutions_are_one():
+    """In closed form; a mask after a convolution is not, and stays two operators."""
+    own, shared = (operator_of(name, (3, 1, 8, 9)) for name in ("convolution", "shared convolution"))
+    x, y = rand(3, 1, 8, 9, seed=1), rand(3, 1, 8, 9, seed=2)
+    one, two = compose(own, shared), Composition(own, shared)
+    assert type(one) is Convolution
+    torch.testing.assert_close(one.forward(x), two.forward(x))
+    torch.testing.assert_close(one.pinv(y), two.pinv(y), rtol=0, atol=1e-10)
+    mask = operator_of("mask", (3, 1, 8, 9))
+    assert compose(mask, own) == Composition(mask, own)

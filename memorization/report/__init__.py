@@ -26,23 +26,24 @@ def arguments() -> argparse.ArgumentParser:
         epilog="examples:\n"
         "  memorization-report                      write runs/report.html and print the headline table\n"
         "  memorization-report --summary            print the headline table only\n"
-        "  memorization-report --summary --json     the same for programs: one record a run and train loss\n"
+        "  memorization-report --json               the same for programs: one record a run and train loss\n"
         "  memorization-report --store /data/runs --output audit.html",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--store", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML file (default: report.html in the store)")
     parser.add_argument("--summary", action="store_true", help="print the headline table and write no HTML")
-    parser.add_argument("--json", action="store_true", help="with --summary: as JSON; what is not a number is null")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="like --summary, as JSON; what is not a number is null",
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with status 1 and one line on stderr if the store or the output cannot be used."""
-    parser = arguments()
-    options = parser.parse_args(argv)
-    if options.json and not options.summary:
-        parser.error("--json goes with --summary")
+    options = arguments().parse_args(argv)
     try:
         findings = Findings.load(options.store)
         if options.json:

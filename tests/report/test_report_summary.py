@@ -150,7 +150,11 @@ def test_unwritable_output_is_one_line(tmp_path: Path) -> None:
         main(["--store", str(tmp_path), "--output", str(tmp_path / "no_such_folder" / "report.html")])
 
 
-def test_json_without_summary_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--json"])
-    assert "--json goes with --summary" in capsys.readouterr().err
+def test_json_needs_no_summary_and_writes_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, {})
+    shown = []
+    for options in (["--json"], ["--summary", "--json"]):
+        main(["--store", str(tmp_path), *options])
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert not list(tmp_path.rglob("*.html"))
