@@ -42,7 +42,7 @@ class Energy:
     first_weight: float = 0.01  # lambda at the start; it grows over the first half of the iterations
     learning_rate: float = 0.1  # of Adam, falls to a hundredth over the iterations
     max_iterations: int = 200
-    tolerance: float = 1e-4  # of the root mean square of the gradient, as it would be if lambda were at its end
+    tolerance: float = 1e-4  # of the root mean square of the gradient times the last lambda over the present one
 
     access: ClassVar[str] = "gradients"
     knows: ClassVar[str] = "the measurement, the model's own mean image if it holds one, H as the operator setting says"

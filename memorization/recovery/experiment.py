@@ -15,9 +15,9 @@ from torch.nn import functional
 from memorization import scores
 from memorization.data import check_seed
 from memorization.degradations import Degradation, image_seeds
-from memorization.recovery.operator import OperatorKnowledge
+from memorization.recovery.operator import Alternating, OperatorKnowledge
 from memorization.recovery.problem import Autoencoder, Method
-from memorization.recovery.solver import DIVERGED, solve
+from memorization.recovery.solver import DIVERGED, check_starts, solve
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ class Recipe:
         if not math.isfinite(self.threshold_db):
             raise ValueError(f"threshold_db is {self.threshold_db:g}; it must be a finite number of dB")
         check_seed(self.seed)
-        if self.starts < 1:
-            raise ValueError(f"recovery.starts is {self.starts}; it must be at least 1")
-        if self.starts > 1 and self.method.access == "none":
-            name = type(self.method).__name__
-            raise ValueError(f"recovery.starts is {self.starts}; {name} has one start: set it to 1")
+        check_starts(self.method, self.starts)
+        if self.method.access == "none" and isinstance(self.operator, Alternating):
+            raise ValueError(
+                "operator=alternating supposes every pixel observed before there is an image, so that nothing would be "
+                "inpainted: choose operator=known or operator=robust"
+            )
 
 
 def recover_batch(

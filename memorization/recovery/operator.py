@@ -28,6 +28,12 @@ class Estimate:
     sigma: Tensor
     details: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def mask(self) -> Tensor | None:
+        """(B, 1, H, W): the belief that a pixel was observed, None unless the operator is a mask."""
+        weight = self.operator.weight if isinstance(self.operator, Mask) else None
+        return self.details.get("observed", weight)
+
     def select(self, keep: Tensor) -> Estimate:
         """The estimate of the images that `keep` names."""
         details = {name: tensor[keep] for name, tensor in self.details.items()}
@@ -84,10 +90,10 @@ class Known:
         return {}
 
 
-def erased_share(mask: Operator) -> Tensor:
-    """(B,): the share of pixels that a mask (B, 1, H, W) calls erased."""
-    assert isinstance(mask, Mask)
-    return 1 - mask.weight.flatten(1).mean(1)
+def erased_share(estimate: Estimate) -> Tensor:
+    """(B,): the share of pixels that is believed to be erased."""
+    assert estimate.mask is not None
+    return 1 - estimate.mask.flatten(1).mean(1)
 
 
 def repeated_value(y: Tensor, radius: float = 0.02) -> Tensor:
@@ -147,7 +153,7 @@ class Alternating:
         return torch.minimum(*self._distances(estimate, y, image)).flatten(1).sum(1)
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
-        return {"erased": erased_share(estimate.operator)}
+        return {"erased": erased_share(estimate)}
 
     def _distances(self, estimate: Estimate, y: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, H, W) each: the cost of a pixel if it was observed, and if it was erased."""

@@ -49,7 +49,14 @@ class Problem:
     @property
     def image(self) -> Tensor:
         """(B, C, H, W): the measurement as an image, to start from."""
-        return self.measured if self.y.shape[1:] == self.neutral.shape else self.operator.pinv(self.y)
+        if self.measured.shape[1:] == self.neutral.shape:
+            return self.measured
+        return self.operator.solve(self.y, self.neutral.expand(len(self.y), -1, -1, -1), self.ridge)
+
+    @property
+    def ridge(self) -> Tensor:
+        """(B, 1, 1, 1): the weight of a starting image against the data."""
+        return (1 / self.trust - 1 + RIDGE).view(-1, 1, 1, 1)
 
     @property
     def trust(self) -> Tensor:
@@ -112,8 +119,7 @@ def starting_image(problem: Problem, start: int, own: Literal["measurement", "ne
         fill = torch.full_like(fill, 0.5)
     elif kind == "random":
         fill = torch.rand(fill.shape, generator=torch.Generator().manual_seed(start)).to(fill)
-    ridge = (1 / problem.trust - 1 + RIDGE).view(-1, 1, 1, 1)
-    return problem.operator.solve(problem.y, fill.expand(len(problem.y), -1, -1, -1), ridge)
+    return problem.operator.solve(problem.y, fill.expand(len(problem.y), -1, -1, -1), problem.ridge)
 
 
 def rms(x: Tensor) -> Tensor:

@@ -86,6 +86,7 @@ class Robust:
         observed = self._observed_share(y, weight)
         details["constant"] = (1 - weight).mean((2, 3), keepdim=True).expand_as(observed)
         details["uniform"] = (1 - observed) * (1 - details["constant"])
+        details["observed"] = weight * observed  # (B, 1, H, W), the probability
         trust = data_weight(((1 - observed) * SPREAD).sqrt())
         mask = Mask(weight * observed.square() * trust)
         return Estimate((y - 0.5) / observed + 0.5, mask, y.new_zeros(len(y)), details)
@@ -100,7 +101,7 @@ class Robust:
         shares["uniform"] = (1 - shares["constant"] - _local(observed)).clamp(0, 1)
         squares = (observed * (y - image).square().mean(1, keepdim=True)).sum((1, 2, 3))
         noise = (squares / observed.sum((1, 2, 3)).clamp_min(1e-6)).sqrt()
-        return Estimate(y, Mask(observed), noise, _fill(y, constant) | shares)
+        return Estimate(y, Mask(observed), noise, _fill(y, constant) | shares | {"observed": observed})
 
     def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
         """-2 s^2 log likelihood, s the narrowest deviation: |y - image|^2 and a constant if a pixel was observed."""
@@ -108,7 +109,7 @@ class Robust:
         return -2 * self.narrowest**2 * log_likelihood.flatten(1).sum(1)
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
-        return {"erased": erased_share(estimate.operator), "noise": estimate.sigma}
+        return {"erased": erased_share(estimate), "noise": estimate.sigma}
 
     @staticmethod
     def _observed_share(y: Tensor, weight: Tensor) -> Tensor:

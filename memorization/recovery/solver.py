@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from memorization.degradations import Mask, Measurement
+from memorization.degradations import Measurement
 from memorization.recovery.operator import Known, OperatorKnowledge
 from memorization.recovery.problem import Autoencoder, Method, Problem, neutral_image, rms
 
@@ -31,7 +32,7 @@ class Recovery:
     start: int64 (B,), the starting point that won.
     energy: (B,) misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if there was only one start.
     estimates: what the operator knowledge reports of its estimate, (B,) each.
-    mask: (B, 1, H, W), the estimated mask of observed pixels, None unless the operator is a mask.
+    mask: (B, 1, H, W), the belief that a pixel was observed, None unless the operator is a mask.
     trace: residuals of all images after each iteration (B, iterations), NaN once an image has left; None unless asked.
     """
 
@@ -60,13 +61,17 @@ def solve(
 ) -> Recovery:
     """Recover the images behind `measurement` with `method`; `operator` says what it knows of `H` (default: all).
 
+    A method that asks for no operator gets the truth: to make an image of a smaller measurement, and to choose among
+    several starts.
+
     The autoencoder must be in eval mode and map (B, C, H, W) to the same shape. Numerical failure is a status of the
     image concerned, never an exception. With several `starts`, one after the other, each image keeps the answer of the
     lowest energy, which costs one more query a start; they take turns through the hypotheses of the operator knowledge,
     then through the starting images of `starting_image`. `on_iteration` is called with the number of iterations gone by
     (in all, `starts * max_iterations`), for a progress bar.
     """
-    knowledge = operator or Known()
+    check_starts(method, starts)
+    knowledge = operator if operator and method.uses_operator else Known()
     best = _solve(autoencoder, measurement, method, knowledge, 0, starts > 1, trace, on_iteration)
     for start in range(1, starts):
         other = _solve(autoencoder, measurement, method, knowledge, start, True, trace, on_iteration)
@@ -81,6 +86,9 @@ def _lower(a: Recovery, b: Recovery) -> Recovery:
     def pick(of_a: Tensor, of_b: Tensor) -> Tensor:
         return torch.where(better.view(-1, *[1] * (of_a.dim() - 1)), of_b, of_a)
 
+    if a.trace is not None and b.trace is not None:
+        length = max(a.trace.shape[1], b.trace.shape[1])
+        a, b = (replace(r, trace=_padded(r.trace, length)) for r in (a, b))
     tensors = {
         name: pick(getattr(a, name), getattr(b, name))
         for name in ("images", "iterations", "residual", "start", "energy", "mask", "trace")
@@ -95,6 +103,19 @@ def _lower(a: Recovery, b: Recovery) -> Recovery:
         queries=a.queries + b.queries,
         estimates={name: pick(a.estimates[name], b.estimates[name]) for name in a.estimates},
     )
+
+
+def _padded(trace: Tensor | None, length: int) -> Tensor:
+    assert trace is not None
+    return functional.pad(trace, (0, length - trace.shape[1]), value=torch.nan)
+
+
+def check_starts(method: Method, starts: int) -> None:
+    """Raise `ValueError` for a number of starts that `solve` cannot give to `method`."""
+    if not isinstance(starts, int) or starts < 1:
+        raise ValueError(f"recovery.starts is {starts}; it must be a whole number, at least 1")
+    if starts > 1 and method.access == "none":
+        raise ValueError(f"recovery.starts is {starts}; {type(method).__name__} has one start: set it to 1")
 
 
 def _solve(
@@ -127,8 +148,9 @@ def _solve(
     iterations = torch.zeros(size, dtype=torch.int64, device=device)
     residual, energy = y.new_full((size,), torch.inf), y.new_full((size,), torch.inf)
     estimates = {name: torch.full_like(value, torch.nan) for name, value in knowledge.report(h).items()}
-    mask = h.operator.weight.clone() if isinstance(h.operator, Mask) else None
+    mask = None if h.mask is None else h.mask.clone()
     history: list[Tensor] = []
+    annealed = 0.0 if method.access == "none" else knowledge.annealed  # the control asks for no second estimate
 
     for k in range(method.max_iterations):
         progress = k / method.max_iterations
@@ -139,7 +161,7 @@ def _solve(
 
         finite = torch.isfinite(answer.flatten(1)).all(1) & torch.isfinite(change)
         diverged = ~finite | (rms(answer) > DIVERGENCE)
-        converged = ~diverged & (change <= method.tolerance) & (progress >= knowledge.annealed)
+        converged = ~diverged & (change <= method.tolerance) & (progress >= annealed)
         images[active] = torch.where(diverged.view(-1, 1, 1, 1), images[active], answer)
         residual[active] = torch.where(diverged, torch.inf, change)
         iterations[active] = k + 1
@@ -156,8 +178,8 @@ def _solve(
                 status[i] = DIVERGED if failed else CONVERGED
             for name, value in knowledge.report(left).items():
                 estimates[name][gone] = value
-            if mask is not None and isinstance(left.operator, Mask):
-                mask[gone] = left.operator.weight
+            if mask is not None and left.mask is not None:
+                mask[gone] = left.mask
             if rate:
                 misfit = knowledge.misfit(left, y[leaving], images[gone])
                 energy[gone] = torch.where(diverged[leaving], torch.inf, misfit)
@@ -179,7 +201,7 @@ def _solve(
         queries=queries,
         residual=residual,
         start=torch.full_like(iterations, start),
-        energy=energy.nan_to_num(nan=torch.inf) if rate else torch.full_like(energy, torch.nan),
+        energy=energy.nan_to_num(nan=torch.inf, posinf=torch.inf) if rate else torch.full_like(energy, torch.nan),
         estimates=estimates,
         mask=mask,
         trace=torch.stack(history, 1) if trace else None,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from memorization.degradations import Half, RandomPixels, image_seeds
-from memorization.recovery import Alternating, Energy, Known, Robust, solve
+from memorization.recovery import Alternating, Energy, Known, NullSpace, PnPADMM, Robust, solve
 from memorization.recovery.operator import repeated_value
 from tests import problems
 
@@ -105,15 +105,30 @@ def test_robust_weighs_every_pixel_alike_whatever_its_batch():
     torch.testing.assert_close(alone.operator.weight, together.operator.weight[1:2])
 
 
-def test_robust_and_known_agree_where_the_fill_stands_out():
+@pytest.mark.parametrize(
+    "method",
+    [
+        Energy(max_iterations=500, tolerance=1e-9),
+        PnPADMM(max_iterations=2000, tolerance=1e-12),
+        NullSpace(max_iterations=3000, tolerance=1e-12),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_robust_and_known_agree_where_the_fill_stands_out(method):
     """Erased to a colour far outside the images, the mask is certain, and so is the answer the known one gives."""
     members = problems.images(4, seed=1)
     measurement = problems.erase(members, 0.4, seed=3, fill=3.0)
-    method = Energy(max_iterations=500, tolerance=1e-9)
     known = solve(problems.projection(members), measurement, method, Known())
     robust = solve(problems.projection(members), measurement, method, Robust())
     torch.testing.assert_close(robust.images, known.images, atol=1e-4, rtol=0)
     assert torch.equal(robust.mask < 0.5, measurement.erased)
+
+
+def test_before_there_is_an_image_the_belief_is_a_probability():
+    """Not the weight of the data, which counts how much a pixel that was probably observed says of the image."""
+    measured, knowledge = RandomPixels(0.5, fill="random")(gradients(8), image_seeds(0, range(8))), Robust()
+    erased = knowledge.report(knowledge.start(measured, 1))["erased"]
+    torch.testing.assert_close(erased, torch.full((8,), 0.5), atol=0.1, rtol=0)
 
 
 def test_settings_out_of_range_are_named():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memorization.degradations import Mask, Measurement
-from memorization.recovery import METHODS, Energy, Iterate, Known, NullSpace, PnPADMM, Robust, solve
+from memorization.recovery import METHODS, Energy, Inpaint, Iterate, Known, NullSpace, PnPADMM, Robust, solve
 from memorization.recovery.solver import _solve
 from tests import problems
 
@@ -129,6 +129,44 @@ def test_a_start_that_diverges_does_not_win():
 
 def test_nothing_converges_while_the_estimate_is_annealed():
     measurement = problems.erase(MEMBERS, 0.5, seed=3, fill=3.0)
-    answer = solve(lambda x: x, measurement, Iterate(), Robust())
-    assert answer.iterations.tolist() == [math.ceil(Robust.annealed * Iterate().max_iterations) + 1] * 4
-    assert solve(lambda x: x, measurement, Iterate()).iterations.tolist() == [1] * 4
+    method = NullSpace(tolerance=10.0)  # which every step meets
+    answer = solve(lambda x: x, measurement, method, Robust())
+    assert answer.iterations.tolist() == [math.ceil(Robust.annealed * method.max_iterations) + 1] * 4
+    assert solve(lambda x: x, measurement, method).iterations.tolist() == [1] * 4
+
+
+def test_the_trace_of_several_starts_is_as_long_as_the_longest():
+    measurement = problems.erase(MEMBERS, 0.5, seed=3)
+    method = PnPADMM(max_iterations=500, tolerance=1e-4)
+    answer = solve(problems.projection(MEMBERS), measurement, method, starts=4, trace=True)
+    assert (answer.trace.isfinite().sum(1) == answer.iterations).all()
+
+
+def test_a_diverged_image_has_infinite_energy():
+    answer = solve(lambda x: 1e3 * x, problems.erase(MEMBERS, 0.5, seed=3), Iterate(), starts=2)
+    assert answer.status == ["diverged"] * 4
+    assert (answer.energy == torch.inf).all()
+
+
+def test_a_method_that_asks_for_no_operator_answers_alike_whatever_is_given():
+    measurement = problems.erase(problems.images(5, seed=7), 0.5, seed=3)
+    answers = [
+        solve(problems.projection(MEMBERS), measurement, Iterate(), knowledge, starts=3).images
+        for knowledge in (Known(), Robust())
+    ]
+    assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("starts", [0, -1, 2.5])
+def test_a_number_of_starts_out_of_range_is_named(starts):
+    with pytest.raises(ValueError, match=f"recovery.starts is {starts}"):
+        solve(lambda x: x, problems.erase(MEMBERS, 0.5, seed=3), Iterate(), starts=starts)
+
+
+def test_the_control_has_one_start_and_one_step_whatever_is_known():
+    measurement = problems.erase(0.4 + 0.2 * MEMBERS, 0.5, seed=3)
+    answer = solve(lambda x: x, measurement, Inpaint(max_iterations=5), Robust())
+    assert answer.status == ["converged"] * 4
+    assert answer.iterations.tolist() == [1] * 4
+    with pytest.raises(ValueError, match="Inpaint has one start"):
+        solve(lambda x: x, measurement, Inpaint(), starts=2)
