@@ -116,7 +116,7 @@ def peak(name: str, operator: str, iterations: int, batch: int, count: int) -> f
     model, originals = autoencoder(), images(count)
     half = list(range(count // 2))
     split = Split(originals[: count // 2], originals[count // 2 :], half, half)
-    recipe = Recipe(RandomPixels(0.8), methods(iterations)[name], OPERATORS["robust"]())
+    recipe = Recipe(RandomPixels(0.8), methods(iterations)[name], OPERATORS[operator]())
     with (
         tempfile.TemporaryDirectory() as folder,
         profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log,
