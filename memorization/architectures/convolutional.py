@@ -11,8 +11,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from memorization.architectures.activations import ACTIVATIONS, choose
-from memorization.architectures.initialisation import INITIALISATIONS, initialise
+from memorization.architectures.initialisation import activated
 
 
 def levels(channels: Sequence[int], depth: int) -> list[int]:
@@ -76,26 +75,21 @@ class Convolutional(nn.Module):
         check_kernel(kernel_size)
         if bottleneck < 0:
             raise ValueError(f"architecture.bottleneck is {bottleneck}; it must be at least 1, or 0 for none")
-        choose("activation", activation, ACTIVATIONS)
-        choose("initialisation", initialisation, INITIALISATIONS)
         steps = sizes(shape[1], shape[2], depth)
         padding = kernel_size // 2
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             convolution = nn.Conv2d(inputs, outputs, kernel_size, stride=2, padding=padding)
-            layers.append(initialise(convolution, initialisation, activation, first=not layers))
-            layers.append(ACTIVATIONS[activation]())
+            layers += activated(convolution, initialisation, activation, first=not layers)
         if bottleneck:
             deepest = (widths[-1], *steps[-1])
             units = deepest[0] * deepest[1] * deepest[2]
             layers.append(nn.Flatten())
             for inputs, outputs in pairwise([units, bottleneck, units]):
-                layers.append(initialise(nn.Linear(inputs, outputs), initialisation, activation))
-                layers.append(ACTIVATIONS[activation]())
+                layers += activated(nn.Linear(inputs, outputs), initialisation, activation)
             layers.append(nn.Unflatten(1, deepest))
         for (inputs, outputs), size in zip(pairwise(widths[::-1]), steps[-2::-1], strict=True):
-            layers.append(initialise(doubling(inputs, outputs, kernel_size, size), initialisation, activation))
-            layers.append(ACTIVATIONS[activation]())
+            layers += activated(doubling(inputs, outputs, kernel_size, size), initialisation, activation)
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:

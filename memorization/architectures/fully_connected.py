@@ -11,8 +11,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from memorization.architectures.activations import ACTIVATIONS, choose
-from memorization.architectures.initialisation import INITIALISATIONS, initialise
+from memorization.architectures.initialisation import activated
 
 
 class FullyConnected(nn.Module):
@@ -40,15 +39,12 @@ class FullyConnected(nn.Module):
             raise ValueError(
                 f"architecture.depth={depth} architecture.width={width}: the depth must be at least 2, the width 1"
             )
-        choose("activation", activation, ACTIVATIONS)
-        choose("initialisation", initialisation, INITIALISATIONS)
         self.shape = shape
         pixels = math.prod(shape)
         sizes = [pixels, *[width] * (depth - 1), pixels]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
-            layers.append(initialise(nn.Linear(inputs, outputs), initialisation, activation, first=not layers))
-            layers.append(ACTIVATIONS[activation]())
+            layers += activated(nn.Linear(inputs, outputs), initialisation, activation, first=not layers)
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:

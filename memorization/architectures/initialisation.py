@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from memorization.architectures.activations import GAINS
+from memorization.architectures.activations import ACTIVATIONS, GAINS, choose
 
 INITIALISATIONS = ("he", "default", "orthogonal")
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -23,7 +23,11 @@ def initialise(layer: Layer, initialisation: str, activation: str, *, first: boo
 
     Biases are 0. But a layer whose inputs are sigmoids (any but the `first` one) gets the bias that moves them from
     [0, 1] to zero mean: the network then starts as one of tanh. Without it, signals at depth 10 do not get through.
+
+    Raises `ValueError` for an unknown name.
     """
+    choose("activation", activation, ACTIVATIONS)
+    choose("initialisation", initialisation, INITIALISATIONS)
     if initialisation == "default":
         return layer
     gain, weight = GAINS[activation], layer.weight.data  # (outputs, inputs, ...)
@@ -40,3 +44,8 @@ def initialise(layer: Layer, initialisation: str, activation: str, *, first: boo
         seen = math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else 1
         layer.bias.data.copy_(-weight.flatten(1).sum(1) / (2 * seen))
     return layer
+
+
+def activated(layer: Layer, initialisation: str, activation: str, *, first: bool = False) -> list[nn.Module]:
+    """`layer`, initialised by `initialise`, and the activation that follows it."""
+    return [initialise(layer, initialisation, activation, first=first), ACTIVATIONS[activation]()]

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from memorization.architectures.activations import ACTIVATIONS, PROXIMAL, choose
-from memorization.architectures.initialisation import INITIALISATIONS, initialise
+from memorization.architectures.activations import ACTIVATIONS, PROXIMAL
+from memorization.architectures.initialisation import initialise
 
 
 class Contraction(nn.Module):
@@ -69,16 +69,14 @@ class Tied(nn.Module):
             raise ValueError(f"architecture.width is {width}; it must be at least 1")
         if not 0 < scale < math.inf:
             raise ValueError(f"architecture.scale is {scale:g}; it must be above 0 and finite, such as 0.1")
-        choose("activation", activation, ACTIVATIONS)
-        choose("initialisation", initialisation, INITIALISATIONS)
+        self.shape = shape
+        pixels = math.prod(shape)
+        self.layer = initialise(nn.Linear(pixels, width), initialisation, activation, first=True)
         if proximal and activation not in PROXIMAL:
             raise ValueError(
                 f"architecture.activation is {activation!r}, which is not proximal; choose one of "
                 f"{', '.join(PROXIMAL)}, or architecture.proximal=false"
             )
-        self.shape = shape
-        pixels = math.prod(shape)
-        self.layer = initialise(nn.Linear(pixels, width), initialisation, activation, first=True)
         if initialisation == "he":  # W^T sums over `width` units: the larger of both numbers decides
             scale *= math.sqrt(min(1.0, pixels / width))
         self.layer.weight.data *= scale

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from memorization.architectures.activations import ACTIVATIONS, choose
+from memorization.architectures.activations import choose
 from memorization.architectures.convolutional import check_kernel, doubling, levels, sizes
-from memorization.architectures.initialisation import INITIALISATIONS, initialise
+from memorization.architectures.initialisation import activated, initialise
 
 SKIPS = ("all", "inner", "none")
 
@@ -49,12 +49,10 @@ class UNet(nn.Module):
         widths = levels(channels, depth)
         check_kernel(kernel_size)
         choose("skips", skips, SKIPS)
-        choose("activation", activation, ACTIVATIONS)
-        choose("initialisation", initialisation, INITIALISATIONS)
 
         def convolution(inputs: int, outputs: int, stride: int = 1, first: bool = False) -> list[nn.Module]:
             layer = nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2)
-            return [initialise(layer, initialisation, activation, first=first), ACTIVATIONS[activation]()]
+            return activated(layer, initialisation, activation, first=first)
 
         steps = sizes(shape[1], shape[2], depth - 1)
         self.skipped = [skips == "all" or (skips == "inner" and level > 0) for level in range(depth - 1)]
@@ -64,8 +62,8 @@ class UNet(nn.Module):
             self.encoder.append(nn.Sequential(*before, *convolution(width, width)))
         self.upsample, self.decoder = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths[:-1]):
-            up = initialise(doubling(widths[level + 1], width, kernel_size, steps[level]), initialisation, activation)
-            self.upsample.append(nn.Sequential(up, ACTIVATIONS[activation]()))
+            up = doubling(widths[level + 1], width, kernel_size, steps[level])
+            self.upsample.append(nn.Sequential(*activated(up, initialisation, activation)))
             self.decoder.append(nn.Sequential(*convolution(width * (1 + self.skipped[level]), width)))
         self.head = initialise(nn.Conv2d(widths[0], shape[0], 1), initialisation, activation)
 
