@@ -26,7 +26,7 @@ smoke: install  ## the same path in seconds, in a store of its own that is made 
 	$(BIN)/memorization-report --store $(STORE)-smoke
 
 bench: install  ## what an iteration of each method costs, as a ratio to a pass through the autoencoder
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recovery.py
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/benchmark.py
 
 report: install  ## the report on everything in the store
 	$(BIN)/memorization-report --store $(STORE)
