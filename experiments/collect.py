@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +63,13 @@ def heat_map(summary: pd.DataFrame) -> go.Figure:
 
 
 def break_point(part: pd.DataFrame) -> float:
-    """The noise at which half of the members come back, between two levels; infinite if beyond the last."""
+    """The noise at which half of the members come back, between two levels; the first or infinite if beyond them."""
     noise, share = part["noise"].to_numpy(), part["members_recovered"].to_numpy()
     below = np.flatnonzero(share < 0.5)
-    if not len(below) or below[0] == 0:
-        return float("inf") if not len(below) else float(noise[0])
-    last, first = below[0] - 1, below[0]
-    return float(np.interp(-0.5, [-share[last], -share[first]], [noise[last], noise[first]]))
+    if not len(below):
+        return float("inf")
+    around = [max(below[0] - 1, 0), below[0]]
+    return float(np.interp(-0.5, -share[around], noise[around]))
 
 
 def curve(summary: pd.DataFrame) -> go.Figure:
@@ -76,7 +77,7 @@ def curve(summary: pd.DataFrame) -> go.Figure:
     table = labelled(summary).sort_values("noise")
     figure = go.Figure()
     colours = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3"]
-    for colour, (method, part) in zip(colours, table.groupby("method", sort=False), strict=False):
+    for colour, (method, part) in zip(cycle(colours), table.groupby("method", sort=False), strict=False):
         for group, dash in (("members", "solid"), ("non_members", "dot")):
             share = part[f"{group}_recovered"]
             bars = {
@@ -108,17 +109,19 @@ def main(study: str, store: Path) -> None:
     summary = summary.sort_values(order, ignore_index=True)
     summary.to_csv(folder / "results.csv", index=False, float_format="%.6g")
     with tempfile.TemporaryDirectory() as aside, sync_playwright() as playwright:
-        page_file = store / "report.html"
-        if study in FIGURES:
-            page_file = Path(aside) / "figure.html"
-            FIGURES[study](summary).write_html(page_file)
+        own = FIGURES.get(study)
+        source = Path(aside) / "figure.html" if own else store / "report.html"
+        if own:
+            own(summary).write_html(source)
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme="light")
-        page.goto(page_file.resolve().as_uri())
+        page.goto(source.resolve().as_uri())
         page.wait_for_selector(".js-plotly-plot .main-svg")
         page.wait_for_timeout(1000)
-        target = page.locator(".js-plotly-plot") if study in FIGURES else page
-        target.screenshot(path=folder / "figure.png", **({} if study in FIGURES else {"full_page": True}))
+        if own:
+            page.locator(".js-plotly-plot").screenshot(path=folder / "figure.png")
+        else:
+            page.screenshot(path=folder / "figure.png", full_page=True)
         browser.close()
 
 
