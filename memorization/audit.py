@@ -1,91 +1,158 @@
 """From scores to statistics: how many members came back, how many non-members, and how sure that is.
 
 "Recovered" is a stated rule, applied per image before this module: erased-pixel PSNR of at least `threshold_db`, and no
-member closer to the answer than the original. Proportions carry 95 % Wilson intervals, their difference Newcombe's
-hybrid of them, medians the exact order-statistic interval.
+member closer to the answer than the original. The statistics themselves, with their intervals, are in `statistics`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
 from memorization.data import check_images
 from memorization.degradations import Chain, Degradation, RandomPixels
 from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM
 from memorization.recovery.experiment import Recipe, recover_batch
+from memorization.statistics import (
+    auc,
+    difference_interval,
+    mcnemar,
+    median_interval,
+    paired_bootstrap,
+    proportion_interval,
+    tpr_at_fpr,
+)
 
-CONFIDENCE = 0.95
 CHOICES = ["dataset", "architecture", "degradation", "fraction", "fill", "noise", "recovery", "operator"]
+FACTS = ["rung", "train_loss", "seed", "threshold_db", "signature"]
+RATES = (0.1, 0.01, 0.001)  # false positive rates at which the true positive rate is asked for
+THRESHOLDS = tuple(range(10, 61))  # dB, of a threshold curve
 
 
-def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a proportion."""
-    interval = stats.binomtest(int(successes), int(trials)).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def difference_interval(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
-    """The 95 % interval of a difference of two independent proportions, each given as (successes, trials).
-
-    Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10).
-    """
-    p, q = first[0] / first[1], second[0] / second[1]
-    (p_low, p_high), (q_low, q_high) = proportion_interval(*first), proportion_interval(*second)
-    below, above = np.hypot(p - p_low, q_high - q), np.hypot(p_high - p, q - q_low)
-    return float(p - q - below), float(p - q + above)
-
-
-def median_interval(values: np.ndarray) -> tuple[float, float]:
-    """The exact interval of the median from order statistics, of at least 95 % coverage (no assumption but sampling).
-
-    The k-th smallest and the k-th largest value, `k` from the binomial distribution (Conover, "Practical Nonparametric
-    Statistics"); the extremes where fewer than six values cannot give 95 %.
-    """
-    ordered = np.sort(values)
-    rank = max(0, int(stats.binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)) - 1)
-    return float(ordered[rank]), float(ordered[-1 - rank])
+def scores(results: pd.DataFrame) -> np.ndarray:
+    """(N,) by which members and non-members are told apart: erased PSNR in dB, below all others for diverged images."""
+    return np.where(results["status"] == "diverged", -np.inf, results["psnr_erased"])
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
     """One row a run and rung, from one row an image (the columns of `results.parquet`).
 
-    Fractions lie in [0, 1]; `_low` and `_high` bound 95 % intervals; PSNR is in dB.
+    Fractions and rates lie in [0, 1]; `_low` and `_high` bound 95 % intervals; PSNR is in dB. `auc` and
+    `tpr_at_fpr_<rate>` are those of `scores`; a true positive rate is NaN where the non-members are too few to resolve
+    the rate, else `fpr_of_<rate>` is the rate really achieved.
     """
+    table = results.assign(score=scores(results), diverged=results["status"] == "diverged")
     rows: list[dict[str, Any]] = []
-    for (_, _), group in results.groupby(["signature", "rung"], sort=False, dropna=False):
-        members, others = group[group["member"]], group[~group["member"]]
-        row: dict[str, Any] = {name: group[name].iloc[0] for name in CHOICES}
-        row |= {name: group[name].iloc[0] for name in ("rung", "train_loss", "seed", "threshold_db", "signature")}
-        for name, part in (("members", members), ("non_members", others)):
-            successes, trials = int(part["recovered"].sum()), len(part)
-            row[name] = trials
-            if not trials:
-                continue
-            row[f"{name}_recovered"] = successes / trials
-            row[f"{name}_recovered_low"], row[f"{name}_recovered_high"] = proportion_interval(successes, trials)
-            psnr = part["psnr_erased"].to_numpy()
-            row[f"{name}_median_psnr"] = float(np.median(psnr))
-            row[f"{name}_median_psnr_low"], row[f"{name}_median_psnr_high"] = median_interval(psnr)
-            row[f"{name}_best_psnr"] = float(psnr.max())
-            row[f"{name}_diverged"] = int((part["status"] == "diverged").sum())
-        if len(members) and len(others):
-            counts = [(int(part["recovered"].sum()), len(part)) for part in (members, others)]
-            row["excess"] = row["members_recovered"] - row["non_members_recovered"]
-            row["excess_low"], row["excess_high"] = difference_interval(*counts)
-        row["operator_error"] = float(members["operator_error"].mean()) if len(members) else np.nan
-        row["queries"] = float(group["queries"].mean())
-        row["seconds"] = float(group["seconds"].sum())
+    for (_, _), group in table.groupby(["signature", "rung"], sort=False, dropna=False):
+        first = group.iloc[0]
+        row: dict[str, Any] = {name: first[name] for name in (*CHOICES, *FACTS)}
+        columns = {name: group[name].to_numpy() for name in ("recovered", "psnr_erased", "score", "diverged")}
+        member = group["member"].to_numpy(bool)
+        for name, part in (("members", member), ("non_members", ~member)):
+            row[name] = int(part.sum())
+            if row[name]:
+                row |= {f"{name}_{key}": value for key, value in _group(columns, part).items()}
+        if 0 < row["members"] < len(group):
+            row |= _contrast(columns["score"][member], columns["score"][~member])
+        errors = group["operator_error"].to_numpy(float)[member]
+        row["operator_error"] = float(errors.mean()) if len(errors) else np.nan
+        row["queries"] = float(group["queries"].to_numpy().mean())
+        row["seconds"] = float(group["seconds"].to_numpy().sum())
         rows.append(row)
-    return pd.DataFrame(rows)
+    return _with_intervals(pd.DataFrame(rows))
+
+
+def _group(columns: dict[str, np.ndarray], part: np.ndarray) -> dict[str, float]:
+    """The statistics of the members, or of the non-members."""
+    psnr = columns["psnr_erased"][part]
+    low, high = median_interval(psnr)
+    return {
+        "recovered": columns["recovered"][part].sum() / len(psnr),
+        "recovered_low": np.nan,
+        "recovered_high": np.nan,
+        "median_psnr": float(np.median(psnr)),
+        "median_psnr_low": low,
+        "median_psnr_high": high,
+        "best_psnr": float(psnr.max()),
+        "diverged": int(columns["diverged"][part].sum()),
+    }
+
+
+def _contrast(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
+    """How well the scores of `members` and `others` are told apart, with room for the excess."""
+    area = auc(members, others)
+    row = {"excess": np.nan, "excess_low": np.nan, "excess_high": np.nan}
+    row |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
+    for rate in RATES:
+        point, name = tpr_at_fpr(members, others, rate), f"tpr_at_fpr_{rate:g}"
+        row |= {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan, f"fpr_of_{rate:g}": np.nan}
+        if point:
+            row |= {name: point.tpr.value, f"{name}_low": point.tpr.low, f"{name}_high": point.tpr.high}
+            row[f"fpr_of_{rate:g}"] = point.fpr
+    return row
+
+
+def _with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
+    """`summary` with the intervals of its proportions and the excess, of all rows at once."""
+    counts = {}
+    for name in ("members", "non_members"):
+        if f"{name}_recovered" in summary:
+            trials = summary[name].to_numpy(float)
+            counts[name] = (summary[f"{name}_recovered"].to_numpy(float) * trials).round(), trials
+            summary[f"{name}_recovered_low"], summary[f"{name}_recovered_high"] = proportion_interval(*counts[name])
+    if "excess" in summary:
+        summary["excess"] = summary["members_recovered"] - summary["non_members_recovered"]
+        low, high = difference_interval(counts["members"], counts["non_members"])
+        summary["excess_low"], summary["excess_high"] = low, high
+    return summary
+
+
+def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
+    """How the recovered fractions depend on `threshold_db`: one row a threshold (dB), of one run and rung.
+
+    An image counts at each threshold if it did not diverge and no member is closer to its answer than the original.
+    """
+    score = np.where(results["is_nearest"], scores(results), -np.inf)
+    member, limits = results["member"].to_numpy(bool), np.asarray(thresholds, float)
+    parts = [np.sort(score[part]) for part in (member, ~member)]
+    recovered = np.stack([len(part) - np.searchsorted(part, limits, "left") for part in parts])  # (2, thresholds)
+    trials = np.array([[len(part)] for part in parts])
+    low, high = proportion_interval(recovered, trials)
+    excess_low, excess_high = difference_interval((recovered[0], trials[0]), (recovered[1], trials[1]))
+    with np.errstate(invalid="ignore"):
+        share = recovered / trials
+    columns = {"threshold_db": limits}
+    for i, name in enumerate(("members", "non_members")):
+        columns |= {f"{name}_recovered": share[i], f"{name}_recovered_low": low[i], f"{name}_recovered_high": high[i]}
+    return pd.DataFrame(columns | {"excess": share[0] - share[1], "excess_low": excess_low, "excess_high": excess_high})
+
+
+def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
+    """Two methods on the same members: is one better? `first` and `second` are the results of one run and rung each.
+
+    `recovered_difference` with the p-value of McNemar's exact test, and the mean difference of the erased PSNR in dB
+    with a bootstrap interval and p-value; positive where `first` is better. Raises `ValueError` for other members.
+    """
+    a, b = (table[table["member"]].set_index("image").sort_index() for table in (first, second))
+    if not len(a) or not a.index.equals(b.index):
+        raise ValueError("the two tables hold different members; a paired comparison needs the same images in both")
+    psnr = paired_bootstrap(a["psnr_erased"], b["psnr_erased"])
+    return {
+        "members": len(a),
+        "recovered_difference": float(a["recovered"].mean() - b["recovered"].mean()),
+        "recovered_p": mcnemar(a["recovered"], b["recovered"]),
+        "psnr_difference": psnr.mean.value,
+        "psnr_difference_low": psnr.mean.low,
+        "psnr_difference_high": psnr.mean.high,
+        "psnr_p": psnr.p,
+    }
 
 
 def describe(recipe_part: object) -> dict[str, Any]:
