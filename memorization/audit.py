@@ -1,14 +1,10 @@
-"""From scores to statistics: how many members came back, how many non-members, and how sure that is.
-
-"Recovered" is a stated rule, applied per image before this module: erased-pixel PSNR of at least `threshold_db`, and no
-member closer to the answer than the original. The statistics themselves, with their intervals, are in `statistics`.
-"""
+"""The audit from Python: how much of its training set does an autoencoder of your own hold?"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,143 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from memorization.controls import NearestMember, inpaintable, untrained
 from memorization.data import check_images
 from memorization.degradations import Chain, Degradation, RandomPixels
-from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM
+from memorization.recovery import Autoencoder, Inpaint, Known, Method, OperatorKnowledge, PnPADMM
 from memorization.recovery.experiment import Recipe, recover_batch
-from memorization.statistics import (
-    auc,
-    difference_interval,
-    mcnemar,
-    median_interval,
-    paired_bootstrap,
-    proportion_interval,
-    tpr_at_fpr,
-)
-
-CHOICES = ["dataset", "architecture", "degradation", "fraction", "fill", "noise", "recovery", "operator"]
-FACTS = ["rung", "train_loss", "seed", "threshold_db", "signature"]
-RATES = (0.1, 0.01, 0.001)  # false positive rates at which the true positive rate is asked for
-THRESHOLDS = tuple(range(10, 61))  # dB, of a threshold curve
-
-
-def scores(results: pd.DataFrame) -> np.ndarray:
-    """(N,) by which members and non-members are told apart: erased PSNR in dB, below all others for diverged images."""
-    return np.where(results["status"] == "diverged", -np.inf, results["psnr_erased"])
-
-
-def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a run and rung, from one row an image (the columns of `results.parquet`).
-
-    Fractions and rates lie in [0, 1]; `_low` and `_high` bound 95 % intervals; PSNR is in dB. `auc` and
-    `tpr_at_fpr_<rate>` are those of `scores`; a true positive rate is NaN where the non-members are too few to resolve
-    the rate, else `fpr_of_<rate>` is the rate really achieved.
-    """
-    table = results.assign(score=scores(results), diverged=results["status"] == "diverged")
-    rows: list[dict[str, Any]] = []
-    for (_, _), group in table.groupby(["signature", "rung"], sort=False, dropna=False):
-        first = group.iloc[0]
-        row: dict[str, Any] = {name: first[name] for name in (*CHOICES, *FACTS)}
-        columns = {name: group[name].to_numpy() for name in ("recovered", "psnr_erased", "score", "diverged")}
-        member = group["member"].to_numpy(bool)
-        for name, part in (("members", member), ("non_members", ~member)):
-            row[name] = int(part.sum())
-            if row[name]:
-                row |= {f"{name}_{key}": value for key, value in _group(columns, part).items()}
-        if 0 < row["members"] < len(group):
-            row |= _contrast(columns["score"][member], columns["score"][~member])
-        errors = group["operator_error"].to_numpy(float)[member]
-        row["operator_error"] = float(errors.mean()) if len(errors) else np.nan
-        row["queries"] = float(group["queries"].to_numpy().mean())
-        row["seconds"] = float(group["seconds"].to_numpy().sum())
-        rows.append(row)
-    return _with_intervals(pd.DataFrame(rows))
-
-
-def _group(columns: dict[str, np.ndarray], part: np.ndarray) -> dict[str, float]:
-    """The statistics of the members, or of the non-members."""
-    psnr = columns["psnr_erased"][part]
-    low, high = median_interval(psnr)
-    return {
-        "recovered": columns["recovered"][part].sum() / len(psnr),
-        "recovered_low": np.nan,
-        "recovered_high": np.nan,
-        "median_psnr": float(np.median(psnr)),
-        "median_psnr_low": low,
-        "median_psnr_high": high,
-        "best_psnr": float(psnr.max()),
-        "diverged": int(columns["diverged"][part].sum()),
-    }
-
-
-def _contrast(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
-    """How well the scores of `members` and `others` are told apart, with room for the excess."""
-    area = auc(members, others)
-    row = {"excess": np.nan, "excess_low": np.nan, "excess_high": np.nan}
-    row |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
-    for rate in RATES:
-        point, name = tpr_at_fpr(members, others, rate), f"tpr_at_fpr_{rate:g}"
-        row |= {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan, f"fpr_of_{rate:g}": np.nan}
-        if point:
-            row |= {name: point.tpr.value, f"{name}_low": point.tpr.low, f"{name}_high": point.tpr.high}
-            row[f"fpr_of_{rate:g}"] = point.fpr
-    return row
-
-
-def _with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
-    """`summary` with the intervals of its proportions and the excess, of all rows at once."""
-    counts = {}
-    for name in ("members", "non_members"):
-        if f"{name}_recovered" in summary:
-            trials = summary[name].to_numpy(float)
-            counts[name] = (summary[f"{name}_recovered"].to_numpy(float) * trials).round(), trials
-            summary[f"{name}_recovered_low"], summary[f"{name}_recovered_high"] = proportion_interval(*counts[name])
-    if "excess" in summary:
-        summary["excess"] = summary["members_recovered"] - summary["non_members_recovered"]
-        low, high = difference_interval(counts["members"], counts["non_members"])
-        summary["excess_low"], summary["excess_high"] = low, high
-    return summary
-
-
-def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
-    """How the recovered fractions depend on `threshold_db`: one row a threshold (dB), of one run and rung.
-
-    An image counts at each threshold if it did not diverge and no member is closer to its answer than the original.
-    """
-    score = np.where(results["is_nearest"], scores(results), -np.inf)
-    member, limits = results["member"].to_numpy(bool), np.asarray(thresholds, float)
-    parts = [np.sort(score[part]) for part in (member, ~member)]
-    recovered = np.stack([len(part) - np.searchsorted(part, limits, "left") for part in parts])  # (2, thresholds)
-    trials = np.array([[len(part)] for part in parts])
-    low, high = proportion_interval(recovered, trials)
-    excess_low, excess_high = difference_interval((recovered[0], trials[0]), (recovered[1], trials[1]))
-    with np.errstate(invalid="ignore"):
-        share = recovered / trials
-    columns = {"threshold_db": limits}
-    for i, name in enumerate(("members", "non_members")):
-        columns |= {f"{name}_recovered": share[i], f"{name}_recovered_low": low[i], f"{name}_recovered_high": high[i]}
-    return pd.DataFrame(columns | {"excess": share[0] - share[1], "excess_low": excess_low, "excess_high": excess_high})
-
-
-def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """Two methods on the same members: is one better? `first` and `second` are the results of one run and rung each.
-
-    `recovered_difference` with the p-value of McNemar's exact test, and the mean difference of the erased PSNR in dB
-    with a bootstrap interval and p-value; positive where `first` is better. Raises `ValueError` for other members.
-    """
-    a, b = (table[table["member"]].set_index("image").sort_index() for table in (first, second))
-    if not len(a) or not a.index.equals(b.index):
-        raise ValueError("the two tables hold different members; a paired comparison needs the same images in both")
-    psnr = paired_bootstrap(a["psnr_erased"], b["psnr_erased"])
-    return {
-        "members": len(a),
-        "recovered_difference": float(a["recovered"].mean() - b["recovered"].mean()),
-        "recovered_p": mcnemar(a["recovered"], b["recovered"]),
-        "psnr_difference": psnr.mean.value,
-        "psnr_difference_low": psnr.mean.low,
-        "psnr_difference_high": psnr.mean.high,
-        "psnr_p": psnr.p,
-    }
+from memorization.summary import summarise
 
 
 def describe(recipe_part: object) -> dict[str, Any]:
@@ -172,13 +37,17 @@ def describe(recipe_part: object) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Audit:
-    """The scores of an audit, one row an image, and their summary."""
+    """The scores of an audit, one row an image and control, and their summary.
+
+    `missing` says of each control that was asked for why it was not run.
+    """
 
     results: pd.DataFrame
+    missing: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> pd.DataFrame:
-        """Recovered fractions of members and non-members, their excess and median PSNRs, with 95 % intervals."""
-        return summarise(self.results)
+        """The audited autoencoder and each control in a row: see `memorization.summary.summarise`."""
+        return summarise(self.results, self.missing)
 
 
 def audit(
@@ -193,12 +62,19 @@ def audit(
     batch_size: int = 100,
     threshold_db: float = 25.0,
     starts: int = 1,
+    controls: bool = False,
+    reference: Autoencoder | None = None,
 ) -> Audit:
     """How much of `members` (N, C, H, W) does `autoencoder` hold, beside `non_members` that it never saw?
 
     Images are float32 in [0, 1]; the autoencoder maps (B, C, H, W) to the same shape. It is called in eval mode, and a
     module is put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and Dar,
-    the mask known, one starting point an image. Raises `ValueError` for images or settings out of range, for
+    the mask known, one starting point an image.
+
+    `controls` adds those of `memorization.controls`, as far as they apply; `reference` is an autoencoder of the same
+    kind that was trained without `members`, best on `non_members` in their place.
+
+    Raises `ValueError` for images or settings out of range, for
     non-members that are members, and for an autoencoder that changes the shape or does not return a tensor.
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
@@ -222,27 +98,73 @@ def audit(
     images = torch.cat([members, non_members])
     with _evaluating(autoencoder):
         _check_autoencoder(autoencoder, members[:1])
-        tables = [
-            recover_batch(recipe, autoencoder, images[rows], rows.tolist(), members).scores
-            for rows in torch.arange(len(images)).split(batch_size)
-        ]
+        own = _scored(recipe, autoencoder, images, members, batch_size)
         loss = sum([_squared_error(autoencoder, part) for part in members.split(batch_size)]) / members.numel()
-    results = pd.concat(tables, ignore_index=True)
-    results["member"] = results["image"] < len(members)
+        tables = [own.assign(control="none", train_loss=loss, **_choices(recipe))]
+        missing: dict[str, str] = {}
+        if controls or reference is not None:
+            found, missing = _controls(recipe, autoencoder, members, reference, controls)
+            for name, (other, model) in found.items():
+                with _evaluating(model):
+                    _check_autoencoder(model, members[:1])
+                    table = _scored(other, model, images, members, batch_size)
+                tables.append(table.assign(control=name, train_loss=np.nan, **_choices(other)))
     facts = {
         "dataset": "own",
         "architecture": type(autoencoder).__name__,
         "degradation": type(degradation).__name__,
-        "recovery": type(recovery).__name__,
-        "operator": type(operator).__name__ if recovery.uses_operator else "none",
         **describe(degradation),
         "rung": np.nan,
-        "train_loss": loss,
         "seed": seed,
         "threshold_db": threshold_db,
         "signature": "none",
+        "task": "own",
+        "setup": "own",
     }
-    return Audit(results.assign(**facts))
+    return Audit(pd.concat(tables, ignore_index=True).assign(**facts), missing)
+
+
+def _controls(
+    recipe: Recipe, autoencoder: Autoencoder, members: Tensor, reference: Autoencoder | None, every: bool
+) -> tuple[dict[str, tuple[Recipe, Autoencoder]], dict[str, str]]:
+    """What to recover with and from for each control (the reference alone unless `every`), and why some are missing.
+
+    The recipes share all of `recipe` but what makes the control.
+    """
+    found: dict[str, tuple[Recipe, Autoencoder]] = {}
+    missing = {} if every else dict.fromkeys(("untrained", "inpaint", "nearest"), "not asked for")
+    told = replace(recipe, operator=Known(), starts=1)
+    if every:
+        fresh = untrained(autoencoder, recipe.seed)
+        if fresh is None:
+            missing["untrained"] = "not applicable (its parameters cannot be drawn anew)"
+        else:
+            found["untrained"] = recipe, fresh
+        if inpaintable(recipe.degradation):
+            found["inpaint"] = replace(told, method=Inpaint()), autoencoder
+        found["nearest"] = replace(told, method=NearestMember(members)), autoencoder
+    if reference is None:
+        missing["reference"] = "not given"
+    elif reference is autoencoder:
+        raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
+    else:
+        found["reference"] = recipe, reference
+    return found, missing
+
+
+def _scored(recipe: Recipe, autoencoder: Autoencoder, images: Tensor, members: Tensor, batch_size: int) -> pd.DataFrame:
+    """The scores of `images` (N, C, H, W), of which `members` come first."""
+    tables = [
+        recover_batch(recipe, autoencoder, images[rows], rows.tolist(), members).scores
+        for rows in torch.arange(len(images)).split(batch_size)
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(member=table["image"] < len(members))
+
+
+def _choices(recipe: Recipe) -> dict[str, str]:
+    operator = type(recipe.operator).__name__ if recipe.method.uses_operator else "none"
+    return {"recovery": type(recipe.method).__name__, "operator": operator}
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from memorization import audit
-from memorization.audit import compare, summarise, threshold_curve
 from memorization.degradations import RandomPixels
 from memorization.recovery import Energy
 from memorization.statistics import auc, difference_interval, mcnemar, tpr_at_fpr
+from memorization.summary import compare, summarise, threshold_curve
 from tests import problems
 
 

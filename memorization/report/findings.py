@@ -15,12 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from memorization.audit import RATES, summarise
 from memorization.degradations import DEGRADATIONS
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels, label_runs
 from memorization.runs import Run, finished, load_results
 from memorization.statistics import Estimate, OperatingPoint
+from memorization.summary import RATES, summarise
 
 
 @dataclass(frozen=True)
