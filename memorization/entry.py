@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from memorization import schema
+from memorization import interruption, schema
 from memorization.training import TrainingDivergedError
 
 CONF = next(
@@ -93,10 +93,12 @@ def main(application: Callable[[], Any]) -> None:
         warnings.filterwarnings("ignore", message)
     OUTCOMES.clear()
     SweepFolder.made.clear()
+    interruption.handle()
     try:
         application()
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    except interruption.Interrupted as stopped:
+        print(f"stopped by {stopped}; the same command goes on from here", file=sys.stderr)
+        sys.exit(stopped.status)
     except Exception as error:
         if not OUTCOMES:
             SweepFolder.remove()

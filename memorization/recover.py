@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import hydra
 import pandas as pd
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tqdm import tqdm
 
 from memorization import entry, runs, tracking
@@ -93,11 +93,11 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
     identity["autoencoder"] = runs.signature(autoencoder_config(config))
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     status = "found"
-    if not runs.is_done(folder):
+    if not runs.is_intact(folder):
         autoencoder, split, _ = obtain(config)
         rungs = reached_rungs(config["rungs"], autoencoder)
         with runs.lock(folder):
-            if not runs.is_done(folder):
+            if not runs.is_intact(folder, remove=True):
                 status = "done"
                 _recover(config, recipe, autoencoder, split, rungs, folder)
     summary = summarise(runs.load_run(folder).results)
@@ -143,51 +143,48 @@ def _recover(
     batches = -(-count // config["recovery"]["batch_size"])
     tables: list[pd.DataFrame] = []
     pictures: dict[str, torch.Tensor] = {}
-    try:
-        with (
-            runs.creating(folder, config, facts) as aside,
-            tracking.tracking(config["tracking"], store, config=config, **details) as tracker,
-            tqdm(
-                total=len(rungs) * batches * recipe.starts * recipe.method.max_iterations,
-                desc=name,
-                unit="it",
-                disable=not config["progress"],
-                mininterval=0.5 if sys.stderr.isatty() else 10,
-            ) as bar,
-        ):
-            for rung in rungs:
-                bar.set_postfix_str(f"rung {rung:g}")
-                shards = aside / "shards" / runs.rung_name(rung)
-                table, shown = recover(
-                    autoencoder.autoencoder(rung),
-                    split,
-                    recipe,
-                    shards,
-                    batch_size=config["recovery"]["batch_size"],
-                    gallery=gallery,
-                    on_iteration=bar.update,
-                    trainer=config["trainer"],
-                )
-                tables.append(table.assign(rung=rung, train_loss=autoencoder.rungs[rung], **columns))
-                pictures[f"answer/{runs.rung_name(rung)}"] = shown.pop("answer")
-                pictures |= shown
-                row = summarise(tables[-1]).iloc[0]
-                metrics = tracking.rung_metrics(row)
-                tracker.log(metrics)
-                tracker.summarise({f"{key}@{runs.rung_name(rung)}": value for key, value in metrics.items()})
-            results = pd.concat(tables, ignore_index=True)
-            results.to_parquet(aside / "results.parquet", index=False)
-            save_file(pictures, aside / "gallery.safetensors")
-            shutil.rmtree(aside / "shards")
-            tracker.summarise({"signature": folder.name, "autoencoder": autoencoder.folder.name})
-            if gallery:
-                strips = torch.cat(
-                    [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
-                )
-                tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
-    except Exception:
-        runs.record_failure(folder, config, traceback.format_exc())
-        raise
+    with (
+        runs.creating(folder, config, facts) as aside,
+        tracking.tracking(config["tracking"], store, config=config, **details) as tracker,
+        tqdm(
+            total=len(rungs) * batches * recipe.starts * recipe.method.max_iterations,
+            desc=name,
+            unit="it",
+            disable=not config["progress"],
+            mininterval=0.5 if sys.stderr.isatty() else 10,
+        ) as bar,
+    ):
+        for rung in rungs:
+            bar.set_postfix_str(f"rung {rung:g}")
+            shards = aside / "shards" / runs.rung_name(rung)
+            table, shown = recover(
+                autoencoder.autoencoder(rung),
+                split,
+                recipe,
+                shards,
+                batch_size=config["recovery"]["batch_size"],
+                gallery=gallery,
+                on_iteration=bar.update,
+                trainer=config["trainer"],
+            )
+            tables.append(table.assign(rung=rung, train_loss=autoencoder.rungs[rung], **columns))
+            pictures[f"answer/{runs.rung_name(rung)}"] = shown.pop("answer")
+            pictures |= shown
+            row = summarise(tables[-1]).iloc[0]
+            metrics = tracking.rung_metrics(row)
+            tracker.log(metrics)
+            tracker.summarise({f"{key}@{runs.rung_name(rung)}": value for key, value in metrics.items()})
+        content = io.BytesIO()
+        pd.concat(tables, ignore_index=True).to_parquet(content, index=False)
+        runs.write(aside / "results.parquet", content.getvalue())
+        runs.write(aside / "gallery.safetensors", save(pictures))
+        shutil.rmtree(aside / "shards")
+        tracker.summarise({"signature": folder.name, "autoencoder": autoencoder.folder.name})
+        if gallery:
+            strips = torch.cat(
+                [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
+            )
+            tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
 
 
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="recover")

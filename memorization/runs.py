@@ -4,9 +4,9 @@
     <store>/recoveries/<signature>/     config.yaml  results.parquet  gallery.safetensors        shards/   | done.json
 
 A run is finished once it has `done.json`, which is written last and holds a checksum of every file. Until then its
-folder holds what the next attempt goes on from, and `error.txt` if the last one failed. Every file is written aside and
-renamed, so that it is whole wherever it exists. One process at a time works on a run: its lock is the operating system's
-(`flock`), which frees it when the holder dies. Nothing is unpickled.
+folder holds what the next attempt goes on from, and `error.txt` if the last one failed. Every file is written aside
+and renamed, so that it is whole wherever it exists. One process at a time works on a run: its lock is the operating
+system's (`flock`), which frees it when the holder dies. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -129,17 +129,28 @@ def verify(folder: Path) -> None:
         verified(folder, name)
 
 
-def keep_or_discard(folder: Path) -> bool:
-    """True if the run in `folder` is finished and undamaged; a damaged one is removed, with a note on why."""
+def is_intact(folder: Path, remove: bool = False) -> bool:
+    """True if the run in `folder` is finished and undamaged.
+
+    `remove` deletes a damaged one, with a note on why; only the holder of the run's lock may ask for it.
+    """
     if not is_done(folder):
         return False
     try:
         verify(folder)
     except StoreError as error:
-        print(f"note: {str(error).partition(';')[0]}; it is made anew", flush=True)
-        shutil.rmtree(folder)
+        if remove:
+            print(f"note: {str(error).partition(';')[0]}; it is made anew", flush=True)
+            shutil.rmtree(folder)
         return False
     return True
+
+
+def seal(folder: Path, facts: dict[str, Any]) -> None:
+    """Write `done.json`: `facts` and the checksum of every file in `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): checksum(path) for path in files}
+    write(folder / "done.json", json.dumps({**facts, "checksums": sums}, indent=2, default=str))
 
 
 @contextlib.contextmanager
@@ -155,11 +166,8 @@ def creating(folder: Path, config: dict[str, Any], facts: dict[str, Any]) -> Ite
         yield folder
         for path in folder.rglob(".*"):  # what an attempt that was killed was writing
             path.unlink()
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        sums = {path.relative_to(folder).as_posix(): checksum(path) for path in files}
         versions = {name: importlib.metadata.version(name) for name in ("memorization", "torch", "pytorch-lightning")}
-        done = {**facts, "versions": versions, "checksums": sums}
-        write(folder / "done.json", json.dumps(done, indent=2, default=str))
+        seal(folder, {**facts, "versions": versions})
     except Exception as error:
         with contextlib.suppress(OSError, StoreError):  # of a full disk
             record_failure(folder, config, error)

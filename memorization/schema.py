@@ -66,13 +66,15 @@ class TrainerConfig:
 class TrainConfig:
     """seed: of the draw of images, the initial weights and the degradations. store: the folder of all runs.
 
-    study: the name under which W&B and the report group runs. progress: show progress bars.
+    study: the name under which W&B and the report group runs. progress: show progress bars. checkpoint_seconds: a
+    training writes what it goes on from, if it is killed, at least so far apart.
     """
 
     seed: int = 0
     store: str = "runs"
     study: str = "default"
     progress: bool = True
+    checkpoint_seconds: float = 30.0
     dataset: Any = MISSING
     architecture: Any = MISSING
     training: Any = MISSING

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
-from memorization import architectures, entry, runs, tracking
+from memorization import architectures, checkpoint, entry, runs, tracking
 from memorization.data import Split, check_seed
 from memorization.schema import build
-from memorization.training import TrainingDivergedError, check_trainer, train
+from memorization.training import check_trainer, train
 
 
 def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
     runs.check_writable(store)
     with runs.lock(folder):
-        if runs.is_done(folder):
+        if runs.is_intact(folder, remove=True):
             return runs.load_run(folder), split, False
         parameters = architectures.count_parameters(model)
         name = f"{config['architecture']['name']}-{config['dataset']['name']}-{folder.name[:6]}"
@@ -64,27 +63,26 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
             flush=True,
         )
         details = {"kind": "train", "name": name, "study": config["study"], "tags": [], "config": identity}
-        try:
-            with (
-                runs.creating(folder, config, facts) as aside,
-                tracking.tracking(config["tracking"], store, **details) as tracker,
-            ):
-                history = train(
-                    model,
-                    split.members,
-                    settings,
-                    seed=config["seed"],
-                    log=lambda step, metrics: tracker.log({"train/step": step, **metrics}),
-                    progress=config["progress"],
-                    trainer=config["trainer"],
-                )
-                history.write(aside)
-                facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
-                tracker.summarise({"train_loss": history.loss, "steps": history.steps, "signature": folder.name})
-                tracker.summarise({key: facts[key] for key in ("parameters", "parameters_per_pixel")})
-        except TrainingDivergedError:
-            runs.record_failure(folder, config, traceback.format_exc())
-            raise
+        with (
+            runs.creating(folder, config, facts) as aside,
+            tracking.tracking(config["tracking"], store, **details) as tracker,
+        ):
+            history = train(
+                model,
+                split.members,
+                settings,
+                seed=config["seed"],
+                log=lambda step, metrics: tracker.log({"train/step": step, **metrics}),
+                progress=config["progress"],
+                trainer=config["trainer"],
+                folder=aside,
+                checkpoint_seconds=config["checkpoint_seconds"],
+            )
+            history.write(aside)
+            (aside / checkpoint.NAME).unlink(missing_ok=True)
+            facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
+            tracker.summarise({"train_loss": history.loss, "steps": history.steps, "signature": folder.name})
+            tracker.summarise({key: facts[key] for key in ("parameters", "parameters_per_pixel")})
         if history.loss > settings.target_loss:
             print(
                 f"note: the training ended at its budget of {settings.max_steps} steps with a loss of "

@@ -1,12 +1,15 @@
 """Recovery as a Lightning predict loop: devices, processes and precision are the Trainer's business.
 
-Each batch that is done is written to disk at once as a shard, one file of scores and one of images; the shards of all
-batches and processes together are the result.
+Each batch that is done is written to disk at once as a shard, scores and images with their checksums; the shards of all
+batches and processes together are the result. A recovery that was killed keeps them and does the other batches.
 """
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
+from memorization import runs
 from memorization.data import Split
 from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
 
@@ -47,7 +51,7 @@ class RecoveryModule(pl.LightningModule):
 
 
 class ShardWriter(BasePredictionWriter):
-    """Writes each batch as `<process>-<batch>.parquet`, and the images of the gallery's rows beside it."""
+    """Writes each batch, and the images of the gallery's rows in it, to the folder `shard_name` of its first row."""
 
     def __init__(self, folder: Path, gallery: Sequence[int]) -> None:
         super().__init__(write_interval="batch")
@@ -57,15 +61,48 @@ class ShardWriter(BasePredictionWriter):
     def write_on_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *rest: Any
     ) -> None:
-        _, batch, batch_index, _ = rest
+        _, (images, _, _, rows), _, _ = rest
         assert isinstance(prediction, RecoveredBatch)
-        stem = f"{trainer.global_rank:04d}-{batch_index:08d}"
-        images, _, _, rows = batch
         shown = [i for i, row in enumerate(rows.tolist()) if row in self.gallery]
         tensors = {"original": images, "degraded": prediction.degraded, "answer": prediction.answers}
         kept = {name: to_uint8(tensor[shown]) for name, tensor in tensors.items()}
-        save_file({**kept, "row": rows[shown].cpu().contiguous()}, self.folder / f"{stem}.safetensors")
-        prediction.scores.to_parquet(self.folder / f"{stem}.parquet", index=False)
+        scores = io.BytesIO()
+        prediction.scores.to_parquet(scores, index=False)
+        shard = self.folder / shard_name(int(rows[0]))
+        runs.write(shard / "scores.parquet", scores.getvalue())
+        runs.write(shard / "images.safetensors", save({**kept, "row": rows[shown].cpu().contiguous()}))
+        runs.seal(shard, {})
+
+
+def shard_name(row: int) -> str:
+    """The folder of the batch whose first image is `row`; in the order of their names, shards are in that of rows."""
+    return f"{row:08d}"
+
+
+def is_whole(shard: Path) -> bool:
+    """Was this shard finished? What is left of one that was not, or that is damaged, is removed."""
+    try:
+        runs.verify(shard)
+    except runs.StoreError:
+        shutil.rmtree(shard, ignore_errors=True)
+        return False
+    return True
+
+
+@dataclass
+class Batches(Dataset[tuple[Tensor, ...]]):
+    """Whole batches, which `starts` names by their first row: a batch has the same images on whatever device."""
+
+    tensors: tuple[Tensor, ...]
+    size: int
+    starts: list[int]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        start = self.starts[index]
+        return tuple(tensor[start : start + self.size] for tensor in self.tensors)
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -84,7 +121,7 @@ def recover(
     on_iteration: Callable[[int], None] | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Recover all members and non-members; shards go to `folder`.
+    """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
 
     Returns the scores, one row an image, members first, and the images of the `gallery`'s rows: `original`, `degraded`,
     `answer` (K, C, H, W) uint8 and `row` (K,).
@@ -92,8 +129,11 @@ def recover(
     images = torch.cat([split.members, split.non_members])
     indices = torch.tensor(split.member_indices + split.non_member_indices)
     is_member = torch.arange(len(images)) < len(split.members)
-    loader = DataLoader(TensorDataset(images, indices, is_member, torch.arange(len(images))), batch_size=batch_size)
-    folder.mkdir(parents=True, exist_ok=True)
+    starts = [*range(0, len(images), batch_size)]
+    missing = [start for start in starts if not is_whole(folder / shard_name(start))]
+    if on_iteration:
+        on_iteration((len(starts) - len(missing)) * recipe.starts * recipe.method.max_iterations)
+    batches = Batches((images, indices, is_member, torch.arange(len(images))), batch_size, missing)
     runner = pl.Trainer(
         callbacks=[ShardWriter(folder, gallery)],
         inference_mode=False,  # methods with gradients need autograd
@@ -104,9 +144,10 @@ def recover(
         **(trainer or {}),
     )
     module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
-    runner.predict(module, loader, return_predictions=False)
-    table = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
-    table = table.sort_values("row").reset_index(drop=True)
-    shown = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    if missing:
+        runner.predict(module, DataLoader(batches, batch_size=None), return_predictions=False)
+    shards = [folder / shard_name(start) for start in starts]
+    table = pd.concat([pd.read_parquet(shard / "scores.parquet") for shard in shards], ignore_index=True)
+    shown = [load_file(shard / "images.safetensors") for shard in shards]
     pictures = {name: torch.cat([shard[name] for shard in shown]) for name in shown[0]}
     return table, pictures
