@@ -22,7 +22,10 @@ from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
 from memorization.schema import build, flat
 from memorization.summary import summarise
-from memorization.train import autoencoder_config, obtain
+from memorization.sweep import Outcome
+from memorization.train import autoencoder_folder, obtain, planned
+
+OBJECTIVES = {"recovered": 1.0, "minus_recovered": -1.0}  # of a sweeper that maximises, or minimises
 
 
 def recovery_method(settings: dict[str, Any]) -> Method:
@@ -74,8 +77,8 @@ def reached_rungs(wanted: Any, autoencoder: runs.Run) -> list[float]:
     return rungs
 
 
-def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
-    """Make the recovery of a resolved configuration, or find it; the objective is the members' recovered fraction."""
+def prepare(config: dict[str, Any]) -> tuple[Recipe, Path]:
+    """What a resolved configuration does to each image, and where its run lies; raises `ValueError` for a mistake."""
     recipe = Recipe(
         degradation=build("degradation", config["degradation"]),
         method=recovery_method(config["recovery"]),
@@ -88,10 +91,17 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
         raise ValueError(f"recovery.batch_size is {config['recovery']['batch_size']}; it must be at least 1")
     if config["gallery"] < 0:
         raise ValueError(f"gallery is {config['gallery']}; it must be at least 0")
+    if config["objective"] not in OBJECTIVES:
+        raise ValueError(f"objective is {config['objective']!r}; choose one of {', '.join(OBJECTIVES)}")
     chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
     identity = recovery_config(config, recipe.method)
-    identity["autoencoder"] = runs.signature(autoencoder_config(config))
-    folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
+    identity["autoencoder"] = autoencoder_folder(config).name
+    return recipe, Path(config["store"]) / "recoveries" / runs.signature(identity)
+
+
+def run(config: dict[str, Any]) -> tuple[Outcome, float]:
+    """Make the recovery of a resolved configuration, or find it; returns the objective that the configuration names."""
+    recipe, folder = prepare(config)
     status = "found"
     if not runs.is_intact(folder):
         autoencoder, split, _ = obtain(config)
@@ -106,7 +116,15 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
         f"at train loss {last['train_loss']:.0e}: members {last['members_recovered']:.0%}, "
         f"non-members {last['non_members_recovered']:.0%} → {folder}"
     )
-    return entry.Outcome(_name(config, recipe), status, detail), float(last["members_recovered"])
+    objective = OBJECTIVES[config["objective"]] * float(last["members_recovered"])
+    return Outcome(_name(config, recipe), status, detail), objective
+
+
+def plan(config: dict[str, Any]) -> Outcome:
+    """What `run` would do."""
+    recipe, folder = prepare(config)
+    autoencoder = planned("", autoencoder_folder(config))
+    return planned(_name(config, recipe), folder, f"; autoencoder {autoencoder.detail}")
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:
@@ -190,7 +208,7 @@ def _recover(
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="recover")
 def application(config: DictConfig) -> float:
     """One job, composed by Hydra."""
-    return entry.job(run, config)
+    return entry.job(run, plan, config)
 
 
 def main() -> None:

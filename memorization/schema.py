@@ -87,12 +87,14 @@ class RecoverConfig(TrainConfig):
     """rungs: the train losses to recover at: `all` that the training reached, `last`, or a list of them.
 
     threshold_db: erased-pixel PSNR from which an image counts as recovered. gallery: images kept for the report, of
-    members and of non-members each.
+    members and of non-members each. objective: what an optimising sweeper is told: the share of members recovered at
+    the last rung (`recovered`), or that times -1 (`minus_recovered`).
     """
 
     rungs: Any = "all"
     threshold_db: float = 25.0
     gallery: int = 6
+    objective: str = "recovered"
     degradation: Any = MISSING
     recovery: Any = MISSING
     operator: Any = MISSING

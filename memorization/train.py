@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from memorization import architectures, checkpoint, entry, runs, tracking
 from memorization.data import Split, check_seed
 from memorization.schema import build
+from memorization.sweep import Outcome
 from memorization.training import check_trainer, train
 
 
@@ -29,6 +30,11 @@ def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def autoencoder_folder(config: dict[str, Any]) -> Path:
+    """Where the store has, or will have, the autoencoder of a configuration."""
+    return Path(config["store"]) / "autoencoders" / runs.signature(autoencoder_config(config))
+
+
 def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
     """The autoencoder of a configuration and its images; trains it if the store lacks it (the third value).
 
@@ -42,7 +48,7 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
         raise ValueError("store is empty; name a folder: store=FOLDER")
     settings = build("training", config["training"])
     identity = autoencoder_config(config)
-    folder = store / "autoencoders" / runs.signature(identity)
+    folder = autoencoder_folder(config)
     split = build("dataset", config["dataset"]).load(config["seed"])
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
     runs.check_writable(store)
@@ -93,19 +99,33 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
     return runs.load_run(folder), split, True
 
 
-def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
+def run(config: dict[str, Any]) -> tuple[Outcome, float]:
     """Train the autoencoder of a resolved configuration, or find it; the objective is its last train loss."""
     autoencoder, _, trained = obtain(config)
     done = autoencoder.done
     detail = f"train loss {done['train_loss']:.2e} after {done['steps']} steps → {autoencoder.folder}"
-    name = f"{config['architecture']['name']} on {config['dataset']['name']}"
-    return entry.Outcome(name, "done" if trained else "found", detail), done["train_loss"]
+    return Outcome(_name(config), "done" if trained else "found", detail), done["train_loss"]
+
+
+def plan(config: dict[str, Any]) -> Outcome:
+    """What `run` would do."""
+    return planned(_name(config), autoencoder_folder(config))
+
+
+def planned(name: str, folder: Path, also: str = "") -> Outcome:
+    """`found` or `missing`, for a run that is or is not finished, and what there is of it."""
+    status = runs.status(folder) if folder.exists() else "new"
+    return Outcome(name, "found" if status == "done" else "missing", f"{status} → {folder}{also}")
+
+
+def _name(config: dict[str, Any]) -> str:
+    return f"{config['architecture']['name']} on {config['dataset']['name']}"
 
 
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="train")
 def application(config: DictConfig) -> float:
     """One job, composed by Hydra."""
-    return entry.job(run, config)
+    return entry.job(run, plan, config)
 
 
 def main() -> None:

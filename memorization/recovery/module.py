@@ -10,6 +10,7 @@ import io
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,9 @@ def recover(
     )
     module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
     if missing:
-        runner.predict(module, DataLoader(batches, batch_size=None), return_predictions=False)
+        # one item is a whole batch already
+        loader = DataLoader(batches, batch_size=1, collate_fn=itemgetter(0))
+        runner.predict(module, loader, return_predictions=False)
     shards = [folder / shard_name(start) for start in starts]
     table = pd.concat([pd.read_parquet(shard / "scores.parquet") for shard in shards], ignore_index=True)
     shown = [load_file(shard / "images.safetensors") for shard in shards]
