@@ -87,12 +87,13 @@ def job(run: Callable[[dict[str, Any]], tuple[Outcome, float]], config: DictConf
 
 def quieten() -> None:
     """Only errors of Lightning are shown, and no warnings about its own internals."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
 
 
-if multiprocessing.parent_process():  # one of several that train or recover together, spawned by Lightning
+if multiprocessing.current_process().name != "MainProcess":  # one of several that train or recover together
     quieten()
 
 
