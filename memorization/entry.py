@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import re
 import sys
@@ -74,9 +75,14 @@ def job(
 
 def quieten() -> None:
     """Only errors of Lightning are shown, and no warnings about its own internals."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
+
+
+if multiprocessing.current_process().name != "MainProcess":  # one of several that train or recover together
+    quieten()
 
 
 def main(application: Callable[[], Any]) -> None:
@@ -84,6 +90,7 @@ def main(application: Callable[[], Any]) -> None:
     global planning
     schema.register()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed by Hydra
+    quieten()
     OUTCOMES.clear()
     interruption.handle()
     status, stopped = 0, ""

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from memorization import runs
 from memorization.data import Split
 from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
+from memorization.training import hardware, stopping
 
 
 class RecoveryModule(pl.LightningModule):
@@ -124,8 +125,9 @@ def recover(
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
 
-    Returns the scores, one row an image, members first, and the images of the `gallery`'s rows: `original`, `degraded`,
-    `answer` (K, C, H, W) uint8 and `row` (K,).
+    `trainer` holds arguments of Lightning's Trainer (accelerator, devices, precision); mixed precision is for training
+    alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
+    `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,).
     """
     images = torch.cat([split.members, split.non_members])
     indices = torch.tensor(split.member_indices + split.non_member_indices)
@@ -135,6 +137,9 @@ def recover(
     if on_iteration:
         on_iteration((len(starts) - len(missing)) * recipe.starts * recipe.method.max_iterations)
     batches = Batches((images, indices, is_member, torch.arange(len(images))), batch_size, missing)
+    arguments = hardware(trainer or {})
+    if "mixed" in str(arguments.get("precision")):
+        arguments = {**arguments, "precision": "32-true"}
     runner = pl.Trainer(
         callbacks=[ShardWriter(folder, gallery)],
         inference_mode=False,  # methods with gradients need autograd
@@ -142,13 +147,16 @@ def recover(
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
-        **(trainer or {}),
+        **arguments,
     )
+    if runner.num_devices > 1:  # a process each, to which a progress bar cannot go
+        on_iteration = None
     module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
     if missing:
         # one item is a whole batch already
         loader = DataLoader(batches, batch_size=1, collate_fn=itemgetter(0))
-        runner.predict(module, loader, return_predictions=False)
+        with stopping(runner):
+            runner.predict(module, loader, return_predictions=False)
     shards = [folder / shard_name(start) for start in starts]
     table = pd.concat([pd.read_parquet(shard / "scores.parquet") for shard in shards], ignore_index=True)
     shown = [load_file(shard / "images.safetensors") for shard in shards]
