@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
@@ -30,6 +32,15 @@ def ssim(answer: Tensor, original: Tensor) -> Tensor:
     pairs = zip(answer.cpu().numpy(), original.cpu().numpy(), strict=True)
     settings = {"win_size": window, "data_range": 1.0, "channel_axis": 0, "use_sample_covariance": False}
     return torch.tensor([float(structural_similarity(a, b, **settings)) for a, b in pairs])
+
+
+@torch.no_grad()
+def reconstruction_loss(
+    autoencoder: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = MEMBERS_AT_ONCE
+) -> float:
+    """The mean squared error between `images` (N, C, H, W) and what `autoencoder` makes of them."""
+    parts = images.split(batch_size)
+    return sum([float((autoencoder(part) - part).square().sum()) for part in parts]) / images.numel()
 
 
 def nearest_member(answer: Tensor, original: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:

@@ -141,6 +141,14 @@ class History:
             save_file(weights, folder / "weights" / f"{rung_name(rung)}.safetensors")
 
 
+def weights_of(autoencoder: nn.Module) -> dict[str, Tensor]:
+    """A copy of an autoencoder's state dict on the CPU, of which no two tensors share memory."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in autoencoder.state_dict().items()
+    }
+
+
 class TrainingModule(pl.LightningModule):
     """Minimises the mean squared error between images and their reconstructions.
 
@@ -273,9 +281,7 @@ class TrainingModule(pl.LightningModule):
         for rung in self.ladder:
             if loss <= rung and rung not in self.history.rungs:
                 self.history.rungs[rung] = loss
-                self.history.weights[rung] = {
-                    name: tensor.detach().cpu().clone() for name, tensor in self.kept.state_dict().items()
-                }
+                self.history.weights[rung] = weights_of(self.kept)
         if loss <= self.settings.target_loss:
             self.trainer.should_stop = True
 

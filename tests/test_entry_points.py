@@ -35,7 +35,10 @@ def composed():
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_instantiates(composed, group, choice):
     config = composed(f"{group}={choice}")[group]
-    if group == "architecture":
+    if (group, choice) == ("architecture", "custom"):
+        with pytest.raises(ValueError, match=r"needs either architecture\.target=package\.module\.Class or"):
+            architectures.build(shape=(1, 8, 8), seed=0, **OmegaConf.to_container(config))
+    elif group == "architecture":
         autoencoder = architectures.build(shape=(1, 8, 8), seed=0, **OmegaConf.to_container(config))
         assert isinstance(autoencoder.network, schema.GROUPS[group][config.name])
         assert autoencoder(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
