@@ -14,16 +14,17 @@ from memorization.data import Split, check_seed
 from memorization.schema import build
 from memorization.training import TrainingDivergedError, check_trainer, train
 
+NAMED = 5  # skipped images that a note lists
+
 
 def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a configuration that can change the autoencoder's weights; what its signature is made of.
 
-    A folder of images counts by its content, not by where it lies.
+    Images count by their content, not by where they lie.
     """
-    dataset = {key: value for key, value in config["dataset"].items() if key != "path"}
     return {
         "seed": config["seed"],
-        "dataset": {**dataset, "fingerprint": build("dataset", config["dataset"]).fingerprint()},
+        "dataset": {"name": config["dataset"]["name"], **build("dataset", config["dataset"]).identity()},
         "architecture": config["architecture"],
         "training": config["training"],
         "precision": config["trainer"]["precision"],
@@ -57,12 +58,15 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
             "shape": split.shape,
             "parameters": parameters,
             "parameters_per_pixel": parameters / split.members.numel(),
+            "left_out": split.left_out,
         }
         print(
             f"training {name}: {len(split.members)} members of {'x'.join(map(str, split.shape))}, "
             f"{parameters:,} parameters ({facts['parameters_per_pixel']:.1f} a pixel of the training set)",
             flush=True,
         )
+        if any(split.left_out.values()):
+            print(f"note: {told(split)}", flush=True)
         details = {"kind": "train", "name": name, "study": config["study"], "tags": [], "config": identity}
         try:
             with (
@@ -93,6 +97,15 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
                 flush=True,
             )
     return runs.load_run(folder), split, True
+
+
+def told(split: Split) -> str:
+    """What the draw of the images left out, in a line; `done.json` names all."""
+    few = "; ".join(split.skipped[:NAMED]) + ("; …" if len(split.skipped) > NAMED else "")
+    left = [f"{len(split.skipped)} unusable images ({few})"] if split.skipped else []
+    left += [f"{split.exact_duplicates} exact duplicates"] if split.exact_duplicates else []
+    left += [f"{split.near_duplicates} near duplicates of members"] if split.near_duplicates else []
+    return f"left out {', '.join(left)}"
 
 
 def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:

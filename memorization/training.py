@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from memorization.architectures import Centred
+from memorization.data import as_float, mean_image
 from memorization.runs import rung_name
 
 AVERAGED_EVERY = 10  # steps at least between two measurements of averaged weights, each of which costs a forward pass
@@ -175,8 +176,8 @@ class TrainingModule(pl.LightningModule):
         schedule: Any = self.lr_schedulers()
         optimiser.zero_grad()
         value = 0.0
-        for images in batch.split(self.settings.micro_batch or len(batch)):
-            share = len(images) / len(batch)
+        for part in batch.split(self.settings.micro_batch or len(batch)):
+            images, share = as_float(part), len(part) / len(batch)
             loss = nn.functional.mse_loss(self.autoencoder(images), images)
             self.manual_backward(loss * share)
             value += loss.item() * share
@@ -215,8 +216,8 @@ class TrainingModule(pl.LightningModule):
         """The loss of the kept weights on the whole training set, in eval mode."""
         self.kept.eval()
         total = 0.0
-        for images in self.members.split(self.settings.micro_batch or self.settings.batch_size or len(self.members)):
-            images = images.to(self.device)
+        for part in self.members.split(self.settings.micro_batch or self.settings.batch_size or len(self.members)):
+            images = as_float(part.to(self.device))
             total += nn.functional.mse_loss(self.kept(images), images, reduction="sum").item()
         self.kept.train()
         return total / self.members.numel()
@@ -295,13 +296,13 @@ def train(
     progress: bool = True,
     trainer: dict[str, Any] | None = None,
 ) -> History:
-    """Train `autoencoder` in place on `members` (N, C, H, W) and return what was recorded.
+    """Train `autoencoder` in place on `members` (N, C, H, W), float32 or uint8, and return what was recorded.
 
     A `Centred` autoencoder first takes the members' mean image. `trainer` holds further arguments of Lightning's
     Trainer (accelerator, devices, precision). Raises `TrainingDivergedError` at the first NaN, or above 1e6.
     """
     if isinstance(autoencoder, Centred):
-        autoencoder.mean.copy_(members.mean(0))
+        autoencoder.mean.copy_(mean_image(members))
     module = TrainingModule(autoencoder, members, settings)
     callbacks: list[Callback] = [Recorder(log)]
     if progress:
