@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from memorization.data import DATASETS, Digits, Faces, Images, Patches, as_float, mean_image, split
 from memorization.data.duplicates import LIMIT, hashes_of, limit_of
+from memorization.data.sources import HubSet
 
 EMBEDDED = {"faces": (1, 25, 25), "digits": (1, 8, 8), "patches": (3, 32, 32)}
 
@@ -219,6 +221,15 @@ def test_a_downloaded_set_of_the_hub_has_splits(folder, tmp_path_factory):
     assert len(Images(str(copied), 2, 2, split="test").load(0).members) == 2
     with pytest.raises(ValueError, match=r"dataset\.split=valid: .*valid"):
         Images(str(copied), 5, 3, split="valid").load(0)
+
+
+def test_a_mapped_set_is_read_to_its_end(monkeypatch):
+    """As a set of the hub is once it was downloaded; a file of it is mapped anew every few rows."""
+    monkeypatch.setattr("memorization.data.sources.ROWS_A_MAP", 3)
+    contents = [bytes([number]) for number in range(8)]
+    rows = datasets.Dataset.from_dict({"label": list(range(8)), "img": contents}).select(range(1, 8))
+    assert [encoded.content for encoded in HubSet("set", rows, "img").read()] == contents[1:]
+    assert [encoded.position for encoded in HubSet("set", rows, "").read({2, 6})] == [2, 6]
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):

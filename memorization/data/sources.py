@@ -1,4 +1,4 @@
-"""Where encoded images come from: a folder of files, or a table of rows (parquet files, or a set of the hub).
+"""Where encoded images come from: a folder of files, or a table of rows (a parquet file, or a set of the hub).
 
 A source is read from its first image to its last, as often as need be, and never kept in memory.
 """
@@ -6,19 +6,23 @@ A source is read from its first image to its last, as often as need be, and neve
 from __future__ import annotations
 
 import logging
+import pickle
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),
     *(".jfif", ".jp2", ".pbm", ".pgm", ".ppm"),
 )
 ROWS_AT_ONCE = 64
+ROWS_A_MAP = 1024
+BUFFER = 2**20  # bytes
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -68,30 +72,73 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Table:
-    """The rows of one column of a set that the library `datasets` has opened."""
+class ParquetFile:
+    """The rows of one column of a parquet file.
+
+    pyarrow reads it page by page here; `datasets` would read whole row groups, of which a file may have but one.
+    """
 
     path: str
-    rows: Any  # datasets.Dataset or datasets.IterableDataset
     column: str
 
     def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
-        position = 0
         try:
-            for batch in self.rows.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
-                column = self.column or _image_column(batch.schema, self.path)
-                if column not in batch.column_names:
-                    names = ", ".join(batch.column_names)
-                    raise ValueError(f"dataset.column={column}: {self.path} has the columns {names}")
-                for value in batch[column]:
-                    if chosen is None or position in chosen:
-                        yield _encoded(position, value.as_py())
-                    position += 1
+            file = pq.ParquetFile(Path(self.path).expanduser(), pre_buffer=False, buffer_size=BUFFER)
+            column = _image_column(file.schema_arrow, self.column, self.path)
+            yield from _rows(file.iter_batches(ROWS_AT_ONCE, columns=[column]), column, chosen)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"dataset.path={self.path}: cannot be read as parquet ({error}); repair it") from error
+
+    def locate(self, name: str) -> str:
+        return f"{self.path}, {name}"
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """The rows of one column of a set of the hub, or of a folder laid out like one, as the library `datasets` opens it.
+
+    rows: a `datasets.Dataset` (downloaded once and kept in the library's cache) or `datasets.IterableDataset`.
+    """
+
+    path: str
+    rows: Any
+    column: str
+
+    def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
+        try:
+            first = next(iter(self.rows.with_format("arrow").iter(batch_size=1)), None)
+            if first is not None:
+                column = _image_column(first.schema, self.column, self.path)
+                yield from _rows(_batches(self.rows.select_columns([column])), column, chosen)
         except pa.ArrowException as error:
             raise ValueError(f"dataset.path={self.path}: cannot be read as parquet ({error}); repair it") from error
 
     def locate(self, name: str) -> str:
         return f"{self.path}, {name}"
+
+
+def _batches(rows: Any) -> Iterator[Any]:
+    """The Arrow tables of a `datasets.Dataset` or `IterableDataset`, a few rows each.
+
+    The former maps its files into memory, and what was read of a map stays there. So it is mapped anew every so often,
+    which is what a copy by pickle does.
+    """
+    parts: Iterable[Any] = [rows]
+    if hasattr(rows, "select"):
+        bounds = range(0, len(rows), ROWS_A_MAP)
+        parts = (pickle.loads(pickle.dumps(rows.select(range(i, min(i + ROWS_A_MAP, len(rows)))))) for i in bounds)
+    for part in parts:
+        yield from part.with_format("arrow").iter(batch_size=ROWS_AT_ONCE)
+
+
+def _rows(batches: Iterable[Any], column: str, chosen: Container[int] | None) -> Iterator[Encoded]:
+    """The images in `column` of Arrow tables or record batches."""
+    position = 0
+    for batch in batches:
+        for value in batch[column]:
+            if chosen is None or position in chosen:
+                yield _encoded(position, value.as_py())
+            position += 1
 
 
 def _encoded(position: int, value: Any) -> Encoded:
@@ -107,8 +154,12 @@ def _encoded(position: int, value: Any) -> Encoded:
     return Encoded(position, f"row {position}", content)
 
 
-def _image_column(schema: pa.Schema, path: str) -> str:
-    """The first column of images; raises `ValueError` if there is none."""
+def _image_column(schema: pa.Schema, wanted: str, path: str) -> str:
+    """The column `wanted`, or the first of images where that is empty; raises `ValueError` if there is none."""
+    if wanted:
+        if wanted not in schema.names:
+            raise ValueError(f"dataset.column={wanted}: {path} has the columns {', '.join(schema.names)}")
+        return wanted
     for field in schema:
         kind = field.type
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -130,36 +181,36 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
     if place.is_file():
         if place.suffix.lower() != ".parquet":
             raise ValueError(f"dataset.path={path}: neither a folder nor a parquet file")
-        return Table(path, _opened(path, "parquet", split="train", data_files=str(place), streaming=True), column)
+        return ParquetFile(path, column)
     if place.is_dir():
         files = sorted(f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and not f.is_dir())
         if files:
             return Folder(place, files)
         if next(place.rglob("*.parquet"), None):
-            return Table(path, _opened(path, str(place), name=subset or None, split=split, streaming=True), column)
+            return HubSet(path, _opened(path, str(place), subset, split, streaming=True), column)
         raise ValueError(f"dataset.path={path}: no image in it (looked for {', '.join(IMAGE_SUFFIXES)}, .parquet)")
     if not HUB_NAME.fullmatch(path):
         raise ValueError(
             f"dataset.path={path}: there is no such folder or file (a set of the hub is called OWNER/NAME)"
         )
-    return Table(path, _opened(path, path, name=subset or None, split=split), column)
+    return HubSet(path, _opened(path, path, subset, split, streaming=False), column)
 
 
-def _opened(path: str, *arguments: Any, **settings: Any) -> Any:
-    """What `datasets.load_dataset` makes of the arguments; raises `ValueError`, naming `path`, if it fails."""
+def _opened(path: str, name: str, subset: str, split: str, *, streaming: bool) -> Any:
+    """The set called `name`, opened by `datasets`; raises `ValueError`, naming `path`, if that fails."""
     import datasets
 
     retries = logging.getLogger("huggingface_hub")
     level = retries.level
     retries.setLevel(logging.ERROR)  # its five attempts to reach the hub are reported once, below
     try:
-        return datasets.load_dataset(*arguments, **settings)
+        return datasets.load_dataset(name, subset or None, split=split, streaming=streaming)
     except ConnectionError as error:
         raise ValueError(
             f"dataset.path={path}: there is no such folder or file here, and the hub cannot be reached "
             f"({error}); give a local folder or parquet file: dataset.path=FOLDER"
         ) from error
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise ValueError(f"dataset.path={path} dataset.split={settings['split']}: {error}") from error
+        raise ValueError(f"dataset.path={path} dataset.split={split}: {error}") from error
     finally:
         retries.setLevel(level)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from memorization.data import Split, as_float
 from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
+from memorization.training import hardware
 
 
 class Originals(Dataset[tuple[Tensor, int, bool, int]]):
@@ -55,7 +56,7 @@ class RecoveryModule(pl.LightningModule):
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> RecoveredBatch:
         images, indices, is_member, rows = batch
-        originals = as_float(images)
+        originals = as_float(images).to(self.dtype)
         done = recover_batch(
             self.recipe, self.autoencoder, originals, indices.tolist(), self.members, on_iteration=self.on_iteration
         )
@@ -104,11 +105,15 @@ def recover(
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Recover all members and non-members; shards go to `folder`.
 
-    Returns the scores, one row an image, members first, and the images of the `gallery`'s rows: `original`, `degraded`,
-    `answer` (K, C, H, W) uint8 and `row` (K,).
+    `trainer` holds arguments of Lightning's Trainer (accelerator, devices, precision); mixed precision is for training
+    alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
+    `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,).
     """
     loader = DataLoader(Originals(split), batch_size=batch_size)
     folder.mkdir(parents=True, exist_ok=True)
+    arguments = hardware(trainer or {})
+    if "mixed" in str(arguments.get("precision")):
+        arguments = {**arguments, "precision": "32-true"}
     runner = pl.Trainer(
         callbacks=[ShardWriter(folder, gallery)],
         inference_mode=False,  # methods with gradients need autograd
@@ -116,12 +121,15 @@ def recover(
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
-        **(trainer or {}),
+        **arguments,
     )
+    if runner.num_devices > 1:  # a process each, to which a progress bar cannot go
+        on_iteration = None
     module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
     runner.predict(module, loader, return_predictions=False)
     table = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
     table = table.sort_values("row").reset_index(drop=True)
     shown = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
-    pictures = {name: torch.cat([shard[name] for shard in shown]) for name in shown[0]}
+    order = torch.cat([shard["row"] for shard in shown]).argsort()
+    pictures = {name: torch.cat([shard[name] for shard in shown])[order] for name in shown[0]}
     return table, pictures
