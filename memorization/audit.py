@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memorization.contract import check_contract, evaluating
 from memorization.controls import NearestMember, inpaintable, untrained
-from memorization.data import check_images
+from memorization.data import as_float, check_images
 from memorization.degradations import Chain, Degradation, RandomPixels
 from memorization.recovery import Autoencoder, Inpaint, Known, Method, OperatorKnowledge, PnPADMM
 from memorization.recovery.experiment import Recipe, recover_batch
@@ -69,10 +69,10 @@ def audit(
 ) -> Audit:
     """How much of `members` (N, C, H, W) does `autoencoder` hold, beside `non_members` that it never saw?
 
-    Images are float32 in [0, 1]; the autoencoder, a module or any callable, maps (B, C, H, W) to the same shape; one
-    with another value range or layout is wrapped in `architectures.Adapted`. It is called in eval mode, and a module is
-    put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and Dar, the mask
-    known, one starting point an image.
+    Images are float32 in [0, 1], or uint8; the autoencoder, a module or any callable, maps float32 (B, C, H, W) to the
+    same shape; one with another value range or layout is wrapped in `architectures.Adapted`. It is called in eval mode,
+    and a module is put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and
+    Dar, the mask known, one starting point an image.
 
     `controls` adds those of `memorization.controls`, as far as they apply; `reference` is an autoencoder of the same
     kind that was trained without `members`, best on `non_members` in their place.
@@ -91,7 +91,7 @@ def audit(
             raise ValueError(f"{name} are a {type(images).__name__}; give a tensor, torch.as_tensor(...) makes one")
         if images.requires_grad:
             raise ValueError(f"{name} require grad, which images do not; give {name}.detach()")
-        check_images(images, name)
+        check_images(as_float(images), name)
     if members.dtype != non_members.dtype:
         raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
     if members.shape[1:] != non_members.shape[1:]:
@@ -101,7 +101,7 @@ def audit(
         if (same := index.get(image.cpu().numpy().tobytes())) is not None:
             raise ValueError(f"non_members: image {i} is member {same}; give images that the autoencoder never saw")
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
-    images = torch.cat([members, non_members])
+    members, images = as_float(members), as_float(torch.cat([members, non_members]))
     numbers = list(range(len(images)) if indices is None else indices)
     if len(numbers) != len(images):
         raise ValueError(f"indices are {len(numbers)}; give one for each of the {len(images)} images, members first")

@@ -130,6 +130,7 @@ def _recover(
     gallery += [len(split.members) + i for i in range(min(config["gallery"], len(split.non_members)))]
     name = _name(config, recipe)
     facts: dict[str, Any] = {"signature": folder.name, "autoencoder": autoencoder.folder.name, "study": config["study"]}
+    facts["left_out"] = split.left_out
     columns = {
         "dataset": config["dataset"]["name"],
         "architecture": config["architecture"]["name"],

@@ -12,22 +12,23 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from memorization import architectures, entry, runs, tracking
-from memorization.contract import check_contract, evaluating
-from memorization.data import Split, check_seed
+from memorization.contract import BATCH, check_contract, evaluating
+from memorization.data import Split, as_float, check_seed
 from memorization.schema import build
 from memorization.scores import reconstruction_loss
 from memorization.training import History, TrainingDivergedError, check_trainer, train, weights_of
+
+NAMED = 5  # skipped images that a note lists
 
 
 def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a configuration that can change the autoencoder's weights; what its signature is made of.
 
-    A folder of images and a file of weights count by their content, not by where they lie.
+    Images and a file of weights count by their content, not by where they lie.
     """
-    dataset = {key: value for key, value in config["dataset"].items() if key != "path"}
     identity = {
         "seed": config["seed"],
-        "dataset": {**dataset, "fingerprint": build("dataset", config["dataset"]).fingerprint()},
+        "dataset": {"name": config["dataset"]["name"], **build("dataset", config["dataset"]).identity()},
         "architecture": config["architecture"],
         "training": config["training"],
         "precision": config["trainer"]["precision"],
@@ -63,7 +64,7 @@ def obtain(config: dict[str, Any], access: str = "queries") -> tuple[runs.Run, S
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
     if config["architecture"]["name"] == "custom":
         with evaluating(model):
-            check_contract(model, split.members, access)
+            check_contract(model, as_float(split.members[:BATCH]), access)
     file, packages = architectures.given_file(config["architecture"]), config["architecture"].get("allowed", [])
     runs.check_writable(store)
     with runs.lock(folder):
@@ -76,6 +77,7 @@ def obtain(config: dict[str, Any], access: str = "queries") -> tuple[runs.Run, S
             "shape": split.shape,
             "parameters": parameters,
             "parameters_per_pixel": parameters / split.members.numel(),
+            "left_out": split.left_out,
         }
         print(
             f"{'nothing to train in' if file else 'training'} {name}: "
@@ -83,6 +85,8 @@ def obtain(config: dict[str, Any], access: str = "queries") -> tuple[runs.Run, S
             f"{parameters:,} parameters ({facts['parameters_per_pixel']:.1f} a pixel of the training set)",
             flush=True,
         )
+        if any(split.left_out.values()):
+            print(f"note: {told(split)}", flush=True)
         details = {"kind": "train", "name": name, "study": config["study"], "tags": [], "config": identity}
         try:
             with (
@@ -127,6 +131,15 @@ def given(autoencoder: nn.Module, members: Tensor) -> History:
     with evaluating(autoencoder):
         loss = reconstruction_loss(autoencoder, members)
     return History(rungs={loss: loss}, weights={loss: weights_of(autoencoder)}, loss=loss)
+
+
+def told(split: Split) -> str:
+    """What the draw of the images left out, in a line; `done.json` names all."""
+    few = "; ".join(split.skipped[:NAMED]) + ("; …" if len(split.skipped) > NAMED else "")
+    left = [f"{len(split.skipped)} unusable images ({few})"] if split.skipped else []
+    left += [f"{split.exact_duplicates} exact duplicates"] if split.exact_duplicates else []
+    left += [f"{split.near_duplicates} near duplicates of members"] if split.near_duplicates else []
+    return f"left out {', '.join(left)}"
 
 
 def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:

@@ -143,7 +143,7 @@ def test_wandb_holds_the_figures_of_the_table(smoke):
 
 MISTAKES = {
     "datset=faces": "datset: there is no such key; did you mean dataset?",
-    "dataset=face": "dataset=face: there is no such choice; choose one of digits, faces, images, patches; did you mean",
+    "dataset=face": "dataset=face: there is no such choice; choose one of celeba, cifar10, cifar100, digits, faces, ",
     "architecture=fcc": "architecture=fcc: there is no such choice",
     "degradation=bx": "did you mean box?",
     "degradation=chain degradation.first.widht=3": "degradation.first.widht: there is no such key for "
