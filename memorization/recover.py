@@ -16,6 +16,7 @@ from safetensors.torch import save
 from tqdm import tqdm
 
 from memorization import entry, runs, tracking
+from memorization.architectures import given_file
 from memorization.audit import describe
 from memorization.recovery import Anderson, Method
 from memorization.recovery.experiment import Recipe
@@ -93,7 +94,10 @@ def prepare(config: dict[str, Any]) -> tuple[Recipe, Path]:
         raise ValueError(f"gallery is {config['gallery']}; it must be at least 0")
     if config["objective"] not in OBJECTIVES:
         raise ValueError(f"objective is {config['objective']!r}; choose one of {', '.join(OBJECTIVES)}")
-    chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
+    if given_file(config["architecture"]) is None:
+        chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
+    elif config["rungs"] not in ("all", "last"):
+        raise ValueError(f"rungs={config['rungs']}: an autoencoder whose weights are given has one; leave rungs out")
     identity = recovery_config(config, recipe.method)
     identity["autoencoder"] = autoencoder_folder(config).name
     return recipe, Path(config["store"]) / "recoveries" / runs.signature(identity)
@@ -104,7 +108,7 @@ def run(config: dict[str, Any]) -> tuple[Outcome, float]:
     recipe, folder = prepare(config)
     status = "found"
     if not runs.is_intact(folder):
-        autoencoder, split, _ = obtain(config)
+        autoencoder, split, _ = obtain(config, recipe.method.access)
         rungs = reached_rungs(config["rungs"], autoencoder)
         with runs.lock(folder):
             if not runs.is_intact(folder, remove=True):
@@ -144,6 +148,7 @@ def _recover(
     gallery += [len(split.members) + i for i in range(min(config["gallery"], len(split.non_members)))]
     name = _name(config, recipe)
     facts: dict[str, Any] = {"signature": folder.name, "autoencoder": autoencoder.folder.name, "study": config["study"]}
+    facts["left_out"] = split.left_out
     columns = {
         "dataset": config["dataset"]["name"],
         "architecture": config["architecture"]["name"],

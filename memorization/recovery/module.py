@@ -20,12 +20,29 @@ import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from memorization import runs
-from memorization.data import Split
+from memorization.data import Split, as_float
 from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
 from memorization.training import hardware, stopping
+
+
+class Originals(Dataset[tuple[Tensor, int, bool, int]]):
+    """The images of a draw, members first, as they are stored: image, index in the pool, is it a member, row."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+        self.indices = split.member_indices + split.non_member_indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int, bool, int]:
+        members = self.split.members
+        is_member = row < len(members)
+        image = members[row] if is_member else self.split.non_members[row - len(members)]
+        return image, self.indices[row], is_member, row
 
 
 class RecoveryModule(pl.LightningModule):
@@ -44,8 +61,9 @@ class RecoveryModule(pl.LightningModule):
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> RecoveredBatch:
         images, indices, is_member, rows = batch
+        originals = as_float(images).to(self.dtype)
         done = recover_batch(
-            self.recipe, self.autoencoder, images, indices.tolist(), self.members, on_iteration=self.on_iteration
+            self.recipe, self.autoencoder, originals, indices.tolist(), self.members, on_iteration=self.on_iteration
         )
         done.scores["member"] = is_member.tolist()
         done.scores["row"] = rows.tolist()
@@ -66,7 +84,7 @@ class ShardWriter(BasePredictionWriter):
         _, (images, _, _, rows), _, _ = rest
         assert isinstance(prediction, RecoveredBatch)
         shown = [i for i, row in enumerate(rows.tolist()) if row in self.gallery]
-        tensors = {"original": images, "degraded": prediction.degraded, "answer": prediction.answers}
+        tensors = {"original": as_float(images), "degraded": prediction.degraded, "answer": prediction.answers}
         kept = {name: to_uint8(tensor[shown]) for name, tensor in tensors.items()}
         scores = io.BytesIO()
         prediction.scores.to_parquet(scores, index=False)
@@ -92,19 +110,21 @@ def is_whole(shard: Path) -> bool:
 
 
 @dataclass
-class Batches(Dataset[tuple[Tensor, ...]]):
+class Batches(Dataset[list[Tensor]]):
     """Whole batches, which `starts` names by their first row: a batch has the same images on whatever device."""
 
-    tensors: tuple[Tensor, ...]
+    originals: Originals
     size: int
     starts: list[int]
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+    def __getitem__(self, index: int) -> list[Tensor]:
         start = self.starts[index]
-        return tuple(tensor[start : start + self.size] for tensor in self.tensors)
+        rows = range(start, min(start + self.size, len(self.originals)))
+        batch: list[Tensor] = default_collate([self.originals[row] for row in rows])
+        return batch
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -129,14 +149,12 @@ def recover(
     alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
     `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,).
     """
-    images = torch.cat([split.members, split.non_members])
-    indices = torch.tensor(split.member_indices + split.non_member_indices)
-    is_member = torch.arange(len(images)) < len(split.members)
-    starts = [*range(0, len(images), batch_size)]
+    originals = Originals(split)
+    starts = [*range(0, len(originals), batch_size)]
     missing = [start for start in starts if not is_whole(folder / shard_name(start))]
     if on_iteration:
         on_iteration((len(starts) - len(missing)) * recipe.starts * recipe.method.max_iterations)
-    batches = Batches((images, indices, is_member, torch.arange(len(images))), batch_size, missing)
+    batches = Batches(originals, batch_size, missing)
     arguments = hardware(trainer or {})
     if "mixed" in str(arguments.get("precision")):
         arguments = {**arguments, "precision": "32-true"}
