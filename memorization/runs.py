@@ -156,6 +156,8 @@ class Run:
 
         Of a recovery's run, the autoencoder it was made with.
         """
+        if self.done.get("autoencoder") == "":
+            raise StoreError(f"{self.folder} is a control without a trained autoencoder")
         if "autoencoder" in self.done:
             return load_run(self.folder.parents[1] / "autoencoders" / self.done["autoencoder"]).autoencoder(rung)
         reached = list(self.rungs)

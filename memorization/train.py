@@ -15,10 +15,10 @@ from memorization.schema import build
 from memorization.training import TrainingDivergedError, check_trainer, train
 
 
-def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
+def autoencoder_config(config: dict[str, Any], swap: bool = False) -> dict[str, Any]:
     """The part of a configuration that can change the autoencoder's weights; what its signature is made of.
 
-    A folder of images counts by its content, not by where it lies.
+    A folder of images counts by its content, not by where it lies. `swap` trains on the non-members.
     """
     dataset = {key: value for key, value in config["dataset"].items() if key != "path"}
     return {
@@ -27,13 +27,15 @@ def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
         "architecture": config["architecture"],
         "training": config["training"],
         "precision": config["trainer"]["precision"],
+        **({"swapped": True} if swap else {}),
     }
 
 
-def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
+def obtain(config: dict[str, Any], swap: bool = False) -> tuple[runs.Run, Split, bool]:
     """The autoencoder of a configuration and its images; trains it if the store lacks it (the third value).
 
-    Raises `ValueError` for settings out of range before anything is written.
+    With `swap` it is the reference autoencoder, trained on the non-members in place of the members. Raises `ValueError`
+    for settings out of range before anything is written.
     """
     store = Path(config["store"])
     tracking.check(config["tracking"])
@@ -42,7 +44,7 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
     if not config["store"]:
         raise ValueError("store is empty; name a folder: store=FOLDER")
     settings = build("training", config["training"])
-    identity = autoencoder_config(config)
+    identity = autoencoder_config(config, swap)
     folder = store / "autoencoders" / runs.signature(identity)
     split = build("dataset", config["dataset"]).load(config["seed"])
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
@@ -51,15 +53,17 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
         if runs.is_done(folder):
             return runs.load_run(folder), split, False
         parameters = architectures.count_parameters(model)
+        trained_on = split.non_members if swap else split.members
         name = f"{config['architecture']['name']}-{config['dataset']['name']}-{folder.name[:6]}"
         facts: dict[str, Any] = {
             "signature": folder.name,
             "shape": split.shape,
             "parameters": parameters,
-            "parameters_per_pixel": parameters / split.members.numel(),
+            "parameters_per_pixel": parameters / trained_on.numel(),
         }
         print(
-            f"training {name}: {len(split.members)} members of {'x'.join(map(str, split.shape))}, "
+            f"training {name}: {len(trained_on)} {'non-members' if swap else 'members'} of "
+            f"{'x'.join(map(str, split.shape))}, "
             f"{parameters:,} parameters ({facts['parameters_per_pixel']:.1f} a pixel of the training set)",
             flush=True,
         )
@@ -71,7 +75,7 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
             ):
                 history = train(
                     model,
-                    split.members,
+                    trained_on,
                     settings,
                     seed=config["seed"],
                     log=lambda step, metrics: tracker.log({"train/step": step, **metrics}),

@@ -83,7 +83,18 @@ def _block(name: str, cells: list[Cell], findings: Findings) -> str:
             for (method,) in partition(part, "method"):
                 texts = [table.get((degradation, method, rung), "-") for rung in rungs]
                 lines.append(f"    {method}".ljust(methods) + "".join(text.rjust(column) for text in texts))
+                if rungs[-1] == every_rung[-1]:
+                    lines += _controls([cell for cell in part if cell.labels.method == method][-1])
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _controls(cell: Cell) -> list[str]:
+    """The verdict on a method's cell of the lowest rung, and what its controls brought back."""
+    if not cell.controls_text:
+        return []
+    verdict = f"{cell.verdict} (p = {cell.verdict_p:.1g})" if cell.verdict else "no verdict"
+    text = f"{verdict} at {rung_name(cell.rung)}; members by controls: {cell.controls_text}"
+    return textwrap.wrap(text, WIDTH, initial_indent="      ", subsequent_indent="        ")
 
 
 def _text(cell: Cell) -> str:
@@ -102,6 +113,11 @@ def _footnotes(cells: list[Cell]) -> str:
         f"The most non-members that came back in a cell: {share(worst)}.",
         f"The widest interval of a cell: {share(widest)}.",
     ]
+    if any(cell.verdict for cell in cells):
+        lines.append(
+            "Unremarkable: not more members came back than non-members (Fisher's exact test) or than by each control "
+            "(McNemar's), at 5 %. The nearest member is the ceiling, what a holder of the training set would answer."
+        )
     if diverged := sum(cell.members.diverged + cell.non_members.diverged for cell in cells):
         lines.append(f"Diverged, counted as not recovered: {diverged} answers over all cells.")
     return "\n".join(_wrapped(lines))
