@@ -23,6 +23,7 @@ from memorization import architectures, entry, runs, tracking
 from memorization.audit import describe
 from memorization.controls import CONTROLS, NearestMember, inpaintable, without_mean
 from memorization.data import Split
+from memorization.probes import KINDS, attraction, recover_probes
 from memorization.recovery import Anderson, Method
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
@@ -162,6 +163,8 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
     The objective is the members' recovered fraction.
     """
     check_choice("control", config["control"], ("none", *CONTROLS))
+    if config["probes"] < 0:
+        raise ValueError(f"probes is {config['probes']}; it must be at least 0")
     outcome, results = _run(config)
     row = summarise(results).iloc[-1]
     if config["controls"] and config["control"] == "none":
@@ -177,7 +180,49 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
         row = summary[summary["control"] == "none"].iloc[-1]
         detail = f"{outcome.detail}; {row['verdict']} (p = {row['verdict_p']:.1g}: {row['controls']})"
         outcome = replace(outcome, detail=detail)
+    if config["probes"] and config["control"] == "none":
+        print(_probe(config), flush=True)
     return outcome, float(row["members_recovered"])
+
+
+def _probe(config: dict[str, Any]) -> str:
+    """Recover near-member probes of the first `probes` members, or find them: a line on what was found.
+
+    They lie in `<store>/probes/<signature>`, one row a probe and rung.
+    """
+    recipe = recipe_of(config)
+    identity, _, setup = identity_of(config, recipe.method)
+    identity["probes"] = {name: list(kind.strengths) for name, kind in KINDS.items()}
+    identity["members"] = config["probes"]
+    folder = Path(config["store"]) / "probes" / runs.signature(identity)
+    status = "found"
+    with runs.lock(folder):
+        if not runs.is_done(folder):
+            status, subject = "done", subject_of(config)
+            split, count = subject.split, config["probes"]
+            tables = []
+            for rung, loss in subject.losses.items():
+                found = recover_probes(
+                    recipe,
+                    subject.model(rung),
+                    split.members,
+                    split.non_members,
+                    count=count,
+                    indices=split.member_indices,
+                    batch_size=config["recovery"]["batch_size"],
+                )
+                tables.append(found.assign(rung=rung, train_loss=loss))
+            facts = {"signature": folder.name, "autoencoder": subject.signature, "setup": setup}
+            with runs.creating(folder, config, facts) as aside:
+                table = pd.concat(tables, ignore_index=True).assign(setup=setup, signature=folder.name)
+                table.to_parquet(aside / "results.parquet", index=False)
+    results = runs.load_run(folder).results
+    last = attraction(results[results["rung"] == results["rung"].min()])
+    drawn = last[last["attracted"] >= 0.5]
+    reach = (
+        f"half or more are drawn up to a distance of {drawn['distance'].max():.3f}" if len(drawn) else "few are drawn"
+    )
+    return f"{status}  probes of {_name(config, recipe)}  {reach} to their member → {folder}"
 
 
 def _run(config: dict[str, Any]) -> tuple[entry.Outcome, pd.DataFrame]:

@@ -86,12 +86,13 @@ class RecoverConfig(TrainConfig):
 
     threshold_db: erased-pixel PSNR from which an image counts as recovered. gallery: images kept for the report, of
     members and of non-members each. controls: also run the controls of `memorization.controls`. control: be one of
-    them instead.
+    them instead. probes: how many members to make near-member probes of, see `memorization.probes`.
     """
 
     rungs: Any = "all"
     controls: bool = False
     control: str = "none"
+    probes: int = 0
     threshold_db: float = 25.0
     gallery: int = 6
     degradation: Any = MISSING

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from memorization.degradations import DEGRADATIONS
+from memorization.probes import attraction
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels, label_runs
 from memorization.runs import Run, StoreError, finished, load_results
@@ -66,6 +67,7 @@ class Cell:
     excess: Estimate
     auc: Estimate
     operating: dict[float, OperatingPoint | None]  # by the false positive rate asked for; None: not resolvable
+    setup: str  # autoencoder, method and task; see `summary.controls_of`
     verdict: str
     verdict_p: float
     controls: dict[str, Control]
@@ -83,6 +85,7 @@ class Findings:
     runs: dict[str, Run]
     results: pd.DataFrame
     summary: pd.DataFrame
+    probes: pd.DataFrame  # `probes.attraction` of each run's probes, by setup and rung; empty if there are none
 
     @classmethod
     def load(cls, store: Path) -> Findings:
@@ -93,7 +96,9 @@ class Findings:
             raise StoreError(
                 f"{store} holds nothing but controls; run memorization-recover store={store} without control="
             )
-        return cls(store, audited, results, summarise(results))
+        probed = [run.results for run in finished(store, "probes")]
+        probes = attraction(pd.concat(probed), ("setup", "rung")) if probed else pd.DataFrame()
+        return cls(store, audited, results, summarise(results), probes)
 
     @cached_property
     def labels(self) -> dict[str, Labels]:
@@ -117,6 +122,16 @@ class Findings:
     def last_cells(self) -> list[Cell]:
         """The cells of the lowest rung of each run."""
         return [cells[-1] for cells in partition(self.cells, "autoencoder", "degradation", "method").values()]
+
+    @cached_property
+    def probed(self) -> list[tuple[Cell, pd.DataFrame]]:
+        """The cells of the lowest rung whose near-member probes were recovered, with their attraction."""
+        found = []
+        for cell in self.last_cells:
+            if len(self.probes):
+                own = self.probes[(self.probes["setup"] == cell.setup) & (self.probes["rung"] == cell.rung)]
+                found += [(cell, own)] if len(own) else []
+        return found
 
     @property
     def strongest(self) -> Cell:
@@ -195,7 +210,7 @@ def _group(row: dict[str, Any], name: str) -> Group:
 
 def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]]) -> Cell:
     copied = ["signature", "degradation", "recovery", "operator", "fraction", "rung", "train_loss", "threshold_db"]
-    copied += ["verdict", "verdict_p"]
+    copied += ["setup", "verdict", "verdict_p"]
     return Cell(
         **{name: row[name] for name in copied},
         labels=labels,

@@ -40,7 +40,8 @@ def images(cells: list[Cell]) -> str:
 def headline(findings: Findings) -> str:
     """Members recovered and their median erased PSNR, a block of lines an autoencoder, at most `WIDTH` wide."""
     blocks = [_block(name, cells, findings) for (name,), cells in partition(findings.cells, "autoencoder").items()]
-    return "\n\n".join([*blocks, _footnotes(findings.cells), "\n".join(_wrapped(strongest(findings.strongest)))])
+    below = [strongest(findings.strongest), *(attracted(*probed) for probed in findings.probed)]
+    return "\n\n".join([*blocks, _footnotes(findings.cells), *("\n".join(_wrapped(lines)) for lines in below)])
 
 
 def strongest(cell: Cell) -> list[str]:
@@ -54,6 +55,21 @@ def strongest(cell: Cell) -> list[str]:
         f"  AUC of the erased PSNR {area.value:.3f} ({area.low:.3f} to {area.high:.3f}).",
         *(f"  {operating_point(rate, point, cell.non_members.count)}" for rate, point in cell.operating.items()),
     ]
+
+
+def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
+    """The near-member probes of a cell in lines, one a kind: the share drawn to their member, at which distance."""
+    labels = cell.labels
+    lines = [
+        f"Near-member probes: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
+        f"{rung_name(cell.rung)}; {table['probes'].iloc[0]} members.",
+        "  The answers that are closer to the member than to the probe made from it, at the probe's median distance "
+        "(root mean square):",
+    ]
+    for kind, part in table[table["kind"] != "none"].groupby("kind", sort=False):
+        shares = [f"{percent(row['attracted'])} at {row['distance']:.3f}" for row in rows_of(part)]
+        lines.append(f"    {kind}: {', '.join(shares)}")
+    return lines
 
 
 def operating_point(rate: float, point: OperatingPoint | None, non_members: int) -> str:
