@@ -101,10 +101,24 @@ def against_train_loss(cells: Sequence[Cell], styles: Styles, ranges: Ranges) ->
 
 
 def attraction(table: pd.DataFrame) -> dict[str, Any]:
-    """The figure (plotly's JSON) of one cell's near-member probes: the share drawn to the member against distance."""
+    """The figure (plotly's JSON) of one cell's near-member probes, against their distance.
+
+    Solid: the share drawn to the member; dotted: the share of which the answer is the member.
+    """
     figure = go.Figure()
     for place, (kind, part) in enumerate(table[table["kind"] != "none"].groupby("kind", sort=False)):
         ordered = part.sort_values("distance")
+        symbol = list(SYMBOLS)[place % len(SYMBOLS)]
+        figure.add_scatter(
+            name=f"{kind}, is the member",
+            meta={"colour": place % COLOURS},
+            x=ordered["distance"].tolist(),
+            y=(100 * ordered["captured"]).tolist(),
+            mode="lines+markers",
+            line={"dash": "dot", "width": 1.5},
+            marker={"symbol": f"{symbol}-open", "size": 7},
+            showlegend=False,
+        )
         figure.add_scatter(
             name=str(kind),
             meta={"colour": place % COLOURS},
@@ -119,7 +133,7 @@ def attraction(table: pd.DataFrame) -> dict[str, Any]:
                 "width": 2,
             },
             mode="lines+markers",
-            marker={"symbol": list(SYMBOLS)[place % len(SYMBOLS)], "size": 7},
+            marker={"symbol": symbol, "size": 7},
             text=[
                 f"{kind} {row['strength']:g}<br>{row['probes']} probes, median distance {row['distance']:.3f}"
                 f"<br>PSNR to the probe {row['psnr_probe']:.1f} dB, to the member {row['psnr_member']:.1f} dB"
@@ -128,7 +142,7 @@ def attraction(table: pd.DataFrame) -> dict[str, Any]:
             hovertemplate="%{text}<br>%{y:.0f} % drawn to the member<extra></extra>",
         )
     figure.update_xaxes(title_text="distance of probe and member (RMS)", rangemode="tozero", zeroline=False)
-    figure.update_yaxes(title_text="drawn to the member (%)", range=[-4, 104], dtick=25, zeroline=False)
+    figure.update_yaxes(title_text="answers (%)", range=[-4, 104], dtick=25, zeroline=False)
     figure.update_layout(
         template="none", hovermode="closest", margin={"l": 52, "r": 8, "t": 8, "b": 42}, height=470,
         legend={"orientation": "h", "y": -0.2},

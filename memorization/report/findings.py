@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,11 @@ from memorization.probes import attraction
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels, label_runs
 from memorization.runs import Run, StoreError, finished, load_results
-from memorization.statistics import Estimate, OperatingPoint
-from memorization.summary import RATES, controls_of, summarise
+from memorization.statistics import Estimate, OperatingPoint, SeedVariation, holm, seed_variation
+from memorization.summary import RATES, compare, controls_of, summarise
+
+# Keys of a configuration in which repetitions over seeds may differ.
+NOT_COMPARED = ("seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes")
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,49 @@ class Findings:
                 own = self.probes[(self.probes["setup"] == cell.setup) & (self.probes["rung"] == cell.rung)]
                 found += [(cell, own)] if len(own) else []
         return found
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """Each pair of methods on the same autoencoder and degradation, at the lowest rung of both: see `compare`.
+
+        `_holm` are the p-values adjusted for all comparisons in this table (Holm), recovered and PSNR apart.
+        """
+        rows = []
+        for cells in partition(self.last_cells, "autoencoder", "degradation").values():
+            for first, second in combinations(cells, 2):
+                if first.rung == second.rung:
+                    tables = [self.rows[cell.signature, cell.rung] for cell in (first, second)]
+                    names = {"autoencoder": first.labels.autoencoder, "degradation": first.labels.degradation}
+                    names |= {"first": first.labels.method, "second": second.labels.method}
+                    rows.append({**names, "rung": first.rung, **compare(*tables)})
+        table = pd.DataFrame(rows)
+        for name in ("recovered_p", "psnr_p"):
+            if len(table):
+                table[f"{name}_holm"] = holm(table[name])
+        return table
+
+    @cached_property
+    def over_seeds(self) -> list[tuple[Cell, SeedVariation]]:
+        """How the members' recovered fraction varies over seeds, where runs differ in nothing else; lowest rungs.
+
+        The seed draws the images, the first weights and the degradations. With the first cell of each.
+        """
+        groups: dict[str, dict[int, Cell]] = {}
+        for cell in self.last_cells:
+            config = self.runs[cell.signature].config
+            rest = {key: value for key, value in config.items() if key not in NOT_COMPARED}
+            groups.setdefault(json.dumps([rest, cell.rung], sort_keys=True), {})[config["seed"]] = cell
+        return [
+            (
+                next(iter(cells.values())),
+                seed_variation(
+                    [cell.members.successes for cell in cells.values()],
+                    [cell.members.count for cell in cells.values()],
+                ),
+            )
+            for cells in groups.values()
+            if len(cells) > 1
+        ]
 
     @property
     def strongest(self) -> Cell:

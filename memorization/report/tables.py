@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from typing import Any
 
@@ -41,6 +42,8 @@ def headline(findings: Findings) -> str:
     """Members recovered and their median erased PSNR, a block of lines an autoencoder, at most `WIDTH` wide."""
     blocks = [_block(name, cells, findings) for (name,), cells in partition(findings.cells, "autoencoder").items()]
     below = [strongest(findings.strongest), *(attracted(*probed) for probed in findings.probed)]
+    if findings.over_seeds:
+        below.append(over_seeds(findings))
     return "\n\n".join([*blocks, _footnotes(findings.cells), *("\n".join(_wrapped(lines)) for lines in below)])
 
 
@@ -57,17 +60,56 @@ def strongest(cell: Cell) -> list[str]:
     ]
 
 
+def over_seeds(findings: Findings) -> list[str]:
+    """How the members' share varies over training seeds, a line for each cell that was repeated."""
+    lines = ["Over seeds (of the draw of images, the first weights and the degradations), members recovered:"]
+    for cell, found in findings.over_seeds:
+        name = re.sub(r",? seed=\d+", "", cell.labels.autoencoder)
+        low, high = percent(found.mean.low).removesuffix(" %"), percent(found.mean.high)
+        lines.append(
+            f"  {name}; {cell.labels.degradation}; {cell.labels.method}; train loss {rung_name(cell.rung)}: "
+            f"{found.seeds} seeds, mean {percent(found.mean.value)} ({low} to {high}), standard deviation "
+            f"{100 * found.between:.1f} points; {100 * found.within:.1f} are due to the images, "
+            f"{100 * found.training:.1f} remain"
+        )
+    return lines
+
+
+def comparisons(findings: Findings) -> str:
+    """Every pair of methods on the same members, in lines: `Findings.comparisons`."""
+    table = findings.comparisons
+    if not len(table):
+        return "No two methods were tried on the same autoencoder and degradation."
+    lines = [
+        f"Paired comparisons of methods on the same members, each at its lowest train loss; p-values adjusted for "
+        f"{len(table)} comparisons (Holm).",
+    ]
+    for (autoencoder, degradation), part in table.groupby(["autoencoder", "degradation"], sort=False):
+        lines += ["", f"{autoencoder}; {degradation}"]
+        for row in rows_of(part):
+            lines.append(
+                f"  {row['first']} - {row['second']}: recovered {100 * row['recovered_difference']:+.0f} points "
+                f"(McNemar p = {row['recovered_p_holm']:.1g}); PSNR {row['psnr_difference']:+.1f} dB "
+                f"({row['psnr_difference_low']:.1f} to {row['psnr_difference_high']:.1f}; bootstrap p = "
+                f"{row['psnr_p_holm']:.1g})"
+            )
+    return "\n".join(_wrapped(lines))
+
+
 def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
     """The near-member probes of a cell in lines, one a kind: the share drawn to their member, at which distance."""
     labels = cell.labels
     lines = [
         f"Near-member probes: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
         f"{rung_name(cell.rung)}; {table['probes'].iloc[0]} members.",
-        "  The answers that are closer to the member than to the probe made from it, at the probe's median distance "
-        "(root mean square):",
+        "  Answers closer to the member than to the probe made from it / that are the member, at the probe's median "
+        "distance (root mean square):",
     ]
     for kind, part in table[table["kind"] != "none"].groupby("kind", sort=False):
-        shares = [f"{percent(row['attracted'])} at {row['distance']:.3f}" for row in rows_of(part)]
+        shares = [
+            f"{percent(row['attracted'])} / {percent(row['captured'])} at {row['distance']:.3f}"
+            for row in rows_of(part)
+        ]
         lines.append(f"    {kind}: {', '.join(shares)}")
     return lines
 
