@@ -20,9 +20,10 @@ from torch import nn
 from tqdm import tqdm
 
 from memorization import architectures, entry, runs, tracking
+from memorization.architectures import given_file
 from memorization.audit import describe
 from memorization.controls import CONTROLS, NearestMember, inpaintable, without_mean
-from memorization.data import Split
+from memorization.data import Split, as_float
 from memorization.probes import KINDS, attraction, recover_probes
 from memorization.recovery import Anderson, Method
 from memorization.recovery.experiment import Recipe
@@ -138,11 +139,22 @@ def identity_of(config: dict[str, Any], method: Method) -> tuple[dict[str, Any],
     return identity, *names
 
 
-def subject_of(config: dict[str, Any]) -> Subject:
+def inapplicable(config: dict[str, Any], control: str) -> str:
+    """Why a control cannot be had for a configuration; empty if it can."""
+    if control == "inpaint" and not inpaintable(build("degradation", config["degradation"])):
+        return f"degradation={config['degradation']['name']} is no erasure, such as box"
+    if control == "untrained" and config["architecture"].get("export"):
+        return "an exported program has no weights to draw anew"
+    if control == "reference" and given_file(config["architecture"]):
+        return "the weights are given; train a reference without the members and use memorization.audit(reference=...)"
+    return ""
+
+
+def subject_of(config: dict[str, Any], method: Method) -> Subject:
     """The autoencoder, or what stands for it, and the images of a run; trains it if the store lacks it."""
     control = config["control"]
     if control in ("none", "reference"):
-        autoencoder, split, _ = obtain(config, swap=control == "reference")
+        autoencoder, split, _ = obtain(config, method.access, swap=control == "reference")
         try:
             rungs = reached_rungs(config["rungs"], autoencoder)
         except ValueError as error:
@@ -152,7 +164,8 @@ def subject_of(config: dict[str, Any]) -> Subject:
     split = build("dataset", config["dataset"]).load(config["seed"])
     model: nn.Module = nn.Identity()
     if control == "untrained":
-        fresh = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
+        settings = config["architecture"] | ({"weights": ""} if given_file(config["architecture"]) else {})
+        fresh = architectures.build(shape=split.shape, seed=config["seed"], **settings)
         model = without_mean(fresh).eval()
     return Subject(split, {math.nan: math.nan}, lambda _: model)
 
@@ -170,8 +183,8 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
     if config["controls"] and config["control"] == "none":
         tables = [results]
         for name in CONTROLS:
-            if name == "inpaint" and not inpaintable(build("degradation", config["degradation"])):
-                print(f"not applicable  control {name}: {config['degradation']['name']} is no erasure", flush=True)
+            if reason := inapplicable(config, name):
+                print(f"not applicable  control {name}: {reason}", flush=True)
                 continue
             done, table = _run({**config, "control": name})
             print(f"{done.status}  {done.name}  {done.detail}", flush=True)
@@ -198,15 +211,15 @@ def _probe(config: dict[str, Any]) -> str:
     status = "found"
     with runs.lock(folder):
         if not runs.is_done(folder):
-            status, subject = "done", subject_of(config)
+            status, subject = "done", subject_of(config, recipe.method)
             split, count = subject.split, config["probes"]
             tables = []
             for rung, loss in subject.losses.items():
                 found = recover_probes(
                     recipe,
                     subject.model(rung),
-                    split.members,
-                    split.non_members,
+                    as_float(split.members),
+                    as_float(split.non_members),
                     count=count,
                     indices=split.member_indices,
                     batch_size=config["recovery"]["batch_size"],
@@ -233,17 +246,19 @@ def _run(config: dict[str, Any]) -> tuple[entry.Outcome, pd.DataFrame]:
         raise ValueError(f"recovery.batch_size is {config['recovery']['batch_size']}; it must be at least 1")
     if config["gallery"] < 0:
         raise ValueError(f"gallery is {config['gallery']}; it must be at least 0")
-    if config["control"] == "inpaint" and not inpaintable(recipe.degradation):
-        name = config["degradation"]["name"]
-        raise ValueError(f"control=inpaint is not applicable to degradation={name}; choose an erasure, such as box")
-    chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
+    if reason := inapplicable(config, config["control"]):
+        raise ValueError(f"control={config['control']} is not applicable: {reason}")
+    if given_file(config["architecture"]) is None:
+        chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
+    elif config["rungs"] not in ("all", "last"):
+        raise ValueError(f"rungs={config['rungs']}: an autoencoder whose weights are given has one; leave rungs out")
     identity, task, setup = identity_of(config, recipe.method)
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     status = "found"
     if not runs.is_done(folder):
-        subject = subject_of(config)
+        subject = subject_of(config, recipe.method)
         if config["control"] == "nearest":
-            recipe = replace(recipe, method=NearestMember(subject.split.members))
+            recipe = replace(recipe, method=NearestMember(as_float(subject.split.members)))
         with runs.lock(folder):
             if not runs.is_done(folder):
                 status = "done"
@@ -275,6 +290,7 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
     gallery += [len(split.members) + i for i in range(min(config["gallery"], len(split.non_members)))]
     name = _name(config, recipe)
     facts: dict[str, Any] = {"signature": folder.name, "autoencoder": subject.signature, "study": config["study"]}
+    facts["left_out"] = split.left_out
     columns = {
         "dataset": config["dataset"]["name"],
         "architecture": config["architecture"]["name"],
