@@ -103,14 +103,16 @@ def repeated_value(y: Tensor, radius: float = REPEATED_RADIUS) -> Tensor:
     """The colour (B, C, 1, 1) that most pixels of each image of `y` (B, C, H, W) lie close to.
 
     For an erasure to a constant that is the fill value. "Close" is a Gaussian kernel of standard deviation `radius`;
-    the densest of up to 512 evenly spaced pixels is moved to the mean of what is near (mean shift). Images are taken a
-    few at a time: the distances between pixels need far more memory than the pixels.
+    the densest of up to 256 pixels is moved to the mean of what is near (mean shift). They are spread by the golden
+    ratio, which no stripes can evade. Images are taken a few at a time: the distances between pixels need far more
+    memory than the pixels.
     """
     if len(y) > AT_ONCE:
         return torch.cat([repeated_value(part, radius) for part in y.split(AT_ONCE)])
     pixels = y.flatten(2).transpose(1, 2)  # (B, P, C)
-    stride = max(1, pixels.shape[1] // 512)
-    candidates = pixels[:, ::stride]  # (B, S, C)
+    count = pixels.shape[1]
+    spread = torch.arange(min(256, count), dtype=torch.float64) * (math.sqrt(5) - 1) / 2 % 1  # (S,), in [0, 1)
+    candidates = pixels[:, (count * spread).long().to(y.device)]  # (B, S, C)
 
     def kernel(centres: Tensor) -> Tensor:
         return torch.exp(-0.5 * (torch.cdist(centres, pixels) / radius) ** 2)  # (B, S, P)
@@ -134,7 +136,7 @@ class Alternating:
     """
 
     tau: float = 0.0
-    every: int = 1  # iterations of the method between two estimates
+    every: int = 20  # iterations of the method on one estimate; with few, an image not yet found shapes the mask
 
     blind: ClassVar[bool] = True
     hypotheses: ClassVar[int] = 1

@@ -25,7 +25,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from memorization.degradations import Mask, Measurement
 from memorization.recovery.operator import Estimate, erased_share, repeated_value
@@ -171,10 +170,16 @@ def _fill(y: Tensor, constant: Tensor, before: Tensor, distance: Tensor) -> dict
 
 
 def _local(values: Tensor) -> Tensor:
-    """The mean of `values` (B, 1, H, W) in a window around each pixel."""
-    height, width = (2 * int(WINDOW * side / 2) + 1 for side in values.shape[2:])
-    padding = (height // 2, width // 2)
-    return functional.avg_pool2d(values, (height, width), 1, padding, count_include_pad=False)
+    """The mean of `values` (B, 1, H, W) in a window around each pixel, as far as it lies in the image."""
+    down, across = (_window(side, values) for side in values.shape[2:])
+    return down @ values @ across.T
+
+
+def _window(side: int, like: Tensor) -> Tensor:
+    """(side, side): row `i` takes the mean of the entries at most half a window away from `i`."""
+    place = torch.arange(side, device=like.device)
+    near = ((place[:, None] - place).abs() <= int(WINDOW * side / 2)).to(like.dtype)
+    return near / near.sum(1, keepdim=True)
 
 
 def _without(values: Tensor, axis: int, last: bool) -> Tensor:
