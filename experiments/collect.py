@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from playwright.sync_api import sync_playwright
 
 from memorization import load_results, load_run
-from memorization.audit import summarise
+from memorization.summary import summarise
 
 SETTINGS = ["starts", "max_iterations"]
 

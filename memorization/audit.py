@@ -1,91 +1,23 @@
-"""From scores to statistics: how many members came back, how many non-members, and how sure that is.
-
-"Recovered" is a stated rule, applied per image before this module: erased-pixel PSNR of at least `threshold_db`, and no
-member closer to the answer than the original. Proportions carry 95 % Wilson intervals, their difference Newcombe's
-hybrid of them, medians the exact order-statistic interval.
-"""
+"""The audit from Python: how much of its training set does an autoencoder of your own hold?"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
+from memorization.controls import NearestMember, inpaintable, untrained
 from memorization.data import check_images
 from memorization.degradations import Chain, Degradation, RandomPixels
-from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM
+from memorization.recovery import Autoencoder, Inpaint, Known, Method, OperatorKnowledge, PnPADMM
 from memorization.recovery.experiment import Recipe, recover_batch
-
-CONFIDENCE = 0.95
-CHOICES = ["dataset", "architecture", "degradation", "fraction", "fill", "noise", "recovery", "operator"]
-
-
-def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a proportion."""
-    interval = stats.binomtest(int(successes), int(trials)).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def difference_interval(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
-    """The 95 % interval of a difference of two independent proportions, each given as (successes, trials).
-
-    Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10).
-    """
-    p, q = first[0] / first[1], second[0] / second[1]
-    (p_low, p_high), (q_low, q_high) = proportion_interval(*first), proportion_interval(*second)
-    below, above = np.hypot(p - p_low, q_high - q), np.hypot(p_high - p, q - q_low)
-    return float(p - q - below), float(p - q + above)
-
-
-def median_interval(values: np.ndarray) -> tuple[float, float]:
-    """The exact interval of the median from order statistics, of at least 95 % coverage (no assumption but sampling).
-
-    The k-th smallest and the k-th largest value, `k` from the binomial distribution (Conover, "Practical Nonparametric
-    Statistics"); the extremes where fewer than six values cannot give 95 %.
-    """
-    ordered = np.sort(values)
-    rank = max(0, int(stats.binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)) - 1)
-    return float(ordered[rank]), float(ordered[-1 - rank])
-
-
-def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a run and rung, from one row an image (the columns of `results.parquet`).
-
-    Fractions lie in [0, 1]; `_low` and `_high` bound 95 % intervals; PSNR is in dB.
-    """
-    rows: list[dict[str, Any]] = []
-    for (_, _), group in results.groupby(["signature", "rung"], sort=False, dropna=False):
-        members, others = group[group["member"]], group[~group["member"]]
-        row: dict[str, Any] = {name: group[name].iloc[0] for name in CHOICES}
-        row |= {name: group[name].iloc[0] for name in ("rung", "train_loss", "seed", "threshold_db", "signature")}
-        for name, part in (("members", members), ("non_members", others)):
-            successes, trials = int(part["recovered"].sum()), len(part)
-            row[name] = trials
-            if not trials:
-                continue
-            row[f"{name}_recovered"] = successes / trials
-            row[f"{name}_recovered_low"], row[f"{name}_recovered_high"] = proportion_interval(successes, trials)
-            psnr = part["psnr_erased"].to_numpy()
-            row[f"{name}_median_psnr"] = float(np.median(psnr))
-            row[f"{name}_median_psnr_low"], row[f"{name}_median_psnr_high"] = median_interval(psnr)
-            row[f"{name}_best_psnr"] = float(psnr.max())
-            row[f"{name}_diverged"] = int((part["status"] == "diverged").sum())
-        if len(members) and len(others):
-            counts = [(int(part["recovered"].sum()), len(part)) for part in (members, others)]
-            row["excess"] = row["members_recovered"] - row["non_members_recovered"]
-            row["excess_low"], row["excess_high"] = difference_interval(*counts)
-        row["operator_error"] = float(members["operator_error"].mean()) if len(members) else np.nan
-        row["queries"] = float(group["queries"].mean())
-        row["seconds"] = float(group["seconds"].sum())
-        rows.append(row)
-    return pd.DataFrame(rows)
+from memorization.summary import summarise
 
 
 def describe(recipe_part: object) -> dict[str, Any]:
@@ -105,13 +37,17 @@ def describe(recipe_part: object) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Audit:
-    """The scores of an audit, one row an image, and their summary."""
+    """The scores of an audit, one row an image and control, and their summary.
+
+    `missing` says of each control that was asked for why it was not run.
+    """
 
     results: pd.DataFrame
+    missing: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> pd.DataFrame:
-        """Recovered fractions of members and non-members, their excess and median PSNRs, with 95 % intervals."""
-        return summarise(self.results)
+        """The audited autoencoder and each control in a row: see `memorization.summary.summarise`."""
+        return summarise(self.results, self.missing)
 
 
 def audit(
@@ -126,12 +62,19 @@ def audit(
     batch_size: int = 100,
     threshold_db: float = 25.0,
     starts: int = 1,
+    controls: bool = False,
+    reference: Autoencoder | None = None,
 ) -> Audit:
     """How much of `members` (N, C, H, W) does `autoencoder` hold, beside `non_members` that it never saw?
 
     Images are float32 in [0, 1]; the autoencoder maps (B, C, H, W) to the same shape. It is called in eval mode, and a
     module is put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and Dar,
-    the mask known, one starting point an image. Raises `ValueError` for images or settings out of range, for
+    the mask known, one starting point an image.
+
+    `controls` adds those of `memorization.controls`, as far as they apply; `reference` is an autoencoder of the same
+    kind that was trained without `members`, best on `non_members` in their place.
+
+    Raises `ValueError` for images or settings out of range, for
     non-members that are members, and for an autoencoder that changes the shape or does not return a tensor.
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
@@ -155,27 +98,73 @@ def audit(
     images = torch.cat([members, non_members])
     with _evaluating(autoencoder):
         _check_autoencoder(autoencoder, members[:1])
-        tables = [
-            recover_batch(recipe, autoencoder, images[rows], rows.tolist(), members).scores
-            for rows in torch.arange(len(images)).split(batch_size)
-        ]
+        own = _scored(recipe, autoencoder, images, members, batch_size)
         loss = sum([_squared_error(autoencoder, part) for part in members.split(batch_size)]) / members.numel()
-    results = pd.concat(tables, ignore_index=True)
-    results["member"] = results["image"] < len(members)
+        tables = [own.assign(control="none", train_loss=loss, **_choices(recipe))]
+        missing: dict[str, str] = {}
+        if controls or reference is not None:
+            found, missing = _controls(recipe, autoencoder, members, reference, controls)
+            for name, (other, model) in found.items():
+                with _evaluating(model):
+                    _check_autoencoder(model, members[:1])
+                    table = _scored(other, model, images, members, batch_size)
+                tables.append(table.assign(control=name, train_loss=np.nan, **_choices(other)))
     facts = {
         "dataset": "own",
         "architecture": type(autoencoder).__name__,
         "degradation": type(degradation).__name__,
-        "recovery": type(recovery).__name__,
-        "operator": type(operator).__name__ if recovery.uses_operator else "none",
         **describe(degradation),
         "rung": np.nan,
-        "train_loss": loss,
         "seed": seed,
         "threshold_db": threshold_db,
         "signature": "none",
+        "task": "own",
+        "setup": "own",
     }
-    return Audit(results.assign(**facts))
+    return Audit(pd.concat(tables, ignore_index=True).assign(**facts), missing)
+
+
+def _controls(
+    recipe: Recipe, autoencoder: Autoencoder, members: Tensor, reference: Autoencoder | None, every: bool
+) -> tuple[dict[str, tuple[Recipe, Autoencoder]], dict[str, str]]:
+    """What to recover with and from for each control (the reference alone unless `every`), and why some are missing.
+
+    The recipes share all of `recipe` but what makes the control.
+    """
+    found: dict[str, tuple[Recipe, Autoencoder]] = {}
+    missing = {} if every else dict.fromkeys(("untrained", "inpaint", "nearest"), "not asked for")
+    told = replace(recipe, operator=Known(), starts=1)
+    if every:
+        fresh = untrained(autoencoder, recipe.seed)
+        if fresh is None:
+            missing["untrained"] = "not applicable (its parameters cannot be drawn anew)"
+        else:
+            found["untrained"] = recipe, fresh
+        if inpaintable(recipe.degradation):
+            found["inpaint"] = replace(told, method=Inpaint()), autoencoder
+        found["nearest"] = replace(told, method=NearestMember(members)), autoencoder
+    if reference is None:
+        missing["reference"] = "not given"
+    elif reference is autoencoder:
+        raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
+    else:
+        found["reference"] = recipe, reference
+    return found, missing
+
+
+def _scored(recipe: Recipe, autoencoder: Autoencoder, images: Tensor, members: Tensor, batch_size: int) -> pd.DataFrame:
+    """The scores of `images` (N, C, H, W), of which `members` come first."""
+    tables = [
+        recover_batch(recipe, autoencoder, images[rows], rows.tolist(), members).scores
+        for rows in torch.arange(len(images)).split(batch_size)
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(member=table["image"] < len(members))
+
+
+def _choices(recipe: Recipe) -> dict[str, str]:
+    operator = type(recipe.operator).__name__ if recipe.method.uses_operator else "none"
+    return {"recovery": type(recipe.method).__name__, "operator": operator}
 
 
 @contextlib.contextmanager

@@ -16,11 +16,12 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from memorization import entry, runs, tracking
-from memorization.audit import describe, summarise
+from memorization.audit import describe
 from memorization.recovery import Anderson, Method
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
 from memorization.schema import build, flat
+from memorization.summary import summarise
 from memorization.train import autoencoder_config, obtain
 
 

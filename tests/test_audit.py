@@ -6,35 +6,81 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
 
 from memorization import audit
-from memorization.audit import difference_interval, median_interval, proportion_interval
 from memorization.degradations import RandomPixels
 from memorization.recovery import Energy
+from memorization.statistics import auc, difference_interval, mcnemar, tpr_at_fpr
+from memorization.summary import compare, summarise, threshold_curve
 from tests import problems
 
 
-def test_wilson_against_its_formula():
-    z = stats.norm.ppf(0.975)
-    for k, n in [(0, 50), (38, 50), (50, 50)]:
-        p = k / n
-        centre, half = (p + z**2 / (2 * n)), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        expected = np.array([centre - half, centre + half]) / (1 + z**2 / n)
-        np.testing.assert_allclose(proportion_interval(k, n), expected, atol=1e-12)
+def results(psnr, member, **columns) -> pd.DataFrame:
+    """The results of one run and rung, with the given erased PSNRs (dB)."""
+    table = pd.DataFrame({"image": np.arange(len(psnr)), "psnr_erased": np.asarray(psnr, float), "member": member})
+    table = table.assign(recovered=table["psnr_erased"] >= 25, is_nearest=True, status="converged", signature="a")
+    table = table.assign(operator_error=np.nan, queries=1, seconds=0.1, rung=1e-8, train_loss=1e-8, seed=0)
+    choices = dict.fromkeys(("dataset", "architecture", "degradation", "fill", "recovery", "operator"), "x")
+    return table.assign(**choices, fraction=0.8, noise=0.0, threshold_db=25.0).assign(**columns)
 
 
-def test_difference_interval_against_newcombe_s_published_example():
-    """Newcombe (1998), table II, example (a): 56/70 - 48/80 gives 0.0524 to 0.3339."""
-    np.testing.assert_allclose(difference_interval((56, 70), (48, 80)), (0.0524, 0.3339), atol=5e-5)
+def test_a_summary_is_the_statistics_of_its_scores():
+    generator = np.random.default_rng(0)
+    psnr, member = generator.normal(25, 5, 300), np.arange(300) < 100
+    status = np.where(np.arange(300) % 10 == 0, "diverged", "converged")
+    row = summarise(results(psnr, member, status=status)).iloc[0]
+    score = np.where(status == "diverged", -np.inf, psnr)
+    area, point = auc(score[member], score[~member]), tpr_at_fpr(score[member], score[~member], 0.1)
+    assert (row["auc"], row["auc_low"], row["auc_high"]) == (area.value, area.low, area.high)
+    assert (row["tpr_at_fpr_0.1"], row["fpr_of_0.1"]) == (point.tpr.value, point.fpr)
+    assert row["tpr_at_fpr_0.01"] >= 0
+    assert np.isnan(row["tpr_at_fpr_0.001"])  # 200 non-members do not resolve it
+    shares = [(psnr[part] >= 25).mean() for part in (member, ~member)]
+    assert row["excess"] == pytest.approx(shares[0] - shares[1])
+    assert (row["excess_low"], row["excess_high"]) == pytest.approx(
+        difference_interval((round(shares[0] * 100), 100), (round(shares[1] * 200), 200))
+    )
+    assert row["members_diverged"] == 10
 
 
-@pytest.mark.parametrize("n", [7, 50])
-def test_the_median_interval_covers_at_least_95_percent(n):
-    draws = np.random.default_rng(0).exponential(size=(4000, n))
-    low, high = np.array([median_interval(draw) for draw in draws]).T
-    covered = ((low <= np.log(2)) & (np.log(2) <= high)).mean()
-    assert 0.945 < covered < 0.99
+def test_runs_and_rungs_are_summarised_apart_and_a_run_may_lack_non_members():
+    member = np.arange(20) < 10
+    tables = [results(np.arange(20) + 10 * k, member, rung=10.0**-k, signature=s) for k in (2, 4) for s in "ab"]
+    tables.append(results(np.full(5, 30.0), True, signature="c"))
+    summary = summarise(pd.concat(tables))
+    assert summary["signature"].tolist() == ["a", "b", "a", "b", "c"]
+    assert summary["members_recovered"].tolist() == [0.5, 0.5, 1, 1, 1]  # 20 to 29 dB, 40 to 49, 30
+    assert summary["non_members"].tolist() == [10, 10, 10, 10, 0]
+    assert summary[["excess", "auc", "non_members_recovered"]].isna().all(axis=1).tolist() == [False] * 4 + [True]
+
+
+def test_the_threshold_curve_agrees_with_the_rule_at_each_threshold():
+    generator = np.random.default_rng(0)
+    member = np.arange(60) < 40
+    nearest, status = generator.random(60) < 0.7, np.where(generator.random(60) < 0.2, "diverged", "converged")
+    table = results(generator.normal(30, 8, 60).round(), member, is_nearest=nearest, status=status)
+    curve = threshold_curve(table, [20, 30, 40])
+    for _, point in curve.iterrows():
+        right = (table["psnr_erased"] >= point["threshold_db"]) & nearest & (status != "diverged")
+        row = summarise(table.assign(recovered=right)).iloc[0]
+        for name in ("members_recovered", "non_members_recovered", "excess"):
+            for key in (name, f"{name}_low", f"{name}_high"):
+                assert point[key] == pytest.approx(row[key], abs=1e-12)
+
+
+def test_methods_are_compared_on_the_same_members():
+    generator = np.random.default_rng(0)
+    member = np.arange(60) < 40
+    first = results(generator.normal(27, 3, 60), member)
+    second = results(first["psnr_erased"] - generator.normal(3, 1, 60), member)
+    found = compare(first, second.sample(frac=1, random_state=0))
+    back = [table["recovered"][member] for table in (first, second)]
+    assert found["recovered_difference"] == pytest.approx(back[0].mean() - back[1].mean())
+    assert found["recovered_p"] == mcnemar(*back)
+    assert found["psnr_difference_low"] < 3 < found["psnr_difference_high"]
+    assert found["psnr_p"] == pytest.approx(1e-4)
+    with pytest.raises(ValueError, match="different members; a paired comparison needs the same images"):
+        compare(first, second.assign(image=second["image"] + 1))
 
 
 def test_a_perfect_memory_is_found_out():

@@ -14,8 +14,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from memorization.report.findings import Cell, Estimate, Group, partition
+from memorization.report.findings import Cell, Group, partition
 from memorization.report.tables import share
+from memorization.statistics import Estimate
 
 COLOURS = 8  # tones that the page knows
 SYMBOLS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "cross": "✚", "star": "★"}  # plotly: text

@@ -15,20 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from memorization.audit import summarise
 from memorization.degradations import DEGRADATIONS
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels, label_runs
 from memorization.runs import Run, finished, load_results
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+from memorization.statistics import Estimate, OperatingPoint
+from memorization.summary import RATES, summarise
 
 
 @dataclass(frozen=True)
@@ -63,6 +55,8 @@ class Cell:
     members: Group
     non_members: Group
     excess: Estimate
+    auc: Estimate
+    operating: dict[float, OperatingPoint | None]  # by the false positive rate asked for; None: not resolvable
 
 
 @dataclass(frozen=True)
@@ -182,4 +176,11 @@ def _cell(row: dict[str, Any], labels: Labels) -> Cell:
         members=group("members"),
         non_members=group("non_members"),
         excess=estimate("excess"),
+        auc=estimate("auc"),
+        operating={
+            rate: None
+            if math.isnan(row[f"fpr_of_{rate:g}"])
+            else OperatingPoint(row[f"fpr_of_{rate:g}"], estimate(f"tpr_at_fpr_{rate:g}"))
+            for rate in RATES
+        },
     )

@@ -17,11 +17,12 @@ from plotly.offline import get_plotlyjs
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report import reproduce
 from memorization.report.figures import Ranges, Styles, against_train_loss
-from memorization.report.findings import Cell, Estimate, Findings, partition, rungs_of
+from memorization.report.findings import Cell, Findings, partition, rungs_of
 from memorization.report.gallery import Gallery, galleries
 from memorization.report.labels import percent
 from memorization.report.tables import images, share
 from memorization.runs import rung_name
+from memorization.statistics import Estimate
 
 
 @dataclass(frozen=True)

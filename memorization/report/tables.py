@@ -11,6 +11,7 @@ import pandas as pd
 from memorization.report.findings import Cell, Findings, Group, partition, rows_of, rungs_of
 from memorization.report.labels import percent
 from memorization.runs import rung_name
+from memorization.statistics import OperatingPoint
 
 WIDTH = 120  # columns of a terminal
 
@@ -39,7 +40,33 @@ def images(cells: list[Cell]) -> str:
 def headline(findings: Findings) -> str:
     """Members recovered and their median erased PSNR, a block of lines an autoencoder, at most `WIDTH` wide."""
     blocks = [_block(name, cells, findings) for (name,), cells in partition(findings.cells, "autoencoder").items()]
-    return "\n\n".join([*blocks, _footnotes(findings.cells)])
+    return "\n\n".join([*blocks, _footnotes(findings.cells), "\n".join(_wrapped(strongest(findings.strongest)))])
+
+
+def strongest(cell: Cell) -> list[str]:
+    """How well the strongest cell tells members from non-members, in lines."""
+    labels, excess, area = cell.labels, cell.excess, cell.auc
+    low, high = percent(excess.low).removesuffix(" %"), percent(excess.high)
+    return [
+        f"The strongest cell: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
+        f"{rung_name(cell.rung)}.",
+        f"  Excess of members over non-members {percent(excess.value)} (95 % interval {low} to {high}).",
+        f"  AUC of the erased PSNR {area.value:.3f} ({area.low:.3f} to {area.high:.3f}).",
+        *(f"  {operating_point(rate, point, cell.non_members.count)}" for rate, point in cell.operating.items()),
+    ]
+
+
+def operating_point(rate: float, point: OperatingPoint | None, non_members: int) -> str:
+    """`TPR at FPR 10 %: 96 % (87 to 99 %; FPR achieved 10 %)`, or that the non-members do not resolve it."""
+    name = f"TPR at FPR {100 * rate:g} %"
+    if point is None:
+        return f"{name}: not resolvable with {non_members} non-members ({math.ceil(1 / rate):,} would do)"
+    low, high = percent(point.tpr.low).removesuffix(" %"), percent(point.tpr.high)
+    return f"{name}: {percent(point.tpr.value)} ({low} to {high}; FPR achieved {percent(point.fpr)})"
+
+
+def _wrapped(lines: list[str]) -> list[str]:
+    return [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines]
 
 
 def _block(name: str, cells: list[Cell], findings: Findings) -> str:
@@ -77,4 +104,4 @@ def _footnotes(cells: list[Cell]) -> str:
     ]
     if diverged := sum(cell.members.diverged + cell.non_members.diverged for cell in cells):
         lines.append(f"Diverged, counted as not recovered: {diverged} answers over all cells.")
-    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
+    return "\n".join(_wrapped(lines))

@@ -71,7 +71,7 @@ def test_table_fits_a_terminal_with_many_rungs(tmp_path: Path) -> None:
     table = headline(Findings.load(tmp_path))
     assert max(map(len, table.splitlines())) <= 120
     assert table.count("75 % / 50.5 (nn 25 %)") == 14  # every rung, in panels one below the other
-    lines = [line for line in table.splitlines() if "weight=0.456" in line]
+    lines = [line for line in table.splitlines() if line.startswith("    energy known, weight=0.456")]
     assert "100 % / 51.5" in lines[0]
     assert lines[-1].split()[-1] == "-"  # a rung that this run does not have
 
@@ -83,6 +83,25 @@ def test_least_favourable_figures_stand_below_the_table(tmp_path: Path) -> None:
     assert "1 of 4 non-members (25 %, 95 % interval 5 to 70 %)" in table
     assert "2 of 4 members (50 %, 95 % interval 15 to 85 %)" in table
     assert "16 answers" in table  # 8 images at 2 rungs
+
+
+def test_the_strongest_cell_has_its_auc_and_says_what_is_not_resolvable(tmp_path: Path) -> None:
+    """Two members of 50 and 51 dB lie above all four non-members of 14 to 17 dB, two of 12 and 13 dB below."""
+    write_run(tmp_path, {}, recovered=(2, 0))
+    table = headline(Findings.load(tmp_path))
+    assert "The strongest cell: digits / fc; random_pixels 50 %, zero fill; energy known; train loss 1e-02." in table
+    assert "AUC of the erased PSNR 0.500 (" in table
+    assert "TPR at FPR 10 %: not resolvable with 4 non-members (10 would do)" in table
+    assert "TPR at FPR 0.1 %: not resolvable with 4 non-members (1,000 would do)" in table
+
+
+def test_json_holds_what_is_resolvable(real_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--store", str(real_store), "--json"])
+    for record in json.loads(capsys.readouterr().out):
+        assert 0 <= record["auc_low"] <= record["auc"] <= record["auc_high"] <= 1
+        assert record["fpr_of_0.1"] <= 0.1  # ten non-members
+        assert record["tpr_at_fpr_0.1"] is not None
+        assert record["tpr_at_fpr_0.01"] is None
 
 
 def test_runs_that_differ_are_told_apart_and_repetitions_are_not(tmp_path: Path) -> None:

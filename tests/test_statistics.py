@@ -1,0 +1,223 @@
+"""Statistics against SciPy, scikit-learn and statsmodels, and the coverage of their intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score, roc_curve
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+
+from memorization import statistics
+
+TRIALS = 50
+COUNTS = np.arange(TRIALS + 1)
+
+
+def scores(seed: int, members: int = 50, others: int = 50, shift: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores in whole dB, so that there are ties."""
+    generator = np.random.default_rng(seed)
+    return (generator.normal(20 + 5 * shift, 5, members).round(), generator.normal(20, 5, others).round())
+
+
+def test_proportions_are_those_of_statsmodels():
+    expected = proportion_confint(COUNTS, TRIALS, method="wilson")
+    np.testing.assert_allclose(statistics.proportion_interval(COUNTS, TRIALS), expected, atol=1e-9)
+    assert statistics.proportion_interval(0, 50)[0] == 0
+    assert statistics.proportion_interval(50, 50)[1] == 1
+    assert np.isnan(statistics.proportion_interval(0, 0)).all()
+
+
+def test_differences_are_those_of_statsmodels():
+    for first, second in [((56, 70), (48, 80)), ((10, 10), (0, 20)), ((0, 10), (0, 10)), ((5, 56), (0, 29))]:
+        expected = confint_proportions_2indep(*first, *second, method="newcomb", compare="diff")
+        np.testing.assert_allclose(statistics.difference_interval(first, second), expected, atol=1e-9)
+
+
+def test_proportions_are_covered():
+    """By exact summation over all counts of 50, averaged over the proportions from 0.05 to 0.95."""
+    low, high = statistics.proportion_interval(COUNTS, TRIALS)
+    covered = [stats.binom.pmf(COUNTS, TRIALS, p)[(low <= p) & (p <= high)].sum() for p in np.linspace(0.05, 0.95, 91)]
+    assert 0.93 < np.mean(covered) < 0.97
+    assert np.min(covered) > 0.92
+
+
+def test_differences_are_covered():
+    first, second = np.meshgrid(COUNTS, COUNTS, indexing="ij")
+    low, high = statistics.difference_interval((first, TRIALS), (second, TRIALS))
+    covered = []
+    for p in np.linspace(0.05, 0.95, 10):
+        for q in np.linspace(0.05, 0.95, 10):
+            weight = np.outer(stats.binom.pmf(COUNTS, TRIALS, p), stats.binom.pmf(COUNTS, TRIALS, q))
+            covered.append(weight[(low <= p - q) & (p - q <= high)].sum())
+    assert 0.93 < np.mean(covered) < 0.97
+    assert np.min(covered) > 0.93
+
+
+@pytest.mark.parametrize("count", [20, 50, 100])
+def test_medians_are_covered(count):
+    """Of any continuous distribution: its median lies between the order statistics `a` and `b` with this chance."""
+    a, b = statistics.median_interval(np.arange(count))
+    assert 0.95 <= stats.binom.cdf(b, count, 0.5) - stats.binom.cdf(a, count, 0.5) < 0.97
+
+
+def test_auc_is_that_of_scikit_learn():
+    for seed in range(5):
+        members, others = scores(seed, members=40, others=30)
+        labels = np.arange(70) < 40
+        found = statistics.auc(members, others)
+        assert found.value == pytest.approx(roc_auc_score(labels, np.concatenate([members, others])), abs=1e-9)
+
+
+def test_auc_variance_is_that_of_delong_s_definition():
+    """Kernel and structural components by two loops, as in equation 5 of the paper."""
+    members, others = scores(3, members=12, others=9)
+    kernel = np.array([[1.0 if x > y else 0.5 if x == y else 0.0 for y in others] for x in members])
+    area = kernel.mean()
+    variance = sum((row.mean() - area) ** 2 for row in kernel) / 11 / 12
+    variance += sum((column.mean() - area) ** 2 for column in kernel.T) / 8 / 9
+    half = stats.norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area))
+    odds = math.log(area / (1 - area)) + np.array([-half, half])
+    found = statistics.auc(members, others)
+    np.testing.assert_allclose([found.low, found.high], 1 / (1 + np.exp(-odds)), atol=1e-9)
+
+
+@pytest.mark.parametrize("true", [0.5, 0.8, 0.95])
+def test_auc_is_covered(true):
+    generator = np.random.default_rng(0)
+    members = generator.normal(math.sqrt(2) * stats.norm.ppf(true), 1, (1500, 50))
+    others = generator.normal(0, 1, (1500, 50))
+    found = [statistics.auc(*pair) for pair in zip(members, others, strict=True)]
+    assert 0.93 < np.mean([estimate.low <= true <= estimate.high for estimate in found]) < 0.97
+
+
+def test_a_separated_auc_has_an_exact_interval():
+    """With an AUC of the lower bound, k disjoint pairs all agree, as they did, in 2.5 % of the draws."""
+    found = statistics.auc(np.arange(30, 80), np.arange(20))
+    assert (found.value, found.high) == (1, 1)
+    assert found.low**20 == pytest.approx(0.025)
+    mirrored = statistics.auc(np.arange(20), np.arange(30, 80))
+    assert (mirrored.value, mirrored.low, mirrored.high) == (0, 0, pytest.approx(1 - found.low))
+    tied = statistics.auc(np.ones(20), np.ones(50))
+    assert tied.value == 0.5
+    assert 0.4 < tied.low < 0.5 < tied.high < 0.6
+
+
+def test_a_separated_auc_is_covered():
+    """Near 1, where most draws are separated and DeLong's variance is zero."""
+    generator = np.random.default_rng(0)
+    shift = math.sqrt(2) * stats.norm.ppf(0.998)
+    draws = [(generator.normal(shift, 1, 20), generator.normal(0, 1, 20)) for _ in range(1000)]
+    found = [statistics.auc(*draw) for draw in draws]
+    assert np.mean([estimate.value == 1 for estimate in found]) > 0.5
+    assert np.mean([estimate.low <= 0.998 <= estimate.high for estimate in found]) > 0.93
+
+
+def test_shuffled_labels_are_at_chance():
+    members, others = scores(0, 100, 100, shift=3)
+    assert statistics.auc(members, others).low > 0.9
+    mixed = np.random.default_rng(1).permutation(np.concatenate([members, others]))
+    found = statistics.auc(mixed[:100], mixed[100:])
+    assert found.low < 0.5 < found.high
+
+
+def test_a_diverged_image_scores_below_all_others():
+    assert statistics.auc([30.0, -np.inf], [10.0, 20.0]).value == 0.5
+    assert statistics.roc([30.0, -np.inf], [10.0, 20.0])[1].tolist()[-1] == 1
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.01])
+def test_tpr_at_fpr_is_read_off_scikit_learn_s_curve(rate):
+    members, others = scores(0, 150, 250)
+    fpr, tpr, _ = roc_curve(np.arange(400) < 150, np.concatenate([members, others]), drop_intermediate=False)
+    found = statistics.tpr_at_fpr(members, others, rate)
+    assert found.tpr.value == pytest.approx(tpr[fpr <= rate].max(), abs=1e-9)
+    assert found.fpr == pytest.approx(fpr[fpr <= rate].max(), abs=1e-9)
+    assert found.fpr <= rate
+    assert found.tpr.low < found.tpr.value < found.tpr.high
+
+
+def test_a_rate_that_the_non_members_do_not_resolve_is_not_given():
+    members, others = scores(0, 50, 100)
+    assert statistics.tpr_at_fpr(members, others, 0.01) is not None
+    assert statistics.tpr_at_fpr(members, others[:99], 0.01) is None
+    assert statistics.tpr_at_fpr(members, others, 0.001) is None
+
+
+def test_ties_lower_the_rate_achieved():
+    found = statistics.tpr_at_fpr([3.0, 2.0, 1.0], [2.0] * 5 + [0.0] * 5, 0.1)
+    assert (found.fpr, found.tpr.value) == (0, pytest.approx(1 / 3))
+
+
+def test_roc_on_logarithmic_axes_shows_zero_at_half_of_what_is_resolved():
+    members, others = scores(0, 150, 250)
+    fpr, tpr = statistics.roc(members, others)
+    expected = roc_curve(np.arange(400) < 150, np.concatenate([members, others]))
+    np.testing.assert_allclose([fpr, tpr], expected[:2], atol=1e-9)
+    log_fpr, log_tpr = statistics.log_roc(members, others)
+    assert (log_fpr[0], log_tpr[0]) == (0.5 / 250, 0.5 / 150)
+    np.testing.assert_array_equal(log_fpr[fpr > 0], fpr[fpr > 0])
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(9, 2), (5, 5), (0, 0), (0, 7)])
+def test_mcnemar_is_that_of_statsmodels(only_first, only_second):
+    first = np.repeat([1, 0, 1, 0], [4, 3, only_first, only_second]).astype(bool)
+    second = np.repeat([1, 0, 0, 1], [4, 3, only_first, only_second]).astype(bool)
+    expected = statsmodels_mcnemar([[4, only_first], [only_second, 3]], exact=True).pvalue
+    assert statistics.mcnemar(first, second) == pytest.approx(expected, abs=1e-9)
+    if only_first + only_second:
+        one_sided = stats.binomtest(only_first, only_first + only_second, alternative="greater").pvalue
+        assert statistics.mcnemar(first, second, greater=True) == pytest.approx(one_sided, abs=1e-9)
+
+
+def test_the_paired_bootstrap_is_that_of_scipy_within_its_error():
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(31, 6, 60), generator.normal(30, 6, 60)
+    found = statistics.paired_bootstrap(first, second)
+    expected = stats.bootstrap((first - second,), np.mean, n_resamples=9999, method="percentile", rng=generator)
+    assert found.mean.value == pytest.approx((first - second).mean(), abs=1e-9)
+    error = expected.standard_error
+    assert found.mean.low == pytest.approx(expected.confidence_interval.low, abs=0.08 * error)
+    assert found.mean.high == pytest.approx(expected.confidence_interval.high, abs=0.08 * error)
+    assert found.p == pytest.approx(stats.ttest_rel(first, second).pvalue, abs=0.02)
+
+
+def test_many_pairs_and_equal_methods():
+    generator = np.random.default_rng(0)
+    first = generator.normal(30, 6, 999)
+    second = first + generator.normal(0.6, 5, 999)
+    few, many = (statistics.paired_bootstrap(np.resize(a, n), np.resize(b, n)) for a, b, n in
+                 [(first, second, 999), (first, second, 1_000)])  # fmt: skip
+    np.testing.assert_allclose([few.mean.low, few.mean.high, few.p], [many.mean.low, many.mean.high, many.p], atol=0.02)
+    assert statistics.paired_bootstrap(first[:50], first[:50]).p == 1
+    assert statistics.paired_bootstrap(first, first).p == 1
+
+
+def test_a_paired_difference_is_covered():
+    generator = np.random.default_rng(0)
+    found = [statistics.paired_bootstrap(x, np.zeros(50)).mean for x in generator.normal(1, 2, (600, 50))]
+    assert 0.93 < np.mean([estimate.low <= 1 <= estimate.high for estimate in found]) < 0.97
+
+
+def test_holm_is_that_of_statsmodels():
+    p = np.array([0.04, 0.001, 0.03, 0.8, 0.03])
+    np.testing.assert_allclose(statistics.holm(p), multipletests(p, method="holm")[1], atol=1e-9)
+
+
+def test_variation_over_seeds_is_told_from_that_over_images():
+    """200 seeds of 50 images: proportions drawn with a standard deviation of 0.1 between trainings, then with none."""
+    generator = np.random.default_rng(0)
+    for spread in (0.1, 0.0):
+        p = generator.normal(0.5, spread, 200).clip(0, 1)
+        found = statistics.seed_variation(generator.binomial(50, p), np.full(200, 50))
+        assert found.training == pytest.approx(spread, abs=0.03)
+        assert found.within == pytest.approx(math.sqrt(0.25 / 50), abs=0.005)
+        assert found.between**2 == pytest.approx(found.within**2 + spread**2, abs=0.003)
+        assert found.mean.low < 0.5 < found.mean.high
+    alone = statistics.seed_variation([25], [50])
+    assert alone.mean.value == 0.5
+    assert np.isnan([alone.between, alone.training, alone.mean.low]).all()
