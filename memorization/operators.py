@@ -77,7 +77,7 @@ class Mask(Operator):
         return self.weight * (x - y)
 
     def select(self, keep: Tensor) -> Mask:
-        return Mask(self.weight[keep])
+        return Mask(_select(self.weight, keep))
 
 
 @dataclass(frozen=True)

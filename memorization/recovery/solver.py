@@ -71,6 +71,10 @@ def solve(
     (in all, `starts * max_iterations`), for a progress bar.
     """
     check_starts(method, starts)
+    if bad := [i for i, finite in enumerate(measurement.y.flatten(1).isfinite().all(1).tolist()) if not finite]:
+        raise ValueError(
+            f"measurement.y is not finite in image {bad[0]} of the batch ({len(bad)} in all): leave it out"
+        )
     if operator and operator.blind and measurement.y.shape[2:] != measurement.erased.shape[2:]:
         sides = "x".join(map(str, measurement.y.shape[2:]))
         raise ValueError(
