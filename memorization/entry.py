@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import re
 import sys
@@ -84,13 +85,23 @@ def job(run: Callable[[dict[str, Any]], tuple[Outcome, float]], config: DictConf
     return objective
 
 
+def quieten() -> None:
+    """Only errors of Lightning are shown, and no warnings about its own internals."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
+if multiprocessing.current_process().name != "MainProcess":  # one of several that train or recover together
+    quieten()
+
+
 def main(application: Callable[[], Any]) -> None:
     """Run a Hydra application as a console script; exits with status 1 if a job failed."""
     schema.register()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed by Hydra
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message)
+    quieten()
     OUTCOMES.clear()
     SweepFolder.made.clear()
     try:

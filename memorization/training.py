@@ -4,13 +4,15 @@ One training then serves the whole curve of recovery against train loss. Notable
 learning rate that decays exponentially with the step (never the clock), full batches unless asked otherwise, and the
 mean image of the members subtracted inside the model; each makes the descent several times faster. The loss is the
 mean squared error, pixels in [0, 1]. A rung's loss is measured on the very weights that are kept, on the whole
-training set in eval mode. A batch that does not fit into memory goes through the autoencoder in parts whose gradients
-are accumulated.
+training set in eval mode and in full precision. A batch that does not fit into memory goes through the autoencoder in
+parts whose gradients are accumulated; with several devices, each takes its share of every batch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -23,9 +25,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from pytorch_lightning.strategies import ParallelStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from memorization.architectures import Centred
@@ -90,7 +93,7 @@ class Training:
         return float(warm * self.final_rate ** (step / self.max_steps))
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning rebuilds it in the processes that it spawns
 class Batches:
     """The batches of a training, one a step; batch `s` depends on the seed and `s` alone."""
 
@@ -142,8 +145,9 @@ class TrainingModule(pl.LightningModule):
     """Minimises the mean squared error between images and their reconstructions.
 
     It steps its optimiser itself (Lightning's manual optimisation), to accumulate over parts of a batch with the weight
-    of each part's size. The loss of a step is that of the weights before its update, so a rung is tested, and its
-    weights are copied, before the optimiser moves them.
+    of each part's size. Gradients are summed over the processes here, since their shares of a batch differ in size, and
+    DDP would give each share the same weight. The loss of a step is that of the weights before its update, so a rung is
+    tested, and its weights are copied, before the optimiser moves them.
     """
 
     def __init__(self, autoencoder: nn.Module, members: Tensor, settings: Training) -> None:
@@ -159,6 +163,14 @@ class TrainingModule(pl.LightningModule):
         self.full_batch = settings.batch_size == 0 or settings.batch_size >= len(members)
         self.ladder = sorted({float(rung) for rung in settings.ladder}, reverse=True)
         self.history = History()
+        self.failure = ""  # why the training ended early, if it diverged
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What was recorded, beside the weights: it comes back to the main process from those that train."""
+        return {"history": dataclasses.asdict(self.history), "failure": self.failure}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.history, self.failure = History(**state["history"]), state["failure"]
 
     @property
     def next_rung(self) -> float | None:
@@ -174,18 +186,24 @@ class TrainingModule(pl.LightningModule):
         optimiser: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
         optimiser.zero_grad()
-        value = 0.0
-        for images in batch.split(self.settings.micro_batch or len(batch)):
-            share = len(images) / len(batch)
-            loss = nn.functional.mse_loss(self.autoencoder(images), images)
-            self.manual_backward(loss * share)
-            value += loss.item() * share
+        value, own = 0.0, self._own(batch)
+        with self._no_averaging():
+            for images in own.split(self.settings.micro_batch or len(batch)) if len(own) else ():
+                share = len(images) / len(batch)
+                loss = nn.functional.mse_loss(self.autoencoder(images), images)
+                self.manual_backward(loss * share)
+                value += loss.item() * share
+        value = self._summed(value)
         if not value < EXPLODED:
-            raise TrainingDivergedError(
+            self.failure = (
                 f"the training diverged: the loss is {value} at step {self.global_step}; "
                 f"lower training.learning_rate (it is {self.settings.learning_rate:g})"
             )
-        whole = self.full_batch and not self.averaged  # the step's loss is that of the kept weights on all members
+            self.trainer.should_stop = True
+            return
+        self._sum_gradients()
+        # The step's loss is that of the kept weights on all members, in the precision that they are kept in.
+        whole = self.full_batch and not self.averaged and not self.mixed
         if not whole and self._due(value):
             value, whole = self.train_loss(), True
         if whole:
@@ -207,19 +225,49 @@ class TrainingModule(pl.LightningModule):
         return loss <= 2 * goal and self.global_step % self.steps_per_epoch == 0
 
     @property
+    def mixed(self) -> bool:
+        """Does the training run in half precision where it can?"""
+        return "mixed" in str(self.trainer.precision)
+
+    def _own(self, images: Tensor) -> Tensor:
+        """The share of this process in `images`, which may be empty."""
+        return images[self.global_rank :: self.trainer.world_size]
+
+    def _summed(self, value: float) -> float:
+        """`value` summed over the processes."""
+        if self.trainer.world_size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return total.item()
+
+    def _sum_gradients(self) -> None:
+        if self.trainer.world_size == 1:
+            return
+        for parameter in self.autoencoder.parameters():
+            if parameter.grad is None:  # of a process whose share of the batch was empty
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.all_reduce(parameter.grad)
+
+    def _no_averaging(self) -> contextlib.AbstractContextManager[None]:
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else contextlib.nullcontext()
+
+    @property
     def steps_per_epoch(self) -> int:
         return 1 if self.full_batch else math.ceil(len(self.members) / self.settings.batch_size)
 
     @torch.no_grad()
     def train_loss(self) -> float:
-        """The loss of the kept weights on the whole training set, in eval mode."""
+        """The loss of the kept weights on the whole training set, in eval mode and without autocast."""
         self.kept.eval()
-        total = 0.0
-        for images in self.members.split(self.settings.micro_batch or self.settings.batch_size or len(self.members)):
-            images = images.to(self.device)
-            total += nn.functional.mse_loss(self.kept(images), images, reduction="sum").item()
+        total, size = 0.0, self.settings.micro_batch or self.settings.batch_size or len(self.members)
+        with torch.autocast(self.device.type, enabled=False):
+            for images in self._own(self.members).split(size):
+                images = images.to(self.device)
+                total += nn.functional.mse_loss(self.kept(images), images, reduction="sum").item()
         self.kept.train()
-        return total / self.members.numel()
+        return self._summed(total) / self.members.numel()
 
     def _reached(self, loss: float) -> None:
         for rung in self.ladder:
@@ -255,7 +303,12 @@ class Recorder(Callback):
             rate = module.settings.learning_rate * module.settings.rate(history.steps)
             history.rows.append((history.steps, history.loss, rate))
             if self.sink:
-                self.sink(history.steps, {"train/loss": history.loss, "train/learning_rate": rate})
+                self.sink(history.steps, metrics(history.loss, rate))
+
+
+def metrics(loss: float, rate: float) -> dict[str, float]:
+    """A row of the history as it is logged."""
+    return {"train/loss": loss, "train/learning_rate": rate}
 
 
 class LadderBar(TQDMProgressBar):
@@ -275,10 +328,18 @@ class LadderBar(TQDMProgressBar):
         return {"loss": f"{pl_module.history.loss:.2e}", "next rung": f"{rung:g}" if rung else "none"}
 
 
+def hardware(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of Lightning's Trainer for `settings` (accelerator, devices, precision).
+
+    Several devices are a process each, spawned for a training or a recovery alone: the caller goes on as one.
+    """
+    return settings if settings.get("devices", 1) == 1 else {**settings, "strategy": "ddp_spawn"}
+
+
 def check_trainer(settings: dict[str, Any]) -> None:
     """Raise `ValueError` for settings of Lightning's Trainer (accelerator, devices, precision) that it cannot use."""
     try:
-        pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, **settings)
+        pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, **hardware(settings))
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         given = " ".join(f"trainer.{key}={value}" for key, value in settings.items())
         default = "trainer.accelerator=auto trainer.devices=1 trainer.precision=32-true"
@@ -303,7 +364,9 @@ def train(
     if isinstance(autoencoder, Centred):
         autoencoder.mean.copy_(members.mean(0))
     module = TrainingModule(autoencoder, members, settings)
-    callbacks: list[Callback] = [Recorder(log)]
+    arguments = hardware(trainer or {})
+    together = "strategy" not in arguments  # `log` cannot go to other processes: it gets all rows at the end
+    callbacks: list[Callback] = [Recorder(log if together else None)]
     if progress:
         callbacks.append(LadderBar())
     runner = pl.Trainer(
@@ -314,9 +377,14 @@ def train(
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=progress,
-        **(trainer or {}),
+        **arguments,
     )
     runner.fit(module, Batches(members, settings.batch_size, settings.max_steps, seed))
+    if module.failure:
+        raise TrainingDivergedError(module.failure)
+    if log and not together:
+        for step, loss, rate in module.history.rows:
+            log(step, metrics(loss, rate))
     if module.averaged:
         autoencoder.load_state_dict(module.kept.state_dict())
     return module.history

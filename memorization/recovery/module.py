@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from memorization.data import Split
 from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
+from memorization.training import hardware
 
 
 class RecoveryModule(pl.LightningModule):
@@ -86,14 +87,18 @@ def recover(
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Recover all members and non-members; shards go to `folder`.
 
-    Returns the scores, one row an image, members first, and the images of the `gallery`'s rows: `original`, `degraded`,
-    `answer` (K, C, H, W) uint8 and `row` (K,).
+    `trainer` holds arguments of Lightning's Trainer (accelerator, devices, precision); mixed precision is for training
+    alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
+    `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,).
     """
     images = torch.cat([split.members, split.non_members])
     indices = torch.tensor(split.member_indices + split.non_member_indices)
     is_member = torch.arange(len(images)) < len(split.members)
     loader = DataLoader(TensorDataset(images, indices, is_member, torch.arange(len(images))), batch_size=batch_size)
     folder.mkdir(parents=True, exist_ok=True)
+    arguments = hardware(trainer or {})
+    if "mixed" in str(arguments.get("precision")):
+        arguments = {**arguments, "precision": "32-true"}
     runner = pl.Trainer(
         callbacks=[ShardWriter(folder, gallery)],
         inference_mode=False,  # methods with gradients need autograd
@@ -101,12 +106,15 @@ def recover(
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
-        **(trainer or {}),
+        **arguments,
     )
+    if runner.num_devices > 1:  # a process each, to which a progress bar cannot go
+        on_iteration = None
     module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
     runner.predict(module, loader, return_predictions=False)
     table = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
     table = table.sort_values("row").reset_index(drop=True)
     shown = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
-    pictures = {name: torch.cat([shard[name] for shard in shown]) for name in shown[0]}
+    order = torch.cat([shard["row"] for shard in shown]).argsort()
+    pictures = {name: torch.cat([shard[name] for shard in shown])[order] for name in shown[0]}
     return table, pictures

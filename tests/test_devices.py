@@ -1,0 +1,67 @@
+"""Two processes, and half precision: the same numbers as one process in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from memorization.architectures import build
+from memorization.recover import main as recover_main
+from memorization.runs import finished
+from memorization.training import Training, TrainingModule, train
+from tests.conftest import run_script
+
+MEMBERS = torch.rand(13, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+
+TRAINING = [
+    *["dataset=digits", "dataset.members=13", "dataset.non_members=10", "architecture.depth=3"],
+    *["training.max_steps=60", "training.ladder=[1e-1]", "training.batch_size=9", "training.micro_batch=2"],
+    *["trainer.accelerator=cpu", "tracking=none", "progress=false"],
+]
+RECOVERY = ["recovery=iterate", "recovery.max_iterations=10", "recovery.batch_size=4", "degradation=box"]
+
+
+def test_two_processes_train_and_recover_as_one(tmp_path, monkeypatch):
+    """Shares of a batch differ in size: 5 and 4 images of 9, 2 of 4, and 12 and 11 of the 23 to recover."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["memorization-recover", *TRAINING, *RECOVERY, "store=runs-1"])
+    recover_main()
+    ended = run_script("recover", *TRAINING, *RECOVERY, "trainer.devices=2", "store=runs-2", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    (one,), (two,) = (finished(tmp_path / f"runs-{devices}") for devices in (1, 2))
+    assert one.folder.name == two.folder.name
+    trained = [finished(tmp_path / f"runs-{devices}", "autoencoders")[0] for devices in (1, 2)]
+    histories = [np.loadtxt(run.folder / "history.csv", delimiter=",", skiprows=1) for run in trained]
+    np.testing.assert_allclose(histories[1], histories[0], rtol=1e-3)
+    assert trained[0].rungs == pytest.approx(trained[1].rungs, rel=1e-3)
+    assert list(two.results["image"]) == list(one.results["image"])
+    for column in ("member", "status", "nearest_member", "recovered", "queries"):
+        assert list(two.results[column]) == list(one.results[column]), column
+    np.testing.assert_allclose(two.results["psnr_erased"], one.results["psnr_erased"], atol=0.05)
+    assert (two.gallery["row"] == one.gallery["row"]).all()
+    assert (two.gallery["original"] == one.gallery["original"]).all()
+
+
+def test_a_divergence_comes_back_from_another_process():
+    settings = Training(learning_rate=1e12, warmup_steps=0, max_steps=5)
+    child, parent = (TrainingModule(build("fc", (1, 6, 6), centre=True, seed=0), MEMBERS, settings) for _ in range(2))
+    child.failure, child.history.rows = "diverged at step 1", [(0, 0.5, 1e12)]
+    parent.load_state_dict(child.state_dict())
+    assert parent.failure == child.failure
+    assert parent.history == child.history
+
+
+def test_bf16_trains_and_measures_its_rungs_in_float32():
+    settings = Training(learning_rate=3e-3, max_steps=300, target_loss=1e-2, ladder=[1e-1, 1e-2])
+    kept = build("fc", (1, 6, 6), centre=True, seed=0, depth=3, width=64)
+    history = train(kept, MEMBERS, settings, progress=False, trainer={"precision": "bf16-mixed", "accelerator": "cpu"})
+    assert list(history.rungs) == [1e-1, 1e-2]
+    for rung, loss in history.rungs.items():
+        kept.load_state_dict(history.weights[rung])
+        assert all(tensor.dtype == torch.float32 for tensor in kept.state_dict().values())
+        assert (kept(MEMBERS) - MEMBERS).square().mean().item() == pytest.approx(loss, rel=1e-5)
+    plain = train(build("fc", (1, 6, 6), centre=True, seed=0, depth=3, width=64), MEMBERS, settings, progress=False)
+    assert plain.rows != history.rows
