@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,11 +11,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from memorization.contract import check_contract, evaluating
 from memorization.controls import NearestMember, inpaintable, untrained
-from memorization.data import check_images
+from memorization.data import as_float, check_images
 from memorization.degradations import Chain, Degradation, RandomPixels
 from memorization.recovery import Autoencoder, Inpaint, Known, Method, OperatorKnowledge, PnPADMM
 from memorization.recovery.experiment import Recipe, recover_batch
+from memorization.scores import reconstruction_loss
 from memorization.summary import summarise
 
 
@@ -64,18 +65,23 @@ def audit(
     starts: int = 1,
     controls: bool = False,
     reference: Autoencoder | None = None,
+    indices: Sequence[int] | None = None,
 ) -> Audit:
     """How much of `members` (N, C, H, W) does `autoencoder` hold, beside `non_members` that it never saw?
 
-    Images are float32 in [0, 1]; the autoencoder maps (B, C, H, W) to the same shape. It is called in eval mode, and a
-    module is put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and Dar,
-    the mask known, one starting point an image.
+    Images are float32 in [0, 1], or uint8; the autoencoder, a module or any callable, maps float32 (B, C, H, W) to the
+    same shape; one with another value range or layout is wrapped in `architectures.Adapted`. It is called in eval mode,
+    and a module is put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and
+    Dar, the mask known, one starting point an image.
 
     `controls` adds those of `memorization.controls`, as far as they apply; `reference` is an autoencoder of the same
     kind that was trained without `members`, best on `non_members` in their place.
 
-    Raises `ValueError` for images or settings out of range, for
-    non-members that are members, and for an autoencoder that changes the shape or does not return a tensor.
+    `indices` is a number for each image, members first, from which and `seed` its degradation is drawn; default 0, 1,
+    2, … With `split.member_indices + split.non_member_indices` the images are degraded as by `memorization-recover`.
+
+    Raises `ValueError` for images or settings out of range, for non-members that are members, and for an autoencoder
+    that breaks its contract (see `contract.check_contract`).
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
     if batch_size < 1:
@@ -85,7 +91,7 @@ def audit(
             raise ValueError(f"{name} are a {type(images).__name__}; give a tensor, torch.as_tensor(...) makes one")
         if images.requires_grad:
             raise ValueError(f"{name} require grad, which images do not; give {name}.detach()")
-        check_images(images, name)
+        check_images(as_float(images), name)
     if members.dtype != non_members.dtype:
         raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
     if members.shape[1:] != non_members.shape[1:]:
@@ -95,19 +101,22 @@ def audit(
         if (same := index.get(image.cpu().numpy().tobytes())) is not None:
             raise ValueError(f"non_members: image {i} is member {same}; give images that the autoencoder never saw")
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
-    images = torch.cat([members, non_members])
-    with _evaluating(autoencoder):
-        _check_autoencoder(autoencoder, members[:1])
-        own = _scored(recipe, autoencoder, images, members, batch_size)
-        loss = sum([_squared_error(autoencoder, part) for part in members.split(batch_size)]) / members.numel()
+    members, images = as_float(members), as_float(torch.cat([members, non_members]))
+    numbers = list(range(len(images)) if indices is None else indices)
+    if len(numbers) != len(images):
+        raise ValueError(f"indices are {len(numbers)}; give one for each of the {len(images)} images, members first")
+    with evaluating(autoencoder):
+        check_contract(autoencoder, members, recovery.access)
+        own = _scored(recipe, autoencoder, images, numbers, members, batch_size)
+        loss = reconstruction_loss(autoencoder, members, batch_size)
         tables = [own.assign(control="none", train_loss=loss, **_choices(recipe))]
         missing: dict[str, str] = {}
         if controls or reference is not None:
             found, missing = _controls(recipe, autoencoder, members, reference, controls)
             for name, (other, model) in found.items():
-                with _evaluating(model):
-                    _check_autoencoder(model, members[:1])
-                    table = _scored(other, model, images, members, batch_size)
+                with evaluating(model):
+                    check_contract(model, members, other.method.access)
+                    table = _scored(other, model, images, numbers, members, batch_size)
                 tables.append(table.assign(control=name, train_loss=np.nan, **_choices(other)))
     facts = {
         "dataset": "own",
@@ -152,48 +161,18 @@ def _controls(
     return found, missing
 
 
-def _scored(recipe: Recipe, autoencoder: Autoencoder, images: Tensor, members: Tensor, batch_size: int) -> pd.DataFrame:
-    """The scores of `images` (N, C, H, W), of which `members` come first."""
+def _scored(
+    recipe: Recipe, autoencoder: Autoencoder, images: Tensor, indices: Sequence[int], members: Tensor, batch_size: int
+) -> pd.DataFrame:
+    """The scores of `images` (N, C, H, W) with these `indices`, of which `members` come first."""
     tables = [
-        recover_batch(recipe, autoencoder, images[rows], rows.tolist(), members).scores
+        recover_batch(recipe, autoencoder, images[rows], [indices[row] for row in rows.tolist()], members).scores
         for rows in torch.arange(len(images)).split(batch_size)
     ]
     table = pd.concat(tables, ignore_index=True)
-    return table.assign(member=table["image"] < len(members))
+    return table.assign(member=np.arange(len(table)) < len(members))
 
 
 def _choices(recipe: Recipe) -> dict[str, str]:
     operator = type(recipe.operator).__name__ if recipe.method.uses_operator else "none"
     return {"recovery": type(recipe.method).__name__, "operator": operator}
-
-
-@contextlib.contextmanager
-def _evaluating(autoencoder: Autoencoder) -> Iterator[None]:
-    """Eval mode; afterwards every part of a module is in its earlier mode."""
-    modules = list(autoencoder.modules()) if isinstance(autoencoder, torch.nn.Module) else []
-    modes = [module.training for module in modules]
-    if isinstance(autoencoder, torch.nn.Module):
-        autoencoder.eval()
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
-
-
-@torch.no_grad()
-def _check_autoencoder(autoencoder: Autoencoder, images: Tensor) -> None:
-    """Raise `ValueError` unless `autoencoder` maps `images` (B, C, H, W) to a tensor of the same shape."""
-    output: object = autoencoder(images)
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"the autoencoder returns a {type(output).__name__}; it must return the images alone: wrap it in a "
-            "function that does"
-        )
-    if output.shape != images.shape:
-        raise ValueError(f"the autoencoder maps {tuple(images.shape)} to {tuple(output.shape)}; it must keep the shape")
-
-
-@torch.no_grad()
-def _squared_error(autoencoder: Autoencoder, images: Tensor) -> float:
-    return float((autoencoder(images) - images).square().sum())

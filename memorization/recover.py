@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from memorization import entry, runs, tracking
+from memorization.architectures import given_file
 from memorization.audit import describe
 from memorization.recovery import Anderson, Method
 from memorization.recovery.experiment import Recipe
@@ -88,13 +89,16 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
         raise ValueError(f"recovery.batch_size is {config['recovery']['batch_size']}; it must be at least 1")
     if config["gallery"] < 0:
         raise ValueError(f"gallery is {config['gallery']}; it must be at least 0")
-    chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
+    if given_file(config["architecture"]) is None:
+        chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
+    elif config["rungs"] not in ("all", "last"):
+        raise ValueError(f"rungs={config['rungs']}: an autoencoder whose weights are given has one; leave rungs out")
     identity = recovery_config(config, recipe.method)
     identity["autoencoder"] = runs.signature(autoencoder_config(config))
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     status = "found"
     if not runs.is_done(folder):
-        autoencoder, split, _ = obtain(config)
+        autoencoder, split, _ = obtain(config, recipe.method.access)
         rungs = reached_rungs(config["rungs"], autoencoder)
         with runs.lock(folder):
             if not runs.is_done(folder):
@@ -126,6 +130,7 @@ def _recover(
     gallery += [len(split.members) + i for i in range(min(config["gallery"], len(split.non_members)))]
     name = _name(config, recipe)
     facts: dict[str, Any] = {"signature": folder.name, "autoencoder": autoencoder.folder.name, "study": config["study"]}
+    facts["left_out"] = split.left_out
     columns = {
         "dataset": config["dataset"]["name"],
         "architecture": config["architecture"]["name"],

@@ -15,7 +15,7 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,9 +130,14 @@ def record_failure(folder: Path, config: dict[str, Any], traceback: str) -> None
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read from its folder; of an autoencoder or of a recovery."""
+    """A finished run, read from its folder; of an autoencoder or of a recovery.
+
+    packages: those from which an autoencoder's class may be imported, beside our own and `torch.nn`. What the folder's
+    own configuration allows does not count: it may be anybody's.
+    """
 
     folder: Path
+    packages: tuple[str, ...] = ()
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -157,16 +162,21 @@ class Run:
         Of a recovery's run, the autoencoder it was made with.
         """
         if "autoencoder" in self.done:
-            return load_run(self.folder.parents[1] / "autoencoders" / self.done["autoencoder"]).autoencoder(rung)
+            folder = self.folder.parents[1] / "autoencoders" / self.done["autoencoder"]
+            return load_run(folder, self.packages).autoencoder(rung)
         reached = list(self.rungs)
         if not reached:
             raise StoreError(f"{self.folder}: the training reached no rung of its ladder")
         rung = reached[-1] if rung is None else rung
         if rung not in reached:
             raise StoreError(f"{self.folder}: no rung {rung:g}; it has {', '.join(f'{r:g}' for r in reached)}")
-        weights = load_file(verified(self.folder, f"weights/{rung_name(rung)}.safetensors"))
-        model = architectures.build(shape=tuple(self.done["shape"]), seed=0, **self.config["architecture"])
-        model.load_state_dict(weights)
+        settings, name = dict(self.config["architecture"]), f"weights/{rung_name(rung)}"
+        if settings["name"] == "custom":
+            export = str(verified(self.folder, f"{name}.pt2")) if settings["export"] else ""
+            settings |= {"weights": "", "export": export, "allowed": self.packages}
+        model = architectures.build(shape=tuple(self.done["shape"]), seed=0, **settings)
+        if not settings.get("export"):
+            model.load_state_dict(load_file(verified(self.folder, f"{name}.safetensors")))
         return model.eval().requires_grad_(False)
 
     @cached_property
@@ -181,11 +191,14 @@ class Run:
         return load_file(verified(self.folder, "gallery.safetensors"))
 
 
-def load_run(path: str | Path) -> Run:
-    """The finished run in the folder `path`; raises `StoreError` if there is none."""
+def load_run(path: str | Path, packages: Iterable[str] = ()) -> Run:
+    """The finished run in the folder `path`; raises `StoreError` if there is none.
+
+    An autoencoder of a class of your own is loaded only from the `packages` that you name here.
+    """
     folder = Path(path)
     read_done(folder)
-    return Run(folder)
+    return Run(folder, tuple(packages))
 
 
 def finished(store: str | Path, kind: str = "recoveries") -> list[Run]:

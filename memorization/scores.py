@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
+
+from memorization.data import as_float
 
 MEMBERS_AT_ONCE = 1024  # compared with a batch of answers; bounds the memory
 PSNR_CAP = 120.0  # dB; float32 rounding of an exact answer, so that no score is infinite
@@ -32,6 +36,15 @@ def ssim(answer: Tensor, original: Tensor) -> Tensor:
     return torch.tensor([float(structural_similarity(a, b, **settings)) for a, b in pairs])
 
 
+@torch.no_grad()
+def reconstruction_loss(
+    autoencoder: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = MEMBERS_AT_ONCE
+) -> float:
+    """The mean squared error between `images` (N, C, H, W), float32 or uint8, and what `autoencoder` makes of them."""
+    parts = map(as_float, images.split(batch_size))
+    return sum([float((autoencoder(part) - part).square().sum()) for part in parts]) / images.numel()
+
+
 def nearest_member(answer: Tensor, original: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
     """The index (B,) of the member closest to each answer, and whether no member is closer to it than the original is.
 
@@ -42,7 +55,7 @@ def nearest_member(answer: Tensor, original: Tensor, members: Tensor) -> tuple[T
     smallest, index = torch.full_like(own, torch.inf), torch.zeros(len(answer), dtype=torch.int64, device=answer.device)
     for first in range(0, len(members), MEMBERS_AT_ONCE):
         part = members[first : first + MEMBERS_AT_ONCE]
-        nearest, where = _distances(answer, part).min(1)
+        nearest, where = _distances(answer, as_float(part)).min(1)
         index = torch.where(nearest < smallest, where + first, index)
         smallest = torch.minimum(nearest, smallest)
     return index, own <= smallest * (1 + 1e-9)

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from memorization import architectures, entry, runs, tracking
-from memorization.data import Split, check_seed
+from memorization.contract import BATCH, check_contract, evaluating
+from memorization.data import Split, as_float, check_seed
 from memorization.schema import build
-from memorization.training import TrainingDivergedError, check_trainer, train
+from memorization.scores import reconstruction_loss
+from memorization.training import History, TrainingDivergedError, check_trainer, train, weights_of
+
+NAMED = 5  # skipped images that a note lists
 
 
 def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a configuration that can change the autoencoder's weights; what its signature is made of.
 
-    A folder of images counts by its content, not by where it lies.
+    Images and a file of weights count by their content, not by where they lie.
     """
-    dataset = {key: value for key, value in config["dataset"].items() if key != "path"}
-    return {
+    identity = {
         "seed": config["seed"],
-        "dataset": {**dataset, "fingerprint": build("dataset", config["dataset"]).fingerprint()},
+        "dataset": {"name": config["dataset"]["name"], **build("dataset", config["dataset"]).identity()},
         "architecture": config["architecture"],
         "training": config["training"],
         "precision": config["trainer"]["precision"],
     }
+    if config["architecture"]["name"] == "custom":
+        left_out = (*architectures.FILES, "allowed")
+        identity["architecture"] = {k: v for k, v in config["architecture"].items() if k not in left_out}
+    if file := architectures.given_file(config["architecture"]):
+        if not file.is_file():
+            raise ValueError(f"architecture: there is no file {file}")
+        del identity["training"]  # there is none
+        identity["weights"] = runs.checksum(file)
+    return identity
 
 
-def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
+def obtain(config: dict[str, Any], access: str = "queries") -> tuple[runs.Run, Split, bool]:
     """The autoencoder of a configuration and its images; trains it if the store lacks it (the third value).
 
-    Raises `ValueError` for settings out of range before anything is written.
+    One of the user's own must keep its contract, for a recovery method with `access`; one whose weights are given is
+    taken into the store as it is, with its loss on the members as its one rung. Raises `ValueError` for settings out of
+    range before anything is written.
     """
     store = Path(config["store"])
     tracking.check(config["tracking"])
@@ -46,10 +62,14 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
     folder = store / "autoencoders" / runs.signature(identity)
     split = build("dataset", config["dataset"]).load(config["seed"])
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
+    if config["architecture"]["name"] == "custom":
+        with evaluating(model):
+            check_contract(model, as_float(split.members[:BATCH]), access)
+    file, packages = architectures.given_file(config["architecture"]), config["architecture"].get("allowed", [])
     runs.check_writable(store)
     with runs.lock(folder):
         if runs.is_done(folder):
-            return runs.load_run(folder), split, False
+            return runs.load_run(folder, packages), split, False
         parameters = architectures.count_parameters(model)
         name = f"{config['architecture']['name']}-{config['dataset']['name']}-{folder.name[:6]}"
         facts: dict[str, Any] = {
@@ -57,49 +77,77 @@ def obtain(config: dict[str, Any]) -> tuple[runs.Run, Split, bool]:
             "shape": split.shape,
             "parameters": parameters,
             "parameters_per_pixel": parameters / split.members.numel(),
+            "left_out": split.left_out,
         }
         print(
-            f"training {name}: {len(split.members)} members of {'x'.join(map(str, split.shape))}, "
+            f"{'nothing to train in' if file else 'training'} {name}: "
+            f"{len(split.members)} members of {'x'.join(map(str, split.shape))}, "
             f"{parameters:,} parameters ({facts['parameters_per_pixel']:.1f} a pixel of the training set)",
             flush=True,
         )
+        if any(split.left_out.values()):
+            print(f"note: {told(split)}", flush=True)
         details = {"kind": "train", "name": name, "study": config["study"], "tags": [], "config": identity}
         try:
             with (
                 runs.creating(folder, config, facts) as aside,
                 tracking.tracking(config["tracking"], store, **details) as tracker,
             ):
-                history = train(
-                    model,
-                    split.members,
-                    settings,
-                    seed=config["seed"],
-                    log=lambda step, metrics: tracker.log({"train/step": step, **metrics}),
-                    progress=config["progress"],
-                    trainer=config["trainer"],
-                )
+                if file:
+                    history = given(model, split.members)
+                else:
+                    history = train(
+                        model,
+                        split.members,
+                        settings,
+                        seed=config["seed"],
+                        log=lambda step, metrics: tracker.log({"train/step": step, **metrics}),
+                        progress=config["progress"],
+                        trainer=config["trainer"],
+                    )
                 history.write(aside)
+                if file and config["architecture"]["export"]:  # a program is kept whole, not as its weights
+                    (saved,) = (aside / "weights").iterdir()
+                    shutil.copy(file, saved.with_suffix(".pt2"))
+                    saved.unlink()
                 facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
                 tracker.summarise({"train_loss": history.loss, "steps": history.steps, "signature": folder.name})
                 tracker.summarise({key: facts[key] for key in ("parameters", "parameters_per_pixel")})
         except TrainingDivergedError:
             runs.record_failure(folder, config, traceback.format_exc())
             raise
-        if history.loss > settings.target_loss:
+        if not file and history.loss > settings.target_loss:
             print(
                 f"note: the training ended at its budget of {settings.max_steps} steps with a loss of "
                 f"{history.loss:.2e}, above training.target_loss={settings.target_loss:g}; "
                 "raise training.max_steps to go lower",
                 flush=True,
             )
-    return runs.load_run(folder), split, True
+    return runs.load_run(folder, packages), split, True
+
+
+def given(autoencoder: nn.Module, members: Tensor) -> History:
+    """What a training would have recorded of an autoencoder that is trained already: its loss is its one rung."""
+    with evaluating(autoencoder):
+        loss = reconstruction_loss(autoencoder, members)
+    return History(rungs={loss: loss}, weights={loss: weights_of(autoencoder)}, loss=loss)
+
+
+def told(split: Split) -> str:
+    """What the draw of the images left out, in a line; `done.json` names all."""
+    few = "; ".join(split.skipped[:NAMED]) + ("; …" if len(split.skipped) > NAMED else "")
+    left = [f"{len(split.skipped)} unusable images ({few})"] if split.skipped else []
+    left += [f"{split.exact_duplicates} exact duplicates"] if split.exact_duplicates else []
+    left += [f"{split.near_duplicates} near duplicates of members"] if split.near_duplicates else []
+    return f"left out {', '.join(left)}"
 
 
 def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
     """Train the autoencoder of a resolved configuration, or find it; the objective is its last train loss."""
     autoencoder, _, trained = obtain(config)
     done = autoencoder.done
-    detail = f"train loss {done['train_loss']:.2e} after {done['steps']} steps → {autoencoder.folder}"
+    how = f"after {done['steps']} steps" if done["steps"] else "on the members; its weights are given, nothing to train"
+    detail = f"train loss {done['train_loss']:.2e} {how} → {autoencoder.folder}"
     name = f"{config['architecture']['name']} on {config['dataset']['name']}"
     return entry.Outcome(name, "done" if trained else "found", detail), done["train_loss"]
 

@@ -32,6 +32,7 @@ from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from memorization.architectures import Centred
+from memorization.data import as_float, mean_image
 from memorization.runs import rung_name
 
 AVERAGED_EVERY = 10  # steps at least between two measurements of averaged weights, each of which costs a forward pass
@@ -141,6 +142,14 @@ class History:
             save_file(weights, folder / "weights" / f"{rung_name(rung)}.safetensors")
 
 
+def weights_of(autoencoder: nn.Module) -> dict[str, Tensor]:
+    """A copy of an autoencoder's state dict on the CPU, of which no two tensors share memory."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in autoencoder.state_dict().items()
+    }
+
+
 class TrainingModule(pl.LightningModule):
     """Minimises the mean squared error between images and their reconstructions.
 
@@ -188,8 +197,8 @@ class TrainingModule(pl.LightningModule):
         optimiser.zero_grad()
         value, own = 0.0, self._own(batch)
         with self._no_averaging():
-            for images in own.split(self.settings.micro_batch or len(batch)) if len(own) else ():
-                share = len(images) / len(batch)
+            for part in own.split(self.settings.micro_batch or len(batch)) if len(own) else ():
+                images, share = as_float(part).to(self.dtype), len(part) / len(batch)
                 loss = nn.functional.mse_loss(self.autoencoder(images), images)
                 self.manual_backward(loss * share)
                 value += loss.item() * share
@@ -263,8 +272,8 @@ class TrainingModule(pl.LightningModule):
         self.kept.eval()
         total, size = 0.0, self.settings.micro_batch or self.settings.batch_size or len(self.members)
         with torch.autocast(self.device.type, enabled=False):
-            for images in self._own(self.members).split(size):
-                images = images.to(self.device)
+            for part in self._own(self.members).split(size):
+                images = as_float(part.to(self.device)).to(self.dtype)
                 total += nn.functional.mse_loss(self.kept(images), images, reduction="sum").item()
         self.kept.train()
         return self._summed(total) / self.members.numel()
@@ -273,9 +282,7 @@ class TrainingModule(pl.LightningModule):
         for rung in self.ladder:
             if loss <= rung and rung not in self.history.rungs:
                 self.history.rungs[rung] = loss
-                self.history.weights[rung] = {
-                    name: tensor.detach().cpu().clone() for name, tensor in self.kept.state_dict().items()
-                }
+                self.history.weights[rung] = weights_of(self.kept)
         if loss <= self.settings.target_loss:
             self.trainer.should_stop = True
 
@@ -356,13 +363,13 @@ def train(
     progress: bool = True,
     trainer: dict[str, Any] | None = None,
 ) -> History:
-    """Train `autoencoder` in place on `members` (N, C, H, W) and return what was recorded.
+    """Train `autoencoder` in place on `members` (N, C, H, W), float32 or uint8, and return what was recorded.
 
     A `Centred` autoencoder first takes the members' mean image. `trainer` holds further arguments of Lightning's
     Trainer (accelerator, devices, precision). Raises `TrainingDivergedError` at the first NaN, or above 1e6.
     """
     if isinstance(autoencoder, Centred):
-        autoencoder.mean.copy_(members.mean(0))
+        autoencoder.mean.copy_(mean_image(members))
     module = TrainingModule(autoencoder, members, settings)
     arguments = hardware(trainer or {})
     together = "strategy" not in arguments  # `log` cannot go to other processes: it gets all rows at the end

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
+from sklearn.datasets import load_digits
 
-from memorization.data import DATASETS, Digits, Faces, Images, Patches, split
+from memorization.data import DATASETS, Digits, Faces, Images, Patches, as_float, mean_image, split
+from memorization.data.duplicates import LIMIT, hashes_of, limit_of
+from memorization.data.sources import HubSet
 
 EMBEDDED = {"faces": (1, 25, 25), "digits": (1, 8, 8), "patches": (3, 32, 32)}
 
@@ -23,9 +32,10 @@ def test_embedded_sets(name):
     assert len(as_set(drawn.members)) == len(as_set(drawn.non_members)) == 50
     assert not as_set(drawn.members) & as_set(drawn.non_members)
     assert not set(drawn.member_indices) & set(drawn.non_member_indices)
-    assert drawn.members.dtype == torch.float32
-    assert drawn.members.min() >= 0
-    assert 0.9 < drawn.members.max() <= 1
+    members = as_float(drawn.members)
+    assert members.dtype == torch.float32
+    assert members.min() >= 0
+    assert 0.9 < members.max() <= 1
 
 
 def test_the_draw_is_seeded():
@@ -37,7 +47,45 @@ def test_the_draw_is_seeded():
 def test_patches_have_the_size_asked_for_and_some_contrast():
     drawn = Patches(members=20, non_members=20, size=64).load(0)
     assert drawn.shape == (3, 64, 64)
-    assert drawn.members.flatten(1).std(1).min() >= 0.08
+    assert as_float(drawn.members).flatten(1).std(1).min() >= 0.08
+
+
+def checksums(drawn):
+    """Of members and non-members as float32, and of their indices."""
+    indices = str([drawn.member_indices, drawn.non_member_indices]).encode()
+    tensors = (as_float(images).numpy().tobytes() for images in (drawn.members, drawn.non_members))
+    return tuple(hashlib.sha256(content).hexdigest()[:16] for content in (*tensors, indices))
+
+
+# Taken with the version that kept whole pools in float32 and knew exact duplicates only.
+DRAWS = {
+    Faces(): ("247cf4bbf30968d1", "d328c68f81c3b586", "e5061568ad7f36c4"),
+    Digits(): ("7af042cd793da5f1", "746c17db7134b80a", "93ee7478694bdb70"),
+    Digits(800, 800): ("252639db6a04502b", "013a5b7db52bb25f", "f3cf7d3869862f8e"),
+    Patches(): ("d744ed3b2f0172df", "a158f3d6525c5a6d", "5bab97dbef41c6bf"),
+    Patches(100, 100, size=64): ("7cd66fa8f1ec3ea3", "c1097f79af3db6b6", "1add1bff9a06cb5f"),
+}
+
+
+@pytest.mark.parametrize("dataset", DRAWS, ids=str)
+def test_draws_stay_what_they_were(dataset):
+    assert checksums(dataset.load(0)) == DRAWS[dataset]
+
+
+def test_the_draw_of_a_folder_stays_what_it_was(tmp_path):
+    generator = np.random.default_rng(7)
+    for i in range(12):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        pixels = generator.integers(0, 256, (10, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    dataset = Images(str(tmp_path), 6, 4)
+    assert checksums(dataset.load(0)) == ("9e472efe0742e6da", "702ee9d715a6e2ee", "5e8f54b30625ba6f")
+
+
+def test_settings_at_their_defaults_are_no_part_of_the_identity(folder):
+    dataset = Images(str(folder), unusable="skip", column="image")
+    assert set(dataset.identity()) == {"members", "non_members", "fingerprint"}
+    assert set(Images(str(folder), size=8).identity()) == {"members", "non_members", "size", "fingerprint"}
 
 
 def test_duplicates_count_once():
@@ -47,6 +95,7 @@ def test_duplicates_count_once():
         split(pool, 4, 3, 0, "here")
     drawn = split(pool, 3, 3, 0, "here")
     assert len(as_set(torch.cat([drawn.members, drawn.non_members]))) == 6
+    assert drawn.exact_duplicates == 4
 
 
 def test_more_images_than_there_are():
@@ -62,6 +111,67 @@ def test_pixels_out_of_range(bad):
         split(pool, 2, 2, 0, "here")
 
 
+@pytest.mark.parametrize("shape", [(50, 1, 25, 25), (17, 3, 10, 12), (9, 3, 71, 73)])
+def test_the_mean_of_stored_images_is_that_of_float_ones_to_the_bit(shape):
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    assert torch.equal(mean_image(images), as_float(images).mean(0))
+
+
+def photographs(count=40):
+    """Distinct natural crops (N, 32, 32, 3) uint8."""
+    drawn = Patches(members=count // 2, non_members=count - count // 2).load(0)
+    return torch.cat([drawn.members, drawn.non_members]).permute(0, 2, 3, 1).numpy()
+
+
+def compressed(image, quality=75):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert(image.mode)
+
+
+COPIES = {
+    "compressed": compressed,
+    "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.9),
+    "paler": lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+    "smaller": lambda image: image.resize((24, 24)).resize((32, 32)),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_near_duplicates_of_members_are_no_non_members(tmp_path, copy):
+    detailed = sorted(photographs(), key=lambda pixels: -pixels.std())[:20]
+    for i, pixels in enumerate(detailed):
+        image = Image.fromarray(pixels)
+        image.save(tmp_path / f"{i:02d}.png")
+        COPIES[copy](image).save(tmp_path / f"{i:02d}-copy.png")
+    drawn = Images(str(tmp_path), members=10, non_members=10).load(0)
+    sources = [{index // 2 for index in indices} for indices in (drawn.member_indices, drawn.non_member_indices)]
+    assert not sources[0] & sources[1]
+    everything = Images(str(tmp_path), members=10, non_members=30, duplicates="exact").load(0)
+    members = {index // 2 for index in everything.member_indices}
+    last = everything.non_member_indices.index(drawn.non_member_indices[-1])
+    passed_over = [index for index in everything.non_member_indices[: last + 1] if index // 2 in members]
+    assert drawn.near_duplicates == len(passed_over) > 0
+    assert drawn.member_indices == everything.member_indices
+    assert drawn.non_member_indices == [i for i in everything.non_member_indices if i // 2 not in members][:10]
+    files = sorted(tmp_path.iterdir())
+    for image, index in zip(drawn.non_members, drawn.non_member_indices, strict=True):
+        np.testing.assert_array_equal(image.permute(1, 2, 0), np.asarray(Image.open(files[index])))
+    with pytest.raises(ValueError, match=r"need 40 images; of the 40 distinct ones of .* are near duplicates of a mem"):
+        Images(str(tmp_path), members=10, non_members=30).load(0)
+
+
+def test_distinct_images_are_no_near_duplicates():
+    """Digits are so alike that the limit must fall to equal hashes; photographs keep the usual one."""
+    digits = torch.from_numpy(load_digits().images).unsqueeze(1).float() / 16
+    assert limit_of(hashes_of(digits)) < 2
+    assert split(digits, 800, 900, 0, "digits").near_duplicates == 0
+    crops = torch.from_numpy(photographs(200)).permute(0, 3, 1, 2)
+    assert limit_of(hashes_of(crops)) == LIMIT
+    assert split(crops, 100, 100, 0, "crops").near_duplicates == 0
+
+
 @pytest.fixture
 def folder(tmp_path):
     generator = np.random.default_rng(0)
@@ -75,16 +185,219 @@ def folder(tmp_path):
 def test_a_folder_of_images(folder):
     drawn = Images(str(folder), members=5, non_members=3).load(0)
     assert drawn.shape == (3, 10, 12)
+    assert drawn.members.dtype == drawn.non_members.dtype == torch.uint8
     files = sorted(folder.rglob("*.png"))
     for image, index in zip(drawn.members, drawn.member_indices, strict=True):
-        expected = np.asarray(Image.open(files[index])) / 255
-        np.testing.assert_allclose(image.permute(1, 2, 0).numpy(), expected, atol=1e-6)
+        np.testing.assert_array_equal(image.permute(1, 2, 0), np.asarray(Image.open(files[index])))
+
+
+def parquet_of(folder, path, rows_as="struct"):
+    """The files of `folder` in one table: as the hub's sets have them, or as plain bytes."""
+    files = [file.read_bytes() for file in sorted(folder.rglob("*.png"))]
+    column = files if rows_as == "bytes" else [{"bytes": content, "path": None} for content in files]
+    pq.write_table(pa.table({"label": list(range(len(files))), "img": column}), path)
+
+
+@pytest.mark.parametrize("rows_as", ["struct", "bytes"])
+def test_a_parquet_file_gives_the_images_of_its_folder(folder, tmp_path_factory, rows_as):
+    path = tmp_path_factory.mktemp("table") / "images.parquet"
+    parquet_of(folder, path, rows_as)
+    expected = Images(str(folder), 5, 3).load(0)
+    for column in ("", "img"):
+        drawn = Images(str(path), 5, 3, column=column).load(0)
+        assert checksums(drawn) == checksums(expected)
+    with pytest.raises(ValueError, match=r"dataset\.column=image: .* has the columns label, img"):
+        Images(str(path), 5, 3, column="image").load(0)
+    assert len(Images(str(path)).fingerprint()) == 64
+
+
+def test_a_downloaded_set_of_the_hub_has_splits(folder, tmp_path_factory):
+    """A folder as the hub serves it, opened as a set of the hub is."""
+    copied = tmp_path_factory.mktemp("set")
+    (copied / "data").mkdir()
+    parquet_of(folder, copied / "data" / "train-00000-of-00001.parquet")
+    parquet_of(folder / "a" / "0", copied / "data" / "test-00000-of-00001.parquet")
+    assert checksums(Images(str(copied), 5, 3).load(0)) == checksums(Images(str(folder), 5, 3).load(0))
+    assert len(Images(str(copied), 2, 2, split="test").load(0).members) == 2
+    with pytest.raises(ValueError, match=r"dataset\.split=valid: .*valid"):
+        Images(str(copied), 5, 3, split="valid").load(0)
+
+
+def test_a_mapped_set_is_read_to_its_end(monkeypatch):
+    """As a set of the hub is once it was downloaded; a file of it is mapped anew every few rows."""
+    monkeypatch.setattr("memorization.data.sources.ROWS_A_MAP", 3)
+    contents = [bytes([number]) for number in range(8)]
+    rows = datasets.Dataset.from_dict({"label": list(range(8)), "img": contents}).select(range(1, 8))
+    assert [encoded.content for encoded in HubSet("set", rows, "img").read()] == contents[1:]
+    assert [encoded.position for encoded in HubSet("set", rows, "").read({2, 6})] == [2, 6]
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        ValueError, match=r"owner/set: there is no such .*, and the hub cannot be reached .* give a local"
+    ):
+        Images("owner/set").load(0)
+
+
+def test_bad_tables(tmp_path):
+    (tmp_path / "bad.parquet").write_bytes(b"not a table")
+    with pytest.raises(ValueError, match=r"bad\.parquet"):
+        Images(str(tmp_path / "bad.parquet")).load(0)
+    pq.write_table(pa.table({"label": [1, 2]}), tmp_path / "labels.parquet")
+    with pytest.raises(ValueError, match=r"no column of it holds images; it has label"):
+        Images(str(tmp_path / "labels.parquet")).load(0)
+    (tmp_path / "file.txt").write_text("no")
+    with pytest.raises(ValueError, match="neither a folder nor a parquet file"):
+        Images(str(tmp_path / "file.txt")).load(0)
+
+
+def gradient(height=12, width=16, phase=0):
+    """uint8 (H, W), no two alike for different phases."""
+    rows, columns = np.mgrid[:height, :width]
+    return (127 + 120 * np.sin(rows * (0.3 + phase) + columns * (0.7 - phase))).astype(np.uint8)
+
+
+def saved(folder, images, suffix="png"):
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(images):
+        image.save(folder / f"{i}.{suffix}")
+    return str(folder)
+
+
+def by_index(path, **settings):
+    """All four images of a folder, in its order, (4, H, W, C)."""
+    drawn = Images(path, 2, 2, duplicates="exact", **settings).load(0)
+    order = np.argsort(drawn.member_indices + drawn.non_member_indices)
+    return torch.cat([drawn.members, drawn.non_members])[order].permute(0, 2, 3, 1).numpy()
+
+
+GREY = [gradient(phase=i / 10) for i in range(4)]
+COLOUR = [np.stack([grey, grey[::-1], grey[:, ::-1]], axis=2) for grey in GREY]
 
 
 def test_grey_files_stay_grey(tmp_path):
     for i in range(4):
         Image.fromarray(np.full((8, 8), 10 * i, dtype=np.uint8)).save(tmp_path / f"{i}.png")
     assert Images(str(tmp_path), 2, 2).load(0).shape == (1, 8, 8)
+
+
+def test_channels_are_those_asked_for(tmp_path):
+    grey = saved(tmp_path / "grey", map(Image.fromarray, GREY))
+    np.testing.assert_array_equal(by_index(grey, mode="RGB"), np.repeat(np.stack(GREY)[..., None], 3, axis=3))
+    colour = saved(tmp_path / "colour", map(Image.fromarray, COLOUR))
+    luma = np.stack(COLOUR) @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(by_index(colour, mode="L")[..., 0], luma, atol=1)
+    mixed = saved(tmp_path / "mixed", [Image.fromarray(GREY[0]), *map(Image.fromarray, COLOUR[1:])])
+    np.testing.assert_array_equal(by_index(mixed)[0], np.repeat(GREY[0][..., None], 3, axis=2))
+
+
+def test_size_scales_the_short_side_and_crops_the_middle(tmp_path):
+    white = np.zeros((20, 60, 3), dtype=np.uint8)
+    white[:, 16:44] = 255  # the middle square and what is needed to scale it
+    images = [white // divisor for divisor in (1, 3, 5, 7)]
+    images[1] = images[1].transpose(1, 0, 2)
+    path = saved(tmp_path / "wide", map(Image.fromarray, images))
+    cropped = by_index(path, size=10)
+    assert cropped.shape == (4, 10, 10, 1)
+    assert [np.unique(image).tolist() for image in cropped] == [[255], [85], [51], [36]]
+    with pytest.raises(ValueError, match=r"1\.png is 20x60 pixels, .* 60x20; .* crop them with dataset\.size=20"):
+        Images(path, 2, 2).load(0)
+    with pytest.raises(ValueError, match=r"dataset\.size is 3"):
+        Images(path, 2, 2, size=3).load(0)
+
+
+def test_orientation_is_that_of_the_camera(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise
+    (tmp_path / "turned").mkdir()
+    for i, pixels in enumerate(COLOUR):
+        Image.fromarray(pixels).save(tmp_path / "turned" / f"{i}.png", exif=exif)
+    np.testing.assert_array_equal(by_index(str(tmp_path / "turned")), np.stack([np.rot90(p, -1) for p in COLOUR]))
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    deep = [(grey.astype(np.uint16) * 257) for grey in GREY]
+    path = saved(tmp_path / "deep", map(Image.fromarray, deep))
+    np.testing.assert_array_equal(by_index(path)[..., 0], np.stack(GREY))
+
+
+def test_palettes_become_colours(tmp_path):
+    images = []
+    for grey in GREY:
+        image = Image.fromarray(grey // 128)
+        image.putpalette([255, 0, 0, 0, 0, 255])
+        images.append(image)
+    shown = by_index(saved(tmp_path / "palette", images))
+    expected = np.where(np.stack(GREY)[..., None] < 128, [255, 0, 0], [0, 0, 255])
+    np.testing.assert_array_equal(shown, expected)
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    images = []
+    for i, pixels in enumerate(COLOUR):
+        alpha = np.full((12, 16, 1), 255, dtype=np.uint8)
+        alpha[:6] = 0 if i else 255
+        images.append(Image.fromarray(np.concatenate([pixels, alpha], axis=2)))
+    shown = by_index(saved(tmp_path / "clear", images))
+    np.testing.assert_array_equal(shown[0], COLOUR[0])
+    assert (shown[1:, :6] == 255).all()
+    np.testing.assert_array_equal(shown[1:, 6:], np.stack(COLOUR[1:])[:, 6:])
+
+
+def truncated(folder):
+    Image.fromarray(COLOUR[0]).resize((64, 64)).save(folder / "a" / "cut.jpg")
+    content = (folder / "a" / "cut.jpg").read_bytes()
+    (folder / "a" / "cut.jpg").write_bytes(content[: len(content) // 2])
+
+
+def animated(folder):
+    frames = [Image.fromarray(grey) for grey in GREY]
+    frames[0].save(folder / "a" / "moving.gif", save_all=True, append_images=frames[1:])
+
+
+UNUSABLE = {
+    r"cut\.jpg: cannot be read as an image \(image file is truncated": truncated,
+    r"moving\.gif: animated or of several pages: 4 of them": animated,
+    r"dot\.png: tiny: 1x1 pixels, fewer than dataset\.min_side=8": lambda folder: Image.new("RGB", (1, 1)).save(
+        folder / "a" / "dot.png"
+    ),
+    r"broken\.png: cannot be read as an image \(of no format": lambda folder: (folder / "a" / "broken.png").write_bytes(
+        b"not an image"
+    ),
+    r"gone\.png: cannot be read \(No such file": lambda folder: (folder / "a" / "gone.png").symlink_to("nowhere"),
+    r"float\.tif: has 32 bits a pixel": lambda folder: Image.fromarray(np.ones((10, 12), dtype=np.float32)).save(
+        folder / "a" / "float.tif"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", UNUSABLE)
+def test_an_unusable_file_is_refused_or_skipped(folder, reason):
+    expected = Images(str(folder), 5, 3).load(0)
+    UNUSABLE[reason](folder)
+    with pytest.raises(ValueError, match=f"{reason}.*remove or repair it, or set dataset.unusable=skip") as raised:
+        Images(str(folder), 5, 3).load(0)
+    assert "\n" not in str(raised.value)
+    drawn = Images(str(folder), 5, 3, unusable="skip").load(0)
+    assert torch.equal(drawn.members, expected.members)
+    assert len(drawn.skipped) == 1
+    files = sorted(path for path in folder.rglob("*") if path.suffix)
+    for image, index in zip(drawn.members, drawn.member_indices, strict=True):
+        np.testing.assert_array_equal(image.permute(1, 2, 0), np.asarray(Image.open(files[index])))
+
+
+def test_many_unusable_files_are_counted(folder):
+    for i in range(8):
+        (folder / f"{i}.jpg").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"0\.jpg: .*; and 3 more; remove or repair them, or set dataset\.unusable=skip"
+    ):
+        Images(str(folder), 2, 2).load(0)
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"remove or repair them$"):
+        Images(str(folder), 2, 2, unusable="skip").load(0)
 
 
 def test_the_fingerprint_follows_the_content_not_the_place(folder, tmp_path):
@@ -107,6 +420,9 @@ def test_bad_folders(folder, tmp_path):
     Image.new("RGB", (9, 9)).save(folder / "a" / "0" / "odd.png")
     with pytest.raises(ValueError, match=r"odd\.png is 9x9 pixels, the images before it 12x10"):
         Images(str(folder), 2, 2).load(0)
-    (folder / "a" / "0" / "broken.png").write_bytes(b"not an image")
-    with pytest.raises(ValueError, match=r"broken\.png: cannot be read"):
-        Images(str(folder), 2, 2).load(0)
+
+
+@pytest.mark.parametrize("setting", ["mode", "unusable", "duplicates"])
+def test_a_setting_that_is_none_of_the_choices(folder, setting):
+    with pytest.raises(ValueError, match=rf"dataset\.{setting} is 'purple'; choose one of"):
+        Images(str(folder), 2, 2, **{setting: "purple"}).load(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,11 +11,20 @@ from torch import Tensor, nn
 
 from memorization.architectures.activations import choose
 from memorization.architectures.convolutional import Convolutional
+from memorization.architectures.custom import Adapted, custom
 from memorization.architectures.fully_connected import FullyConnected
 from memorization.architectures.tied import Tied
 from memorization.architectures.unet import UNet
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"fc": FullyConnected, "conv": Convolutional, "unet": UNet, "tied": Tied}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "fc": FullyConnected,
+    "conv": Convolutional,
+    "unet": UNet,
+    "tied": Tied,
+    "custom": custom,
+}
+__all__ = ["ARCHITECTURES", "FILES", "Adapted", "Centred", "build", "count_parameters", "given_file"]
+FILES = ("weights", "export")  # keys of `custom` that name a file of a model that is trained already
 OUTPUTS = ("linear", "sigmoid")
 DARKEST = 0.5 / 255  # half an 8-bit level: how near to 0 or 1 a mean pixel is taken to be under a sigmoid
 
@@ -53,12 +64,24 @@ def build(
         raise ValueError(
             "architecture.output=sigmoid is not a proximal map; set it to linear, or architecture.proximal=false"
         )
+    if centre and tuple(settings.get("value_range", (0, 1))) != (0, 1):
+        raise ValueError("architecture.centre=true leaves no value range; set it to false, or leave out value_range")
+    if given_file(settings) and (centre or output != "linear"):
+        raise ValueError(
+            "the weights of the architecture are given: it must stay what it is, with architecture.centre=false and "
+            "architecture.output=linear"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = ARCHITECTURES[name](shape, **settings)
     if centre:
         return Centred(network, torch.zeros(shape), output == "sigmoid")
     return nn.Sequential(network, nn.Sigmoid()) if output == "sigmoid" else network
+
+
+def given_file(settings: dict[str, Any]) -> Path | None:
+    """The file of the weights, or the program, that `settings` of an architecture name; None if it is to be trained."""
+    return next((Path(settings[key]).expanduser() for key in FILES if settings.get(key)), None)
 
 
 def count_parameters(autoencoder: nn.Module) -> int:

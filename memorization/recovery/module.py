@@ -16,11 +16,28 @@ import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
-from memorization.data import Split
+from memorization.data import Split, as_float
 from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
 from memorization.training import hardware
+
+
+class Originals(Dataset[tuple[Tensor, int, bool, int]]):
+    """The images of a draw, members first, as they are stored: image, index in the pool, is it a member, row."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+        self.indices = split.member_indices + split.non_member_indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int, bool, int]:
+        members = self.split.members
+        is_member = row < len(members)
+        image = members[row] if is_member else self.split.non_members[row - len(members)]
+        return image, self.indices[row], is_member, row
 
 
 class RecoveryModule(pl.LightningModule):
@@ -39,8 +56,9 @@ class RecoveryModule(pl.LightningModule):
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> RecoveredBatch:
         images, indices, is_member, rows = batch
+        originals = as_float(images).to(self.dtype)
         done = recover_batch(
-            self.recipe, self.autoencoder, images, indices.tolist(), self.members, on_iteration=self.on_iteration
+            self.recipe, self.autoencoder, originals, indices.tolist(), self.members, on_iteration=self.on_iteration
         )
         done.scores["member"] = is_member.tolist()
         done.scores["row"] = rows.tolist()
@@ -63,7 +81,7 @@ class ShardWriter(BasePredictionWriter):
         stem = f"{trainer.global_rank:04d}-{batch_index:08d}"
         images, _, _, rows = batch
         shown = [i for i, row in enumerate(rows.tolist()) if row in self.gallery]
-        tensors = {"original": images, "degraded": prediction.degraded, "answer": prediction.answers}
+        tensors = {"original": as_float(images), "degraded": prediction.degraded, "answer": prediction.answers}
         kept = {name: to_uint8(tensor[shown]) for name, tensor in tensors.items()}
         save_file({**kept, "row": rows[shown].cpu().contiguous()}, self.folder / f"{stem}.safetensors")
         prediction.scores.to_parquet(self.folder / f"{stem}.parquet", index=False)
@@ -91,10 +109,7 @@ def recover(
     alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
     `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,).
     """
-    images = torch.cat([split.members, split.non_members])
-    indices = torch.tensor(split.member_indices + split.non_member_indices)
-    is_member = torch.arange(len(images)) < len(split.members)
-    loader = DataLoader(TensorDataset(images, indices, is_member, torch.arange(len(images))), batch_size=batch_size)
+    loader = DataLoader(Originals(split), batch_size=batch_size)
     folder.mkdir(parents=True, exist_ok=True)
     arguments = hardware(trainer or {})
     if "mixed" in str(arguments.get("precision")):

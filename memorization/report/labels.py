@@ -35,6 +35,8 @@ def percent(fraction: float) -> str:
 
 def value_text(value: object) -> str:
     """A setting's value in Hydra's syntax: `null`, `true`, `1e-08`, `[0.9,0.95]`, `word`, `'two words'`."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{value_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return f"[{','.join(value_text(item) for item in value)}]"
     if value is None or isinstance(value, bool):

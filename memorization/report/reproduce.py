@@ -27,7 +27,7 @@ def _overrides(path: str, settings: dict[str, Any]) -> Iterator[str]:
     """The choice of the component at `path`, its settings, and those of its parts."""
     yield f"{choice_of(path)}={settings['name']}"
     for key, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "name" in value:
             yield from _overrides(f"{path}.{key}", value)
         elif key != "name":
             yield f"{path}.{key}={value_text(value)}"

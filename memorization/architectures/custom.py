@@ -1,0 +1,125 @@
+"""An autoencoder of the user's own: a class, with its weights or to be trained, or an exported program.
+
+A class is imported only if its package is allowed, and weights are never unpickled (see `weights` and `exported`).
+What the model expects of its images, a value range and a layout, is adapted around it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from memorization.architectures.activations import choose
+from memorization.architectures.exported import Exported
+from memorization.architectures.weights import load_weights
+
+ALLOWED = ("memorization", "torch.nn")  # packages whose classes a configuration may name
+LAYOUTS = ("channels_first", "channels_last", "flat")
+
+
+class Adapted(nn.Module):
+    """`network`, which has another value range or layout, as an autoencoder of images (B, C, H, W) in [0, 1].
+
+    network: any callable; a module's own mode, device and weights go with this one's.
+    value_range: the values of its black and white, such as (-1, 1).
+    layout: of its input and output: `channels_first` (B, C, H, W), `channels_last` (B, H, W, C) or `flat` (B, C H W).
+
+    Raises `ValueError` for an empty range or an unknown layout.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        value_range: Sequence[float] = (0.0, 1.0),
+        layout: str = "channels_first",
+    ) -> None:
+        super().__init__()
+        choose("layout", layout, LAYOUTS)
+        if len(value_range) != 2 or not value_range[0] < value_range[1]:
+            raise ValueError(f"architecture.value_range is {list(value_range)}; give black and white, such as [-1,1]")
+        self.network = network
+        self.low, self.high = value_range
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = x * (self.high - self.low) + self.low
+        if self.layout == "channels_last":
+            own = own.permute(0, 2, 3, 1)  # (B, H, W, C)
+        elif self.layout == "flat":
+            own = own.flatten(1)  # (B, C H W)
+        y = self.network(own)
+        if not isinstance(y, Tensor) or y.shape != own.shape:
+            return y  # for the contract to refuse
+        if self.layout == "channels_last":
+            y = y.permute(0, 3, 1, 2)
+        elif self.layout == "flat":
+            y = y.view_as(x)
+        return (y - self.low) / (self.high - self.low)
+
+
+def custom(
+    shape: tuple[int, int, int],
+    target: str = "",
+    kwargs: Any = None,
+    weights: str = "",
+    export: str = "",
+    value_range: tuple[float, float] = (0.0, 1.0),
+    layout: str = "channels_first",
+    allowed: tuple[str, ...] = (),
+) -> nn.Module:
+    """An autoencoder of the user's own for images of `shape` (C, H, W).
+
+    target: `package.module.Class`, an nn.Module, made with `kwargs`; if it has a parameter `shape` that is not among
+        them, it gets that of the images.
+    weights: file of a state dict, see `read_weights`; without one the class is trained like any architecture.
+    export: file of a `torch.export` program, instead of all these.
+    value_range, layout: see `Adapted`.
+    allowed: packages beside `memorization` and `torch.nn` from which a class may be imported.
+
+    Raises `ValueError` for what cannot be loaded, and for a class outside the allowed packages.
+    """
+    if bool(target) == bool(export):
+        raise ValueError(
+            "architecture=custom needs either architecture.target=package.module.Class or architecture.export=FILE"
+        )
+    if not isinstance(kwargs, dict | None):
+        raise ValueError(
+            f"architecture.kwargs is {kwargs!r}; give the class's arguments: architecture.kwargs={{dim:16}}"
+        )
+    if export and (weights or kwargs):
+        raise ValueError("architecture.export holds the weights; leave out architecture.weights and .kwargs")
+    network = Exported(Path(export).expanduser()) if export else make(target, kwargs or {}, shape, allowed)
+    if weights:
+        load_weights(network, Path(weights).expanduser())
+    plain = tuple(value_range) == (0.0, 1.0) and layout == "channels_first"
+    return network if plain else Adapted(network, value_range, layout)
+
+
+def make(target: str, kwargs: dict[str, Any], shape: tuple[int, int, int], allowed: Sequence[str]) -> nn.Module:
+    """An instance of the class `target`; see `custom`."""
+    packages = (*ALLOWED, *allowed)
+    if not any(target.startswith(f"{package}.") for package in packages):
+        raise ValueError(
+            f"architecture.target={target} is outside the allowed packages ({', '.join(packages)}); if you trust its "
+            f"code: architecture.allowed=[{target.partition('.')[0]}], or load_run(folder, packages=[...])"
+        )
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"architecture.target={target}: {error}; is it installed, or its folder on the PYTHONPATH?"
+        ) from error
+    if not inspect.isclass(found) or not issubclass(found, nn.Module):
+        raise ValueError(f"architecture.target={target} is no class of nn.Module")
+    if "shape" in inspect.signature(found).parameters:
+        kwargs = {"shape": shape, **kwargs}
+    try:
+        return found(**kwargs)
+    except TypeError as error:
+        raise ValueError(f"architecture.target={target} architecture.kwargs={kwargs}: {error}") from error

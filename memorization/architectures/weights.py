@@ -1,0 +1,82 @@
+"""State dicts from files, without unpickling, and what is wrong with one that does not fit."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+SHOWN = 3  # keys of each kind that an error names
+SAFE = "torch.save(model.state_dict(), FILE), or safetensors.torch.save_file(model.state_dict(), FILE)"
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a safetensors file or a torch checkpoint, on the CPU.
+
+    A checkpoint may hold it under `state_dict`, as Lightning's do. It is read with `weights_only=True`, which builds
+    tensors and plain values and runs no code; raises `ValueError` for a file that holds anything else.
+    """
+    if not path.is_file():
+        raise ValueError(f"architecture.weights={path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if zipfile.is_zipfile(path) and any(name.endswith("/archive_format") for name in _names(path)):
+            raise ValueError(f"architecture.weights={path} is an exported program: use architecture.export={path}")
+        with warnings.catch_warnings(action="ignore"):  # of pickles of another kind than torch's; refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise ValueError(f"architecture.weights={path} is no safetensors file, or damaged ({error})") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"architecture.weights={path} is refused: it is damaged, or a pickle of more than tensors, which can run "
+            f"any code when it is read. Where you trust it, load it yourself and save its weights alone: {SAFE}"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"architecture.weights={path} holds no state dict; save one: {SAFE}")
+    return dict(content)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load the weights in the file `path` into `model`; raises `ValueError` that names the keys if they do not fit.
+
+    A prefix that all keys have in common (`model.`, `module.`) and the model's lack is taken off.
+    """
+    state, expected = read_weights(path), model.state_dict()
+    while state and not set(state) & set(expected) and len({key.partition(".")[0] for key in state}) == 1:
+        if not all("." in key for key in state):
+            break
+        state = {key.partition(".")[2]: value for key, value in state.items()}
+    shapes = [
+        f"{key} is {tuple(state[key].shape)} and should be {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
+    ]
+    wrong = {
+        "missing": [key for key in expected if key not in state],
+        "unexpected": [key for key in state if key not in expected],
+        "of another shape": shapes,
+    }
+    if any(wrong.values()):
+        parts = [f"{kind}: {_some(keys)}" for kind, keys in wrong.items() if keys]
+        raise ValueError(f"architecture.weights={path} does not fit {type(model).__name__}: {'; '.join(parts)}")
+    model.load_state_dict(state)
+
+
+def _names(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(keys[:SHOWN]) + more

@@ -1,0 +1,112 @@
+"""What an autoencoder must do to be audited, checked on a few images before anything is computed with it.
+
+It maps images to images of the same shape, is finite on images, answers the same question in the same way whatever
+else is in the batch, lies where the images lie and in their precision, and gives gradients to a method that needs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from memorization.recovery.problem import Autoencoder
+
+TOLERANCE = 1e-3  # by which two answers may differ, in pixels of [0, 1]: rounding, a quarter of an 8-bit level
+BATCH = 2  # images that are enough to check with
+
+
+def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "queries") -> None:
+    """Raise `ValueError` unless `autoencoder`, in eval mode, can be audited on images (B, C, H, W) like `images`.
+
+    `access` is that of the recovery method: with `gradients`, the autoencoder must give derivatives.
+    """
+    images = images[:BATCH]
+    if isinstance(autoencoder, nn.Module):
+        _check_placement(autoencoder, images)
+    with torch.no_grad():
+        first, again, alone = (_answer(autoencoder, part) for part in (images, images, images[:1]))
+    scale = max(1.0, float(first.abs().max()))
+    if (difference := float((first - again).abs().max())) > TOLERANCE * scale:
+        raise ValueError(
+            f"the autoencoder is not deterministic: two calls on the same images differ by up to {difference:.2g}; "
+            "switch off in eval mode whatever draws at random (dropout, noise)"
+        )
+    if (difference := float((first[:1] - alone).abs().max())) > TOLERANCE * scale:
+        raise ValueError(
+            f"the autoencoder's answer for an image depends on the others in its batch (by up to {difference:.2g}); "
+            "in eval mode it must treat each image on its own, without statistics of the batch"
+        )
+    if access == "gradients" and not _is_differentiable(autoencoder, images):
+        raise ValueError(
+            "the autoencoder gives no gradients, which the method needs; choose one that only queries it: iterate, "
+            "pnp_admm or null_space"
+        )
+
+
+@contextlib.contextmanager
+def evaluating(autoencoder: Autoencoder) -> Iterator[None]:
+    """Eval mode; afterwards every part of a module is in its earlier mode."""
+    modules = list(autoencoder.modules()) if isinstance(autoencoder, nn.Module) else []
+    modes = [module.training for module in modules]
+    if isinstance(autoencoder, nn.Module):
+        with contextlib.suppress(NotImplementedError):  # of an exported program, which has no modes
+            autoencoder.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+def _check_placement(autoencoder: nn.Module, images: Tensor) -> None:
+    for tensor in [*autoencoder.parameters(), *autoencoder.buffers()]:
+        if tensor.is_meta:
+            raise ValueError("the autoencoder has no weights: they are on the meta device; load them first")
+        if tensor.device != images.device:
+            raise ValueError(
+                f"the autoencoder is on {tensor.device}, the images on {images.device}; move one of them: "
+                f"autoencoder.to('{images.device}')"
+            )
+    for parameter in autoencoder.parameters():
+        if parameter.is_floating_point() and parameter.dtype != images.dtype:
+            raise ValueError(
+                f"the autoencoder's weights are {parameter.dtype}, the images {images.dtype}; give "
+                f"autoencoder.to({images.dtype})"
+            )
+
+
+def _answer(autoencoder: Autoencoder, images: Tensor) -> Tensor:
+    """The autoencoder's answer, a finite tensor like `images`; raises `ValueError` for anything else."""
+    try:
+        output: object = autoencoder(images)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(f"the autoencoder fails on images of {tuple(images.shape)}: {reason}") from error
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"the autoencoder returns a {type(output).__name__}; it must return the images alone: wrap it in a "
+            "function that does"
+        )
+    if output.shape != images.shape:
+        raise ValueError(f"the autoencoder maps {tuple(images.shape)} to {tuple(output.shape)}; it must keep the shape")
+    if output.dtype != images.dtype or output.device != images.device:
+        raise ValueError(
+            f"the autoencoder maps {images.dtype} on {images.device} to {output.dtype} on {output.device}; it must "
+            "keep both: return output.to(x)"
+        )
+    if not torch.isfinite(output).all():
+        raise ValueError("the autoencoder's output holds NaN or infinite values on images; are its weights whole?")
+    return output
+
+
+def _is_differentiable(autoencoder: Autoencoder, images: Tensor) -> bool:
+    with torch.enable_grad():
+        x = images.detach().clone().requires_grad_()
+        try:
+            output = autoencoder(x)
+            return output.requires_grad and torch.autograd.grad(output.sum(), x, allow_unused=True)[0] is not None
+        except RuntimeError:  # a layer without a derivative
+            return False

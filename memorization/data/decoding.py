@@ -1,0 +1,77 @@
+"""From the bytes of an image file to pixels: orientation, depth, palettes, transparency, colour and size."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MODES = ("auto", "RGB", "L")
+
+
+class UnusableError(ValueError):
+    """An image that cannot be used; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How files become images of one kind.
+
+    mode: `RGB` or `L` (grey); `auto` gives RGB.
+    size: side of the square to which an image is scaled (its shorter side) and cropped (its middle); 0 to leave it.
+    min_side: pixels that the shorter side of the file must have.
+    """
+
+    mode: str = "auto"
+    size: int = 0
+    min_side: int = 8
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"dataset.mode is {self.mode!r}; choose one of {', '.join(MODES)}")
+        if self.size and self.size < 8:
+            raise ValueError(
+                f"dataset.size is {self.size}; it must be at least 8 pixels, or 0 to leave images as they are"
+            )
+        if self.min_side < 1:
+            raise ValueError(f"dataset.min_side is {self.min_side}; it must be at least 1 pixel")
+
+    def __call__(self, content: bytes) -> Image.Image:
+        """The image that the bytes of a file hold, upright; raises `UnusableError` if they hold none that can be used.
+
+        16 bits a channel become 8, rounded; what is transparent is laid on white.
+        """
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of damaged metadata, which is not used
+                image = self._upright(content)
+        except UnusableError:
+            raise
+        except Exception as error:  # of what kind depends on the format and the damage
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, UnidentifiedImageError):
+                reason = "of no format that is known"
+            raise UnusableError(f"cannot be read as an image ({reason})") from error
+        if min(image.size) < self.min_side:
+            raise UnusableError(
+                f"tiny: {image.width}x{image.height} pixels, fewer than dataset.min_side={self.min_side}"
+            )
+        if image.mode.startswith("I;16"):
+            values = np.asarray(image).astype(np.uint32)
+            image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        elif image.mode in ("I", "F"):
+            raise UnusableError("has 32 bits a pixel, of a range that is not told; convert it to 8 or 16")
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        image = image.convert("L" if self.mode == "L" else "RGB")
+        return ImageOps.fit(image, (self.size, self.size)) if self.size else image
+
+    def _upright(self, content: bytes) -> Image.Image:
+        with Image.open(io.BytesIO(content)) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # MPO: a camera's JPEG with previews behind the photograph
+                raise UnusableError(f"animated or of several pages: {frames} of them")
+            image.load()
+            return ImageOps.exif_transpose(image)

@@ -1,0 +1,216 @@
+"""Where encoded images come from: a folder of files, or a table of rows (a parquet file, or a set of the hub).
+
+A source is read from its first image to its last, as often as need be, and never kept in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),
+    *(".jfif", ".jp2", ".pbm", ".pgm", ".ppm"),
+)
+ROWS_AT_ONCE = 64
+ROWS_A_MAP = 1024
+BUFFER = 2**20  # bytes
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+class Encoded(NamedTuple):
+    """An image as it is stored.
+
+    position, name: its number in the source, and what it is called there.
+    content: its bytes; empty if they cannot be had, for the reason `problem`.
+    """
+
+    position: int
+    name: str
+    content: bytes
+    problem: str = ""
+
+
+class Source(Protocol):
+    """Encoded images, always in the same order."""
+
+    def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
+        """All images, or those at the `chosen` positions."""
+        ...
+
+    def locate(self, name: str) -> str:
+        """Where the image called `name` is, for a message."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The image files of a folder, in any nesting, by their paths within it."""
+
+    path: Path
+    files: list[Path]
+
+    def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
+        for position, file in enumerate(self.files):
+            if chosen is None or position in chosen:
+                name = str(file.relative_to(self.path))
+                try:
+                    yield Encoded(position, name, file.read_bytes())
+                except OSError as error:
+                    yield Encoded(position, name, b"", f"cannot be read ({error.strerror})")
+
+    def locate(self, name: str) -> str:
+        return str(self.path / name)
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """The rows of one column of a parquet file.
+
+    pyarrow reads it page by page here; `datasets` would read whole row groups, of which a file may have but one.
+    """
+
+    path: str
+    column: str
+
+    def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
+        try:
+            file = pq.ParquetFile(Path(self.path).expanduser(), pre_buffer=False, buffer_size=BUFFER)
+            column = _image_column(file.schema_arrow, self.column, self.path)
+            yield from _rows(file.iter_batches(ROWS_AT_ONCE, columns=[column]), column, chosen)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"dataset.path={self.path}: cannot be read as parquet ({error}); repair it") from error
+
+    def locate(self, name: str) -> str:
+        return f"{self.path}, {name}"
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """The rows of one column of a set of the hub, or of a folder laid out like one, as the library `datasets` opens it.
+
+    rows: a `datasets.Dataset` (downloaded once and kept in the library's cache) or `datasets.IterableDataset`.
+    """
+
+    path: str
+    rows: Any
+    column: str
+
+    def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
+        try:
+            first = next(iter(self.rows.with_format("arrow").iter(batch_size=1)), None)
+            if first is not None:
+                column = _image_column(first.schema, self.column, self.path)
+                yield from _rows(_batches(self.rows.select_columns([column])), column, chosen)
+        except pa.ArrowException as error:
+            raise ValueError(f"dataset.path={self.path}: cannot be read as parquet ({error}); repair it") from error
+
+    def locate(self, name: str) -> str:
+        return f"{self.path}, {name}"
+
+
+def _batches(rows: Any) -> Iterator[Any]:
+    """The Arrow tables of a `datasets.Dataset` or `IterableDataset`, a few rows each.
+
+    The former maps its files into memory, and what was read of a map stays there. So it is mapped anew every so often,
+    which is what a copy by pickle does.
+    """
+    parts: Iterable[Any] = [rows]
+    if hasattr(rows, "select"):
+        bounds = range(0, len(rows), ROWS_A_MAP)
+        parts = (pickle.loads(pickle.dumps(rows.select(range(i, min(i + ROWS_A_MAP, len(rows)))))) for i in bounds)
+    for part in parts:
+        yield from part.with_format("arrow").iter(batch_size=ROWS_AT_ONCE)
+
+
+def _rows(batches: Iterable[Any], column: str, chosen: Container[int] | None) -> Iterator[Encoded]:
+    """The images in `column` of Arrow tables or record batches."""
+    position = 0
+    for batch in batches:
+        for value in batch[column]:
+            if chosen is None or position in chosen:
+                yield _encoded(position, value.as_py())
+            position += 1
+
+
+def _encoded(position: int, value: Any) -> Encoded:
+    """The image of a row: bytes, or a structure of `bytes` and `path` as `datasets` stores images."""
+    if isinstance(value, dict):
+        content, path = value.get("bytes"), value.get("path")
+        if content is None and path is not None and Path(path).is_file():
+            content = Path(path).read_bytes()
+    else:
+        content = value
+    if not isinstance(content, bytes):
+        return Encoded(position, f"row {position}", b"", "holds no image")
+    return Encoded(position, f"row {position}", content)
+
+
+def _image_column(schema: pa.Schema, wanted: str, path: str) -> str:
+    """The column `wanted`, or the first of images where that is empty; raises `ValueError` if there is none."""
+    if wanted:
+        if wanted not in schema.names:
+            raise ValueError(f"dataset.column={wanted}: {path} has the columns {', '.join(schema.names)}")
+        return wanted
+    for field in schema:
+        kind = field.type
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return str(field.name)
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            return str(field.name)
+    raise ValueError(f"dataset.path={path}: no column of it holds images; it has {', '.join(schema.names)}")
+
+
+def open_source(path: str, subset: str = "", split: str = "train", column: str = "") -> Source:
+    """The images at `path`: a folder of image files, a parquet file or a folder of them, or a set of the hub.
+
+    subset, split, column: of a set with several; the column is the first with images unless it is named.
+    Raises `ValueError` if there are none.
+    """
+    place = Path(path).expanduser()
+    if not path:
+        raise ValueError("dataset.path is empty; name a folder of images: dataset.path=FOLDER")
+    if place.is_file():
+        if place.suffix.lower() != ".parquet":
+            raise ValueError(f"dataset.path={path}: neither a folder nor a parquet file")
+        return ParquetFile(path, column)
+    if place.is_dir():
+        files = sorted(f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and not f.is_dir())
+        if files:
+            return Folder(place, files)
+        if next(place.rglob("*.parquet"), None):
+            return HubSet(path, _opened(path, str(place), subset, split, streaming=True), column)
+        raise ValueError(f"dataset.path={path}: no image in it (looked for {', '.join(IMAGE_SUFFIXES)}, .parquet)")
+    if not HUB_NAME.fullmatch(path):
+        raise ValueError(
+            f"dataset.path={path}: there is no such folder or file (a set of the hub is called OWNER/NAME)"
+        )
+    return HubSet(path, _opened(path, path, subset, split, streaming=False), column)
+
+
+def _opened(path: str, name: str, subset: str, split: str, *, streaming: bool) -> Any:
+    """The set called `name`, opened by `datasets`; raises `ValueError`, naming `path`, if that fails."""
+    import datasets
+
+    retries = logging.getLogger("huggingface_hub")
+    level = retries.level
+    retries.setLevel(logging.ERROR)  # its five attempts to reach the hub are reported once, below
+    try:
+        return datasets.load_dataset(name, subset or None, split=split, streaming=streaming)
+    except ConnectionError as error:
+        raise ValueError(
+            f"dataset.path={path}: there is no such folder or file here, and the hub cannot be reached "
+            f"({error}); give a local folder or parquet file: dataset.path=FOLDER"
+        ) from error
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        raise ValueError(f"dataset.path={path} dataset.split={split}: {error}") from error
+    finally:
+        retries.setLevel(level)

@@ -1,0 +1,172 @@
+"""The draw: members and non-members from a pool of images, seeded, disjoint, and without duplicates between them.
+
+The pool need not lie in memory: the draw knows it by a digest and a perceptual hash of each image, and asks for the
+pixels of those that it chose. Members are the first of a random order of the distinct images; non-members are the next,
+less those that are near duplicates of a member.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memorization.data.duplicates import alike, hashes_of, limit_of, thumbnails
+
+COLUMNS_AT_ONCE = 4096  # pixels whose mean is taken together; a multiple of every vector width
+
+
+@dataclass(frozen=True)
+class Split:
+    """Members and non-members (N, C, H, W), and each image's index in its pool, by which it can be found again.
+
+    Images are uint8 where their source has 8 bits, else float32 in [0, 1]; `as_float` makes a batch of either float32.
+    exact_duplicates: images of the pool that equal another one, which counts once.
+    near_duplicates: images that were not taken as non-members because a member is nearly the same.
+    skipped: images that could not be used, each with the reason.
+    """
+
+    members: Tensor
+    non_members: Tensor
+    member_indices: list[int]
+    non_member_indices: list[int]
+    exact_duplicates: int = 0
+    near_duplicates: int = 0
+    skipped: Sequence[str] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        channels, height, width = self.members.shape[1:]
+        return channels, height, width
+
+    @property
+    def left_out(self) -> dict[str, Any]:
+        """What the draw left out, for the record of a run."""
+        return {
+            "exact_duplicates": self.exact_duplicates,
+            "near_duplicates": self.near_duplicates,
+            "skipped": list(self.skipped),
+        }
+
+
+class Dataset:
+    """Where members and non-members come from: a frozen dataclass, whose fields are its settings."""
+
+    def load(self, seed: int) -> Split:
+        """Draw both sets; raises `ValueError` for settings or images that do not allow it."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """What identifies the pool, wherever it lies."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """The fingerprint and the settings that can change the draw: what the signature of a run is made of."""
+        return {**asdict(self), "fingerprint": self.fingerprint()}  # type: ignore[call-overload]
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Images as float32 in [0, 1]; uint8 ones are divided by 255."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def mean_image(images: Tensor) -> Tensor:
+    """(C, H, W) float32: the mean of `images` (N, C, H, W), a few columns at a time, so that no float copy is made."""
+    parts = images.flatten(1).split(COLUMNS_AT_ONCE, dim=1)
+    return torch.cat([as_float(part).mean(0) for part in parts]).view(images.shape[1:])
+
+
+def check_images(images: Tensor, source: str) -> None:
+    """Raise `ValueError` unless `images` are finite, (N, C, H, W) and within [0, 1]."""
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"{source}: images must have the shape (N, C, H, W) with N > 0, not {tuple(images.shape)}")
+    if not torch.isfinite(images).all():
+        first = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"{source}: image {first} holds NaN or infinite pixels; remove or repair it")
+    if images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f"{source}: pixels span {images.min():.3g} to {images.max():.3g}; scale them to [0, 1] "
+            "(divide 8-bit values by 255)"
+        )
+
+
+def check_seed(seed: int) -> None:
+    """Raise `ValueError` for a seed that a generator cannot take."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed}; it must be at least 0 and below 2^63")
+
+
+def split(pool: Tensor, members: int, non_members: int, seed: int, source: str) -> Split:
+    """Draw from a `pool` (N, C, H, W) in memory, float32 in [0, 1] or uint8; see `draw`."""
+    if pool.dtype != torch.uint8:
+        check_images(pool, source)
+    digests = [hashlib.sha256(image.numpy().tobytes()).digest() for image in pool]
+    return draw(digests, hashes_of(pool), lambda chosen: pool[chosen], members, non_members, seed, source)
+
+
+def draw(
+    digests: Sequence[bytes],
+    hashes: np.ndarray,
+    load: Callable[[list[int]], Tensor],
+    members: int,
+    non_members: int,
+    seed: int,
+    source: str,
+    *,
+    near: bool = True,
+) -> Split:
+    """Draw disjoint members and non-members from a pool known by its images' `digests` and perceptual `hashes`.
+
+    Images of one digest count once. `load` gives the pixels (N, C, H, W) of a list of indices, in a tensor of its own.
+    near: leave out non-members that are near duplicates of a member. Raises `ValueError` if too few images remain.
+    """
+    unique = sorted({digest: i for i, digest in reversed(list(enumerate(digests)))}.values())
+    if members < 1 or non_members < 1:
+        raise ValueError(f"dataset.members={members} dataset.non_members={non_members}: each must be at least 1")
+    wanted = f"dataset.members={members} and dataset.non_members={non_members} need {members + non_members} images"
+    if members + non_members > len(unique):
+        raise ValueError(f"{wanted}; {source} has {len(unique)} distinct ones")
+    order = np.random.default_rng([seed, 0]).permutation(unique)
+    chosen, candidates = order[:members], order[members:]
+
+    suspects: dict[int, np.ndarray] = {}  # a candidate's rank to the ranks of the members whose hash is near its own
+    clear = 0
+    limit = limit_of(hashes[unique]) if near else -1
+    taken = 0
+    for taken, candidate in enumerate(candidates, start=1):
+        close = np.flatnonzero(np.bitwise_count(hashes[chosen] ^ hashes[candidate]) <= limit)
+        if len(close):
+            suspects[taken - 1] = close
+        else:
+            clear += 1
+        if clear == non_members:
+            break
+    images = load([*chosen.tolist(), *candidates[:taken].tolist()])
+
+    copies = set()
+    for rank, close in suspects.items():
+        small = thumbnails(torch.cat([images[members + rank : members + rank + 1], images[close]]))
+        if alike(small[0], small[1:]).any():
+            copies.add(rank)
+    kept = [rank for rank in range(taken) if rank not in copies][:non_members]
+    if len(kept) < non_members:
+        raise ValueError(
+            f"{wanted}; of the {len(unique)} distinct ones of {source}, {len(copies)} are near duplicates of a member"
+        )
+    for place, rank in enumerate(kept):
+        if place != rank:
+            images[members + place] = images[members + rank]
+    return Split(
+        members=images[:members],
+        non_members=images[members : members + non_members],
+        member_indices=chosen.tolist(),
+        non_member_indices=candidates[kept].tolist(),
+        exact_duplicates=len(digests) - len(unique),
+        near_duplicates=len([rank for rank in copies if rank <= kept[-1]]),
+    )

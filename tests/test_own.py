@@ -1,0 +1,418 @@
+"""An autoencoder of one's own: a class and its weights, an exported program, any callable; and what is refused."""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import shlex
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
+from torch import nn
+
+from memorization import audit, entry, load_run, recover, schema, train
+from memorization.architectures import Adapted, build
+from memorization.architectures.exported import Exported, unsafe
+from memorization.data import Digits
+from memorization.degradations import RandomPixels
+from memorization.recovery import Energy, Iterate, Known
+from memorization.report import reproduce
+from memorization.runs import finished
+from memorization.train import autoencoder_config
+from tests import problems
+
+SHAPE = (1, 8, 8)
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+
+
+class Transformer(nn.Module):
+    """A small ViT-like autoencoder: patches of 4x4 pixels, one block of self-attention."""
+
+    def __init__(self, shape: tuple[int, int, int], dim: int = 32) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed = nn.Conv2d(shape[0], dim, 4, stride=4)
+        self.position = nn.Parameter(torch.randn(shape[1] * shape[2] // 16, dim) * 0.02)
+        self.block = nn.TransformerEncoderLayer(dim, 4, 2 * dim, dropout=0.5, batch_first=True)
+        self.head = nn.ConvTranspose2d(dim, shape[0], 4, stride=4)
+
+    def forward(self, x):
+        patches = self.embed(x)  # (B, dim, H / 4, W / 4)
+        tokens = self.block(patches.flatten(2).transpose(1, 2) + self.position)  # (B, patches, dim)
+        return self.head(tokens.transpose(1, 2).view_as(patches))
+
+
+class Signed(nn.Module):
+    """Takes and gives rows of pixels in [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+
+    def forward(self, x):
+        assert x.ndim == 2
+        assert x.min() < 0
+        return self.layer(x)
+
+
+SPLIT = Digits(members=6, non_members=5).load(0)
+MODEL = f"architecture.target={__name__}.Transformer"
+COMMON = ["dataset=digits", "dataset.members=6", "dataset.non_members=5", "architecture=custom", "tracking=none"]
+RECOVERY = ["degradation.fraction=0.5", "operator=known", "recovery.max_iterations=15", "progress=false"]
+ALLOWED = "architecture.allowed=[tests]"
+
+
+def transformer():
+    torch.manual_seed(0)
+    return Transformer(SHAPE).eval()
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """`memorization-recover` (or -train) in this process and in `tmp_path`: what it printed, and its line of error."""
+
+    def call(*arguments: str, module: str = "recover") -> tuple[str, str]:
+        monkeypatch.chdir(tmp_path)
+        extra = RECOVERY if module == "recover" else ["progress=false"]
+        monkeypatch.setattr("sys.argv", ["memorization", *COMMON, *extra, *arguments])
+        ended = None
+        try:
+            {"recover": recover, "train": train}[module].main()
+        except SystemExit as exit_:
+            ended = exit_
+        shown = capsys.readouterr()
+        assert (ended is not None) == bool(shown.err)
+        assert len(shown.err.strip().splitlines()) <= 1
+        return shown.out, shown.err
+
+    return call
+
+
+@functools.cache
+def program(static=False) -> bytes:
+    """The transformer as `torch.export` writes it, for batches of any size or of two images."""
+    batch = torch.export.Dim.STATIC if static else torch.export.Dim("batch")
+    exported, file = (
+        torch.export.export(transformer(), (torch.rand(2, *SHAPE),), dynamic_shapes=({0: batch},)),
+        io.BytesIO(),
+    )
+    torch.export.save(exported, file)
+    return file.getvalue()
+
+
+SAVE = {
+    "own.safetensors": lambda path: save_file(transformer().state_dict(), path),
+    "own.pt": lambda path: torch.save(transformer().state_dict(), path),
+    "own.ckpt": lambda path: torch.save(
+        {"epoch": 3, "state_dict": {f"net.{key}": value for key, value in transformer().state_dict().items()}}, path
+    ),
+    "own.pt2": lambda path: path.write_bytes(program()),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "recovery"),
+    [("own.safetensors", "energy"), ("own.pt", "iterate"), ("own.ckpt", "iterate"), ("own.pt2", "energy")],
+)
+def test_the_command_line_and_python_agree(name, recovery, command, tmp_path):
+    SAVE[name](tmp_path / name)
+    given = [f"architecture.export={name}"] if name == "own.pt2" else [MODEL, ALLOWED, f"architecture.weights={name}"]
+    out, err = command(*given, f"recovery={recovery}")
+    assert err == ""
+    assert "nothing to train" in out
+    (run,) = finished(tmp_path / "runs")
+    expected = audit(
+        transformer(),
+        SPLIT.members,
+        SPLIT.non_members,
+        RandomPixels(0.5),
+        {"iterate": Iterate, "energy": Energy}[recovery](max_iterations=15),
+        Known(),
+        indices=SPLIT.member_indices + SPLIT.non_member_indices,
+    ).results
+    for column in ("image", "member", "status", "iterations", "queries", "nearest_member", "recovered"):
+        assert list(run.results[column]) == list(expected[column]), column
+    for column in ("psnr_erased", "psnr", "ssim", "residual", "train_loss"):
+        np.testing.assert_allclose(run.results[column], expected[column], rtol=1e-4, err_msg=column)
+    (tmp_path / name).unlink()  # the store needs it no more
+    again = load_run(run.folder, packages=["tests"]).autoencoder()
+    torch.testing.assert_close(again(SPLIT.members), transformer()(SPLIT.members))
+
+
+def test_nothing_to_train_is_said_and_found_again(command, tmp_path):
+    SAVE["own.pt"](tmp_path / "own.pt")
+    arguments = [MODEL, ALLOWED, "architecture.weights=own.pt"]
+    out, _ = command(*arguments, module="train")
+    assert "its weights are given, nothing to train" in out
+    out, _ = command(*arguments, "training.max_steps=7", module="train")  # changes nothing
+    assert out.startswith("found")
+
+
+def test_a_class_without_weights_is_trained(command, tmp_path):
+    _, err = command(MODEL, ALLOWED, "architecture.kwargs={dim:16}", "training.max_steps=40", "recovery=iterate",
+                       "training.ladder=[5e-1]", "architecture.centre=true")  # fmt: skip
+    assert err == ""
+    (run,) = finished(tmp_path / "runs", "autoencoders")
+    assert run.done["steps"] == 39
+    kept = load_run(run.folder, packages=["tests"]).autoencoder()
+    assert kept.network.embed.out_channels == 16
+    with pytest.raises(ValueError, match=r"outside the allowed packages .*load_run\(folder, packages="):
+        load_run(run.folder).autoencoder()
+
+
+def test_a_file_counts_by_its_content(composed, tmp_path):
+    def signed(file, **changes):
+        config = composed(*COMMON, f"architecture.weights={file}", MODEL, *changes.pop("more", []))
+        return autoencoder_config(config)
+
+    SAVE["own.pt"](tmp_path / "a.pt")
+    shutil.copy(tmp_path / "a.pt", tmp_path / "b.pt")
+    torch.save({"x": torch.zeros(1)}, tmp_path / "c.pt")
+    first = signed(tmp_path / "a.pt")
+    assert first == signed(tmp_path / "b.pt") == signed(tmp_path / "a.pt", more=[ALLOWED, "training.max_steps=3"])
+    assert first != signed(tmp_path / "c.pt")
+    assert first != signed(tmp_path / "a.pt", more=["architecture.layout=flat"])
+
+
+@pytest.fixture
+def composed():
+    schema.register()
+    with initialize_config_dir(str(entry.CONF), version_base="1.3"):
+        yield lambda *words: OmegaConf.to_container(compose("recover", overrides=list(words)), resolve=True)
+
+
+def test_the_command_of_a_report_composes_to_the_same_model(composed):
+    config = composed(*COMMON, MODEL, ALLOWED, "architecture.kwargs={dim:16,shape:[1,8,8]}", "architecture.layout=flat")
+    assert composed(*shlex.split(reproduce.command(config))[1:])["architecture"] == config["architecture"]
+
+
+def test_range_and_layout_are_adapted():
+    torch.manual_seed(0)
+    network, x = Signed(), SPLIT.members
+    own = network(x.flatten(1) * 2 - 1)
+    expected = ((own + 1) / 2).view_as(x)
+    torch.testing.assert_close(Adapted(network, (-1, 1), "flat")(x), expected)
+    last = Adapted(lambda y: y.flip(3), layout="channels_last")
+    colours = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(last(colours), colours.flip(1))
+    built = build(
+        "custom", SHAPE, centre=False, seed=0, target=f"{__name__}.Signed", allowed=["tests"], value_range=[-1, 1],
+        layout="flat",
+    )  # fmt: skip
+    assert built(x).shape == x.shape
+
+
+# What is wrong with the files and names of a configuration, and what is said of it.
+
+
+class Malicious:
+    def __reduce__(self):
+        return Path("touched").touch, ()
+
+
+def renamed(path):
+    state = transformer().state_dict()
+    state["heads.weight"] = state.pop("head.weight")
+    state["position"] = state["position"][:2]
+    torch.save(state, path)
+
+
+MISTAKES = {
+    "does not fit": (
+        renamed,
+        "own.pt does not fit Transformer: missing: head.weight; unexpected: heads.weight; "
+        "of another shape: position is (2, 32) and should be (4, 32)",
+    ),
+    "pickle": (
+        lambda path: path.write_bytes(pickle.dumps(Malicious())),
+        "own.pt is refused: it is damaged, or a pickle of more than tensors",
+    ),
+    "whole model": (lambda path: torch.save(transformer(), path), "save its weights alone: torch.save(model.state_di"),
+    "text": (lambda path: path.write_text("weights"), "own.pt is refused: it is damaged"),
+    "number": (lambda path: torch.save(3, path), "own.pt holds no state dict; save one: torch.save(model.state_dict()"),
+    "program": (SAVE["own.pt2"], "own.pt is an exported program: use architecture.export="),
+    "missing": (lambda path: None, "there is no file own.pt"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_weights_that_cannot_be_loaded(mistake, command, tmp_path):
+    make, message = MISTAKES[mistake]
+    make(tmp_path / "own.pt")
+    _, err = command(MODEL, ALLOWED, "architecture.weights=own.pt", "recovery=iterate")
+    assert message in err
+    assert {path.name for path in tmp_path.iterdir()} <= {"own.pt"}  # nothing was written, nothing run
+
+
+NAMES = {
+    MODEL: "is outside the allowed packages (memorization, torch.nn); if you trust its code: architecture.allowed=[te",
+    f"{ALLOWED} architecture.target=tests.test_own.Transforme": "has no attribute 'Transforme'; is it installed, or",
+    f"{ALLOWED} architecture.target=tests.nowhere.Net": "No module named 'tests.nowhere'; is it installed, or",
+    f"{ALLOWED} architecture.target=tests.test_own.transformer": "transformer is no class of nn.Module",
+    f"{ALLOWED} {MODEL} architecture.kwargs={{dm:3}}": "unexpected keyword argument 'dm'",
+    f"{ALLOWED} {MODEL} architecture.kwargs=3": "architecture.kwargs is 3; give the class's arguments",
+    "seed=0": "needs either architecture.target=package.module.Class or architecture.export=FILE",
+    f"{ALLOWED} {MODEL} architecture.value_range=[1,0]": "value_range is [1.0, 0.0]; give black and white",
+    f"{ALLOWED} {MODEL} architecture.layout=last": "layout is 'last'; choose one of channels_first, channels_last, fl",
+    "architecture.export=own.pt2 architecture.weights=own.pt": "leave out architecture.weights",
+    f"{ALLOWED} {MODEL} architecture.weights=own.pt architecture.centre=true": "it must stay what it is, with",
+    f"{ALLOWED} {MODEL} architecture.weights=own.pt rungs=[1e-2]": "an autoencoder whose weights are given has one",
+}
+
+
+@pytest.mark.parametrize("arguments", NAMES)
+def test_names_and_settings_that_are_refused(arguments, command, tmp_path):
+    for name in ("own.pt", "own.pt2"):
+        SAVE[name](tmp_path / name)
+    _, err = command(*arguments.split(), "recovery=iterate")
+    assert NAMES[arguments] in err
+    assert not (tmp_path / "runs").exists()
+
+
+def rewrite(path, change):
+    """The archive `path` with each file as `change` (name, content) gives it, and a new one if it gives a list."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, change(name, content))
+
+
+def evil_size(name, content):
+    return content.replace(b"Symbol('s", b"breakpoint() or Symbol('s") if "/models/" in name else content
+
+
+def evil_weights(name, content):
+    return content.replace(b'"use_pickle": false', b'"use_pickle": true') if name.endswith("_config.json") else content
+
+
+def evil_inputs(name, content):
+    return pickle.dumps(Malicious()) if "sample_inputs" in name else content
+
+
+PROGRAMS = {
+    "size": (evil_size, "is refused: it holds an expression that is no size, which could run any code"),
+    "weights": (evil_weights, "is refused: it holds pickles, which could run any code"),
+    "inputs": (evil_inputs, "is no exported program, or damaged; make one: torch.export.save"),
+}
+
+
+@pytest.mark.parametrize("part", PROGRAMS)
+def test_a_program_that_would_run_code_is_refused(part, command, tmp_path):
+    SAVE["own.pt2"](tmp_path / "own.pt2")
+    assert unsafe(tmp_path / "own.pt2") == ""
+    change, message = PROGRAMS[part]
+    rewrite(tmp_path / "own.pt2", change)
+    _, err = command("architecture.export=own.pt2", "recovery=iterate")
+    assert message in err
+    assert {path.name for path in tmp_path.iterdir()} == {"own.pt2"}
+
+
+def test_a_program_of_one_batch_size_is_refused(command, tmp_path):
+    (tmp_path / "own.pt2").write_bytes(program(static=True))
+    _, err = command("architecture.export=own.pt2", "recovery=iterate")
+    assert "fails on images of (1, 1, 8, 8)" in err
+    assert "specify dynamic_shapes" in err
+
+
+# The contract, from Python.
+
+
+class Returning(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, x):
+        return self.change(x)
+
+
+CONTRACT = {
+    "returns a tuple": lambda x: (x, x),
+    "returns a dict": lambda x: {"images": x},
+    "it must keep the shape": lambda x: x[:, :, 1:],
+    "holds NaN or infinite values": lambda x: x / 0,
+    "is not deterministic: two calls on the same images differ by up to": lambda x: x + torch.rand_like(x),
+    "depends on the others in its batch": lambda x: x - x.mean(0),
+    "to torch.float16 on cpu; it must keep both": lambda x: x.half(),
+    r"fails on images of \(2, 1, 8, 8\): mat1 and mat2 shapes cannot be multiplied": lambda x: x @ torch.ones(3, 3),
+}
+
+
+@pytest.mark.parametrize("message", CONTRACT)
+@pytest.mark.parametrize("wrap", [Returning, lambda change: change])
+def test_a_breach_of_the_contract_is_one_line(message, wrap):
+    with pytest.raises(ValueError, match=message) as raised:
+        audit(wrap(CONTRACT[message]), SPLIT.members, SPLIT.non_members, recovery=Iterate())
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_elsewhere_or_in_half_precision_is_refused():
+    with pytest.raises(ValueError, match="the autoencoder has no weights: they are on the meta device"):
+        audit(transformer().to("meta"), SPLIT.members, SPLIT.non_members)
+    for half in (torch.float16, torch.bfloat16):
+        with pytest.raises(ValueError, match=rf"weights are {half}, the images torch.float32; give autoencoder.to\("):
+            audit(transformer().to(half), SPLIT.members, SPLIT.non_members)
+
+
+def test_a_file_in_half_precision_is_taken(command, tmp_path):
+    save_file({key: value.half() for key, value in transformer().state_dict().items()}, tmp_path / "own.safetensors")
+    _, err = command(MODEL, ALLOWED, "architecture.weights=own.safetensors", "recovery=iterate")
+    assert err == ""
+    (run,) = finished(tmp_path / "runs", "autoencoders")
+    kept = load_run(run.folder, packages=["tests"]).autoencoder()
+    torch.testing.assert_close(kept(SPLIT.members), transformer().half().float()(SPLIT.members))
+
+
+NO_GRADIENTS = {
+    "nearest": problems.nearest(SPLIT.members),
+    "no_grad": torch.no_grad()(transformer()),
+    "numpy": lambda x: torch.from_numpy(x.detach().numpy() * 0.5),
+}
+
+
+@pytest.mark.parametrize("kind", NO_GRADIENTS)
+def test_a_callable_without_gradients_can_only_be_queried(kind):
+    model = NO_GRADIENTS[kind]
+    with pytest.raises(ValueError, match="gives no gradients, which the method needs; choose one that only queries"):
+        audit(model, SPLIT.members, SPLIT.non_members, recovery=Energy(max_iterations=3))
+    result = audit(model, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=3))
+    assert len(result.results) == 11
+
+
+def test_an_exported_program_is_audited_as_the_model_it_was(tmp_path):
+    SAVE["own.pt2"](tmp_path / "own.pt2")
+    tables = [
+        audit(model, SPLIT.members, SPLIT.non_members, recovery=Energy(max_iterations=10)).results
+        for model in (
+            transformer(),
+            Exported(tmp_path / "own.pt2"),
+            torch.export.load(tmp_path / "own.pt2").module(),
+            pickle.loads(pickle.dumps(Exported(tmp_path / "own.pt2"))),  # as it goes to another process
+        )
+    ]
+    for table in tables[1:]:
+        np.testing.assert_allclose(table["psnr"], tables[0]["psnr"], rtol=1e-4)
+
+
+def test_the_numbers_of_the_images_draw_their_degradations():
+    numbers = SPLIT.member_indices + SPLIT.non_member_indices
+    first, second = (
+        audit(
+            transformer(), SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=2), indices=given
+        ).results
+        for given in (None, numbers)
+    )
+    assert list(second["image"]) == numbers
+    assert list(first["member"]) == list(second["member"]) == [True] * 6 + [False] * 5
+    assert (first["psnr_erased"] != second["psnr_erased"]).all()
+    with pytest.raises(ValueError, match="indices are 3; give one for each of the 11 images"):
+        audit(transformer(), SPLIT.members, SPLIT.non_members, indices=[1, 2, 3])
