@@ -1,6 +1,6 @@
 """Write `results.csv` and `figure.png` of a study from its run store: `python experiments/collect.py STUDY STORE`.
 
-The table is `audit.summarise` of the study's results, with the settings of the recovery that the study varies. The
+The table is `summary.summarise` of the study's results, with the settings of the recovery that the study varies. The
 figure is drawn by Chromium: the upper part of the report, or a figure of the study's own.
 """
 
@@ -15,9 +15,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from playwright.sync_api import sync_playwright
+from plotly.subplots import make_subplots
 
 from memorization import load_results, load_run
-from memorization.summary import summarise
+from memorization.controls import CONTROLS
+from memorization.probes import attraction
+from memorization.runs import finished
+from memorization.summary import controls_of, summarise
 
 SETTINGS = ["starts", "max_iterations"]
 
@@ -38,7 +42,7 @@ def labelled(summary: pd.DataFrame) -> pd.DataFrame:
     return summary.assign(method=method + several + longer, cell=summary["degradation"] + share + fill + noise)
 
 
-def heat_map(summary: pd.DataFrame) -> go.Figure:
+def heat_map(summary: pd.DataFrame, store: Path) -> go.Figure:
     """Members recovered, method against degradation; non-members recovered in brackets where there were any."""
     table = labelled(summary)
     methods, cells = table["method"].unique(), table["cell"].unique()
@@ -72,12 +76,11 @@ def break_point(part: pd.DataFrame) -> float:
     return float(np.interp(-0.5, -share[around], noise[around]))
 
 
-def curve(summary: pd.DataFrame) -> go.Figure:
+def curve(summary: pd.DataFrame, store: Path) -> go.Figure:
     """Members (solid) and non-members (dotted) recovered against the noise, with 95 % intervals and break-points."""
     table = labelled(summary).sort_values("noise")
     figure = go.Figure()
-    colours = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3"]
-    for colour, (method, part) in zip(cycle(colours), table.groupby("method", sort=False), strict=False):
+    for colour, (method, part) in zip(cycle(COLOURS), table.groupby("method", sort=False), strict=False):
         for group, dash in (("members", "solid"), ("non_members", "dot")):
             share = part[f"{group}_recovered"]
             bars = {
@@ -94,7 +97,45 @@ def curve(summary: pd.DataFrame) -> go.Figure:
     return figure.update_layout(width=1000, height=520, template="plotly_white")
 
 
-FIGURES = {"methods": heat_map, "noise": curve}
+def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
+    """Left: what the audited autoencoder and its controls bring back. Right: whose answer near-member probes get."""
+    titles = ["Brought back: members (filled), non-members (open)", "Probes drawn to the member they were made from"]
+    figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.09)
+    table = labelled(summary)
+    audited = table[table["control"] == "none"].reset_index(drop=True)
+    for place, row in audited.iterrows():
+        colour, found = COLOURS[place % len(COLOURS)], controls_of(row, table)
+        shown = {"audited": row} | {name: table.iloc[found[name]] for name in CONTROLS if name in found}
+        x = np.arange(len(shown)) + 0.15 * (place - (len(audited) - 1) / 2)
+        for group, filled in (("members", ""), ("non_members", "-open")):
+            share = np.array([each[f"{group}_recovered"] for each in shown.values()])
+            bounds = [
+                np.array([each[f"{group}_recovered_{end}"] for each in shown.values()]) for end in ("low", "high")
+            ]
+            figure.add_scatter(
+                x=x, y=share, mode="markers", marker={"color": colour, "symbol": f"circle{filled}", "size": 9},
+                error_y={"array": bounds[1] - share, "arrayminus": share - bounds[0], "thickness": 1},
+                name=f"{row['method']}; {row['cell']}", showlegend=group == "members", row=1, col=1,
+            )  # fmt: skip
+    figure.update_xaxes(tickvals=np.arange(5), ticktext=["audited", *CONTROLS], row=1, col=1)
+    probes = pd.concat([run.results for run in finished(store, "probes")])
+    first = audited[audited["setup"].isin(probes["setup"])].iloc[0]
+    drawn = attraction(probes[probes["setup"] == first["setup"]])
+    for colour, (kind, part) in zip(COLOURS, drawn[drawn["kind"] != "none"].groupby("kind", sort=False), strict=False):
+        share, low, high = part["attracted"], part["attracted_low"], part["attracted_high"]
+        figure.add_scatter(
+            x=part["distance"], y=share, name=f"{kind} ({first['method']}; {first['cell']})", line={"color": colour},
+            error_y={"array": high - share, "arrayminus": share - low, "thickness": 1}, row=1, col=2,
+        )  # fmt: skip
+    figure.update_xaxes(title="distance of probe and member (RMS)", row=1, col=2)
+    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.05])
+    return figure.update_layout(
+        width=1300, height=620, template="plotly_white", legend={"orientation": "h", "y": -0.15}
+    )
+
+
+COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a"]
+FIGURES = {"methods": heat_map, "noise": curve, "audit": controls}
 
 
 def main(study: str, store: Path) -> None:
@@ -105,14 +146,14 @@ def main(study: str, store: Path) -> None:
     recoveries = [load_run(store / "recoveries" / name).config["recovery"] for name in summary["signature"]]
     for name in SETTINGS:
         summary[name] = [recovery[name] for recovery in recoveries]
-    order = ["degradation", "fraction", "fill", "noise", "recovery", "operator", *SETTINGS, "rung"]
+    order = ["degradation", "fraction", "fill", "noise", "recovery", "operator", *SETTINGS, "rung", "control"]
     summary = summary.sort_values(order, ignore_index=True)
     summary.to_csv(folder / "results.csv", index=False, float_format="%.6g")
     with tempfile.TemporaryDirectory() as aside, sync_playwright() as playwright:
         own = FIGURES.get(study)
         source = Path(aside) / "figure.html" if own else store / "report.html"
         if own:
-            own(summary).write_html(source)
+            own(summary, store).write_html(source)
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme="light")
         page.goto(source.resolve().as_uri())

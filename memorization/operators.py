@@ -35,6 +35,10 @@ class Operator(Protocol):
         """`|H x - y|^2` of each image, shape (B,)."""
         return (self.forward(x) - y).flatten(1).square().sum(1)
 
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """Half the gradient of `misfit` with respect to `x`: `H^T (H x - y)`."""
+        return self.adjoint(self.forward(x) - y)
+
     def select(self, keep: Tensor) -> Operator:
         """The operator of the images that `keep` (a mask or indices over the batch) names."""
 
@@ -69,8 +73,11 @@ class Mask(Operator):
     def misfit(self, x: Tensor, y: Tensor) -> Tensor:
         return (self.weight * (x - y) ** 2).flatten(1).sum(1)
 
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.weight * (x - y)
+
     def select(self, keep: Tensor) -> Mask:
-        return Mask(self.weight[keep])
+        return Mask(_select(self.weight, keep))
 
 
 @dataclass(frozen=True)
@@ -245,6 +252,9 @@ class Composition(Operator):
 
     def misfit(self, x: Tensor, y: Tensor) -> Tensor:
         return self.outer.misfit(self.inner.forward(x), y)
+
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.inner.adjoint(self.outer.gradient(self.inner.forward(x), y))
 
     def select(self, keep: Tensor) -> Composition:
         return Composition(self.outer.select(keep), self.inner.select(keep), self.limit)

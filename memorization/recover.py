@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import math
 import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,22 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import save
+from torch import nn
 from tqdm import tqdm
 
-from memorization import entry, runs, tracking
+from memorization import architectures, entry, runs, tracking
 from memorization.architectures import given_file
 from memorization.audit import describe
+from memorization.controls import CONTROLS, NearestMember, inpaintable, without_mean
+from memorization.data import Split, as_float
+from memorization.probes import KINDS, attraction, recover_probes
 from memorization.recovery import Anderson, Method
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
-from memorization.schema import build, flat
+from memorization.schema import build, check_choice, defaults, flat
 from memorization.summary import summarise
 from memorization.sweep import Outcome
-from memorization.train import autoencoder_folder, obtain, planned
+from memorization.train import autoencoder_config, autoencoder_folder, obtain, planned
 
 OBJECTIVES = {"recovered": 1.0, "minus_recovered": -1.0}  # of a sweeper that maximises, or minimises
 
@@ -78,9 +84,22 @@ def reached_rungs(wanted: Any, autoencoder: runs.Run) -> list[float]:
     return rungs
 
 
-def prepare(config: dict[str, Any]) -> tuple[Recipe, Path]:
-    """What a resolved configuration does to each image, and where its run lies; raises `ValueError` for a mistake."""
-    recipe = Recipe(
+@dataclass(frozen=True)
+class Subject:
+    """What a run recovers from: at each rung its train loss and its autoencoder; and the images.
+
+    signature: that of the trained autoencoder, "" for a control that has none. Without one, the only rung is NaN.
+    """
+
+    split: Split
+    losses: dict[float, float]
+    model: Callable[[float], nn.Module]
+    signature: str = ""
+
+
+def recipe_of(config: dict[str, Any]) -> Recipe:
+    """The recipe of a resolved configuration; that of the control `nearest` lacks its members yet."""
+    return Recipe(
         degradation=build("degradation", config["degradation"]),
         method=recovery_method(config["recovery"]),
         operator=build("operator", config["operator"]),
@@ -88,74 +107,219 @@ def prepare(config: dict[str, Any]) -> tuple[Recipe, Path]:
         threshold_db=config["threshold_db"],
         starts=config["recovery"]["starts"],
     )
+
+
+def controlled(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with the method of its control: inpaint and nearest have their own, and are told the operator."""
+    if config["control"] not in ("inpaint", "nearest"):
+        return config
+    method = defaults("recovery", "inpaint") | {"batch_size": config["recovery"]["batch_size"]}
+    return {**config, "recovery": method, "operator": defaults("operator", "known")}
+
+
+def identity_of(config: dict[str, Any], method: Method) -> tuple[dict[str, Any], str, str]:
+    """What the signature of a run is made of, its task and its setup (see `summary.controls_of`).
+
+    A control is a run of its own. What has no autoencoder depends on the task alone, so that it is made once for all
+    methods; `untrained` and `reference` depend on the setup of the run that they belong to.
+    """
+    identity = recovery_config(config, method)
+    autoencoder = autoencoder_config(config)
+    task = {key: autoencoder[key] for key in ("seed", "dataset", "precision")}
+    task |= {key: identity[key] for key in ("degradation", "threshold_db")}
+    setup = {key: identity[key] for key in ("recovery", "operator")} | {"task": task, "autoencoder": autoencoder}
+    names = runs.signature(task), runs.signature(setup)
+    control = config["control"]
+    if control == "none":
+        identity["autoencoder"] = runs.signature(autoencoder)
+    elif control == "untrained":
+        identity = {"control": control, "setup": setup}
+    elif control == "reference":
+        identity = {"control": control, "setup": setup, "rungs": config["rungs"]}
+    else:
+        identity, names = {"control": control, "task": task}, (names[0], "")
+    return identity, *names
+
+
+def inapplicable(config: dict[str, Any], control: str) -> str:
+    """Why a control cannot be had for a configuration; empty if it can."""
+    if control == "inpaint" and not inpaintable(build("degradation", config["degradation"])):
+        return f"degradation={config['degradation']['name']} is no erasure, such as box"
+    if control == "untrained" and config["architecture"].get("export"):
+        return "an exported program has no weights to draw anew"
+    if control == "reference" and given_file(config["architecture"]):
+        return "the weights are given; train a reference without the members and use memorization.audit(reference=...)"
+    return ""
+
+
+def subject_of(config: dict[str, Any], method: Method) -> Subject:
+    """The autoencoder, or what stands for it, and the images of a run; trains it if the store lacks it."""
+    control = config["control"]
+    if control in ("none", "reference"):
+        autoencoder, split, _ = obtain(config, method.access, swap=control == "reference")
+        try:
+            rungs = reached_rungs(config["rungs"], autoencoder)
+        except ValueError as error:
+            raise ValueError(f"{error}" if control == "none" else f"control={control}: {error}") from None
+        losses = {rung: autoencoder.rungs[rung] for rung in rungs}
+        return Subject(split, losses, autoencoder.autoencoder, autoencoder.folder.name)
+    split = build("dataset", config["dataset"]).load(config["seed"])
+    model: nn.Module = nn.Identity()
+    if control == "untrained":
+        settings = config["architecture"] | ({"weights": ""} if given_file(config["architecture"]) else {})
+        fresh = architectures.build(shape=split.shape, seed=config["seed"], **settings)
+        model = without_mean(fresh).eval()
+    return Subject(split, {math.nan: math.nan}, lambda _: model)
+
+
+def run(config: dict[str, Any]) -> tuple[Outcome, float]:
+    """Make the recovery of a resolved configuration, and its controls if asked, or find them.
+
+    The objective is the members' recovered fraction, or minus it.
+    """
+    check_choice("control", config["control"], ("none", *CONTROLS))
+    if config["probes"] < 0:
+        raise ValueError(f"probes is {config['probes']}; it must be at least 0")
+    check_choice("objective", config["objective"], tuple(OBJECTIVES))
+    outcome, results = _run(config)
+    row = summarise(results).iloc[-1]
+    if config["controls"] and config["control"] == "none":
+        tables = [results]
+        for name in CONTROLS:
+            if reason := inapplicable(config, name):
+                print(f"not applicable  control {name}: {reason}", flush=True)
+                continue
+            done, table = _run({**config, "control": name})
+            print(f"{done.status}  {done.name}  {done.detail}", flush=True)
+            tables.append(table)
+        summary = summarise(pd.concat(tables, ignore_index=True))
+        row = summary[summary["control"] == "none"].iloc[-1]
+        detail = f"{outcome.detail}; {row['verdict']} (p = {row['verdict_p']:.1g}: {row['controls']})"
+        outcome = replace(outcome, detail=detail)
+    if config["probes"] and config["control"] == "none":
+        print(_probe(config), flush=True)
+    return outcome, OBJECTIVES[config["objective"]] * float(row["members_recovered"])
+
+
+def plan(config: dict[str, Any]) -> Outcome:
+    """What `run` would do, but for controls and probes."""
+    config, recipe, identity, *_ = _prepare(config)
+    trained = "" if "autoencoder" not in identity else planned("", autoencoder_folder(config)).detail
+    also = f"; autoencoder {trained}" if trained else ""
+    folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
+    return planned(_name(config, recipe), folder, also)
+
+
+def _probe(config: dict[str, Any]) -> str:
+    """Recover near-member probes of the first `probes` members, or find them: a line on what was found.
+
+    They lie in `<store>/probes/<signature>`, one row a probe and rung.
+    """
+    recipe = recipe_of(config)
+    identity, _, setup = identity_of(config, recipe.method)
+    identity["probes"] = {name: list(kind.strengths) for name, kind in KINDS.items()}
+    identity["members"] = config["probes"]
+    folder = Path(config["store"]) / "probes" / runs.signature(identity)
+    status = "found"
+    with runs.lock(folder):
+        if not runs.is_intact(folder, remove=True):
+            status, subject = "done", subject_of(config, recipe.method)
+            split, count = subject.split, config["probes"]
+            tables = []
+            for rung, loss in subject.losses.items():
+                found = recover_probes(
+                    recipe,
+                    subject.model(rung),
+                    as_float(split.members),
+                    as_float(split.non_members),
+                    count=count,
+                    indices=split.member_indices,
+                    batch_size=config["recovery"]["batch_size"],
+                )
+                tables.append(found.assign(rung=rung, train_loss=loss))
+            facts = {"signature": folder.name, "autoencoder": subject.signature, "setup": setup}
+            with runs.creating(folder, config, facts) as aside:
+                table = pd.concat(tables, ignore_index=True).assign(setup=setup, signature=folder.name)
+                runs.write_table(aside / "results.parquet", table)
+    results = runs.load_run(folder).results
+    last = attraction(results[results["rung"] == results["rung"].min()])
+    drawn = last[last["attracted"] >= 0.5]
+    reach = (
+        f"half or more are drawn up to a distance of {drawn['distance'].max():.3f}" if len(drawn) else "few are drawn"
+    )
+    return f"{status}  probes of {_name(config, recipe)}  {reach} to their member → {folder}"
+
+
+def _prepare(config: dict[str, Any]) -> tuple[dict[str, Any], Recipe, dict[str, Any], str, str]:
+    """The configuration of the one run that a resolved one stands for, its recipe, and `identity_of` it.
+
+    Raises `ValueError` for a mistake.
+    """
+    config = controlled(config)
+    recipe = recipe_of(config)
     if config["recovery"]["batch_size"] < 1:
         raise ValueError(f"recovery.batch_size is {config['recovery']['batch_size']}; it must be at least 1")
     if config["gallery"] < 0:
         raise ValueError(f"gallery is {config['gallery']}; it must be at least 0")
-    if config["objective"] not in OBJECTIVES:
-        raise ValueError(f"objective is {config['objective']!r}; choose one of {', '.join(OBJECTIVES)}")
+    if reason := inapplicable(config, config["control"]):
+        raise ValueError(f"control={config['control']} is not applicable: {reason}")
     if given_file(config["architecture"]) is None:
         chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
     elif config["rungs"] not in ("all", "last"):
         raise ValueError(f"rungs={config['rungs']}: an autoencoder whose weights are given has one; leave rungs out")
-    identity = recovery_config(config, recipe.method)
-    identity["autoencoder"] = autoencoder_folder(config).name
-    return recipe, Path(config["store"]) / "recoveries" / runs.signature(identity)
+    return config, recipe, *identity_of(config, recipe.method)
 
 
-def run(config: dict[str, Any]) -> tuple[Outcome, float]:
-    """Make the recovery of a resolved configuration, or find it; returns the objective that the configuration names."""
-    recipe, folder = prepare(config)
+def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame]:
+    """Make, or find, the one run that a resolved configuration stands for, and its results."""
+    config, recipe, identity, task, setup = _prepare(config)
+    folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     status = "found"
     if not runs.is_intact(folder):
-        autoencoder, split, _ = obtain(config, recipe.method.access)
-        rungs = reached_rungs(config["rungs"], autoencoder)
+        subject = subject_of(config, recipe.method)
+        if config["control"] == "nearest":
+            recipe = replace(recipe, method=NearestMember(as_float(subject.split.members)))
         with runs.lock(folder):
             if not runs.is_intact(folder, remove=True):
                 status = "done"
-                _recover(config, recipe, autoencoder, split, rungs, folder)
-    summary = summarise(runs.load_run(folder).results)
-    last = summary.iloc[-1]
+                _recover(config, recipe, subject, folder, {"task": task, "setup": setup})
+    results = runs.load_run(folder).results.assign(control=config["control"], task=task, setup=setup)
+    last = summarise(results).iloc[-1]
+    level = "" if math.isnan(last["train_loss"]) else f"at train loss {last['train_loss']:.0e}: "
     detail = (
-        f"at train loss {last['train_loss']:.0e}: members {last['members_recovered']:.0%}, "
-        f"non-members {last['non_members_recovered']:.0%} → {folder}"
+        f"{level}members {last['members_recovered']:.0%}, non-members {last['non_members_recovered']:.0%} → {folder}"
     )
-    objective = OBJECTIVES[config["objective"]] * float(last["members_recovered"])
-    return Outcome(_name(config, recipe), status, detail), objective
-
-
-def plan(config: dict[str, Any]) -> Outcome:
-    """What `run` would do."""
-    recipe, folder = prepare(config)
-    autoencoder = planned("", autoencoder_folder(config))
-    return planned(_name(config, recipe), folder, f"; autoencoder {autoencoder.detail}")
+    return Outcome(_name(config, recipe), status, detail), results
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:
     operator = config["operator"]["name"] if recipe.method.uses_operator else ""
     degradation = flat(config["degradation"])
     fraction = degradation.get("fraction")
-    parts = [config["recovery"]["name"], operator, degradation["name"], f"{fraction:g}" if fraction else ""]
+    control, method = config["control"], [config["recovery"]["name"], operator]
+    if control != "none":
+        method = ["control", control, *(method if control in ("untrained", "reference") else [])]
+    parts = [*method, degradation["name"], f"{fraction:g}" if fraction else ""]
     return " ".join(part for part in parts if part)
 
 
-def _recover(
-    config: dict[str, Any], recipe: Recipe, autoencoder: runs.Run, split: Any, rungs: list[float], folder: Path
-) -> None:
-    store = Path(config["store"])
+def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: Path, links: dict[str, str]) -> None:
+    store, split, rungs = Path(config["store"]), subject.split, list(subject.losses)
     count = len(split.members) + len(split.non_members)
     gallery = [*range(min(config["gallery"], len(split.members)))]
     gallery += [len(split.members) + i for i in range(min(config["gallery"], len(split.non_members)))]
     name = _name(config, recipe)
-    facts: dict[str, Any] = {"signature": folder.name, "autoencoder": autoencoder.folder.name, "study": config["study"]}
+    facts: dict[str, Any] = {"signature": folder.name, "autoencoder": subject.signature, "study": config["study"]}
     facts["left_out"] = split.left_out
     columns = {
         "dataset": config["dataset"]["name"],
         "architecture": config["architecture"]["name"],
         "degradation": config["degradation"]["name"],
         **describe(recipe.degradation),
-        "recovery": config["recovery"]["name"],
+        "recovery": "nearest" if config["control"] == "nearest" else config["recovery"]["name"],
         "operator": config["operator"]["name"] if recipe.method.uses_operator else "none",
+        "control": config["control"],
+        **links,
         "seed": config["seed"],
         "threshold_db": config["threshold_db"],
         "study": config["study"],
@@ -181,7 +345,7 @@ def _recover(
             bar.set_postfix_str(f"rung {rung:g}")
             shards = aside / "shards" / runs.rung_name(rung)
             table, shown = recover(
-                autoencoder.autoencoder(rung),
+                subject.model(rung),
                 split,
                 recipe,
                 shards,
@@ -190,19 +354,20 @@ def _recover(
                 on_iteration=bar.update,
                 trainer=config["trainer"],
             )
-            tables.append(table.assign(rung=rung, train_loss=autoencoder.rungs[rung], **columns))
+            tables.append(table.assign(rung=rung, train_loss=subject.losses[rung], **columns))
             pictures[f"answer/{runs.rung_name(rung)}"] = shown.pop("answer")
             pictures |= shown
             row = summarise(tables[-1]).iloc[0]
             metrics = tracking.rung_metrics(row)
+            if math.isnan(rung):
+                tracker.summarise({key: value for key, value in metrics.items() if key != "train_loss"})
+                continue
             tracker.log(metrics)
             tracker.summarise({f"{key}@{runs.rung_name(rung)}": value for key, value in metrics.items()})
-        content = io.BytesIO()
-        pd.concat(tables, ignore_index=True).to_parquet(content, index=False)
-        runs.write(aside / "results.parquet", content.getvalue())
+        runs.write_table(aside / "results.parquet", pd.concat(tables, ignore_index=True))
         runs.write(aside / "gallery.safetensors", save(pictures))
         shutil.rmtree(aside / "shards")
-        tracker.summarise({"signature": folder.name, "autoencoder": autoencoder.folder.name})
+        tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
         if gallery:
             strips = torch.cat(
                 [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3

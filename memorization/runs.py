@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -73,6 +74,13 @@ def write(path: Path, content: bytes | str) -> None:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """`table` as a parquet file; raises as `write` does."""
+    content = io.BytesIO()
+    table.to_parquet(content, index=False)
+    write(path, content.getvalue())
 
 
 def is_done(folder: Path) -> bool:
@@ -252,6 +260,8 @@ class Run:
 
         Of a recovery's run, the autoencoder it was made with.
         """
+        if self.done.get("autoencoder") == "":
+            raise StoreError(f"{self.folder} is a control without a trained autoencoder")
         if "autoencoder" in self.done:
             folder = self.folder.parents[1] / "autoencoders" / self.done["autoencoder"]
             return load_run(folder, self.packages).autoencoder(rung)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from inspect import Parameter
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from memorization.architectures import ARCHITECTURES
 from memorization.data import DATASETS
@@ -87,11 +87,16 @@ class RecoverConfig(TrainConfig):
     """rungs: the train losses to recover at: `all` that the training reached, `last`, or a list of them.
 
     threshold_db: erased-pixel PSNR from which an image counts as recovered. gallery: images kept for the report, of
-    members and of non-members each. objective: what an optimising sweeper is told: the share of members recovered at
-    the last rung (`recovered`), or that times -1 (`minus_recovered`).
+    members and of non-members each. controls: also run the controls of `memorization.controls`. control: be one of
+    them instead. probes: how many members to make near-member probes of, see `memorization.probes`. objective: what an
+    optimising sweeper is told: the share of members recovered at the last rung (`recovered`), or that times -1
+    (`minus_recovered`).
     """
 
     rungs: Any = "all"
+    controls: bool = False
+    control: str = "none"
+    probes: int = 0
     threshold_db: float = 25.0
     gallery: int = 6
     objective: str = "recovered"
@@ -142,6 +147,18 @@ def build(group: str, config: dict[str, Any], path: str = "") -> Any:
         if path == group:
             raise
         raise ValueError(str(error).replace(f"{group}.", f"{path}.")) from error
+
+
+def defaults(group: str, name: str) -> dict[str, Any]:
+    """The resolved config of choice `name` of `group` with nothing set."""
+    config: Any = OmegaConf.to_container(OmegaConf.structured(schema_of(group, name)))
+    return dict(config)
+
+
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raise `ValueError` for a word that is not among the `choices` of `key`."""
+    if value not in choices:
+        raise ValueError(f"{key} is {value!r}; choose one of {', '.join(choices)}")
 
 
 def keys_of(node: type, prefix: str = "") -> list[str]:

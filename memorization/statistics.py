@@ -168,8 +168,9 @@ class PairedDifference:
 def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> PairedDifference:
     """Resamples images, 9,999 times: the percentile interval, and how often the centred mean is as far from 0.
 
-    (Efron and Tibshirani, "An Introduction to the Bootstrap", chapters 13 and 16.) From 1,000 images on, the normal
-    distribution that the bootstrap then follows.
+    (Efron and Tibshirani, "An Introduction to the Bootstrap", chapters 13 and 16.) The p-value is at least `2^(1 - N)`,
+    the least that any test of the signs of N differences can give: few images resample too well. From 1,000 images on,
+    the normal distribution that the bootstrap then follows.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
     mean, count = float(difference.mean()), len(difference)
@@ -181,7 +182,8 @@ def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> P
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     tolerance = 1e-5 * np.abs(difference).max(initial=0)  # float32 sums of the same numbers in another order
     extreme = int((np.abs(means - mean) >= abs(mean) - tolerance).sum())
-    return PairedDifference(Estimate(mean, float(low), float(high)), (1 + extreme) / (1 + RESAMPLES))
+    p = max((1 + extreme) / (1 + RESAMPLES), 2.0 ** (1 - count))
+    return PairedDifference(Estimate(mean, float(low), float(high)), p)
 
 
 @lru_cache(maxsize=1)

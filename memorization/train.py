@@ -20,10 +20,10 @@ from memorization.training import History, check_trainer, train, weights_of
 NAMED = 5  # skipped images that a note lists
 
 
-def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
+def autoencoder_config(config: dict[str, Any], swap: bool = False) -> dict[str, Any]:
     """The part of a configuration that can change the autoencoder's weights; what its signature is made of.
 
-    Images and a file of weights count by their content, not by where they lie.
+    Images and a file of weights count by their content, not by where they lie. `swap` trains on the non-members.
     """
     identity = {
         "seed": config["seed"],
@@ -31,6 +31,7 @@ def autoencoder_config(config: dict[str, Any]) -> dict[str, Any]:
         "architecture": config["architecture"],
         "training": config["training"],
         "precision": config["trainer"]["precision"],
+        **({"swapped": True} if swap else {}),
     }
     if config["architecture"]["name"] == "custom":
         left_out = (*architectures.FILES, "allowed")
@@ -48,12 +49,13 @@ def autoencoder_folder(config: dict[str, Any]) -> Path:
     return Path(config["store"]) / "autoencoders" / runs.signature(autoencoder_config(config))
 
 
-def obtain(config: dict[str, Any], access: str = "queries") -> tuple[runs.Run, Split, bool]:
+def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) -> tuple[runs.Run, Split, bool]:
     """The autoencoder of a configuration and its images; trains it if the store lacks it (the third value).
 
     One of the user's own must keep its contract, for a recovery method with `access`; one whose weights are given is
-    taken into the store as it is, with its loss on the members as its one rung. Raises `ValueError` for settings out of
-    range before anything is written.
+    taken into the store as it is, with its loss on the members as its one rung. With `swap` it is the reference
+    autoencoder, trained on the non-members in place of the members. Raises `ValueError` for settings out of range
+    before anything is written.
     """
     store = Path(config["store"])
     tracking.check(config["tracking"])
@@ -62,8 +64,8 @@ def obtain(config: dict[str, Any], access: str = "queries") -> tuple[runs.Run, S
     if not config["store"]:
         raise ValueError("store is empty; name a folder: store=FOLDER")
     settings = build("training", config["training"])
-    identity = autoencoder_config(config)
-    folder = autoencoder_folder(config)
+    identity = autoencoder_config(config, swap)
+    folder = store / "autoencoders" / runs.signature(identity)
     split = build("dataset", config["dataset"]).load(config["seed"])
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
     if config["architecture"]["name"] == "custom":
@@ -75,17 +77,18 @@ def obtain(config: dict[str, Any], access: str = "queries") -> tuple[runs.Run, S
         if runs.is_intact(folder, remove=True):
             return runs.load_run(folder, packages), split, False
         parameters = architectures.count_parameters(model)
+        trained_on = split.non_members if swap else split.members
         name = f"{config['architecture']['name']}-{config['dataset']['name']}-{folder.name[:6]}"
         facts: dict[str, Any] = {
             "signature": folder.name,
             "shape": split.shape,
             "parameters": parameters,
-            "parameters_per_pixel": parameters / split.members.numel(),
+            "parameters_per_pixel": parameters / trained_on.numel(),
             "left_out": split.left_out,
         }
         print(
             f"{'nothing to train in' if file else 'training'} {name}: "
-            f"{len(split.members)} members of {'x'.join(map(str, split.shape))}, "
+            f"{len(trained_on)} {'non-members' if swap else 'members'} of {'x'.join(map(str, split.shape))}, "
             f"{parameters:,} parameters ({facts['parameters_per_pixel']:.1f} a pixel of the training set)",
             flush=True,
         )
@@ -97,11 +100,11 @@ def obtain(config: dict[str, Any], access: str = "queries") -> tuple[runs.Run, S
             tracking.tracking(config["tracking"], store, **details) as tracker,
         ):
             if file:
-                history = given(model, split.members)
+                history = given(model, trained_on)
             else:
                 history = train(
                     model,
-                    split.members,
+                    trained_on,
                     settings,
                     seed=config["seed"],
                     log=lambda step, metrics: tracker.log({"train/step": step, **metrics}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,14 +11,18 @@ import torch
 from scipy import stats
 from torch import nn
 
-from memorization import audit
+from memorization import audit, load_results, load_run
 from memorization.architectures import Centred, FullyConnected
 from memorization.controls import CONTROLS, NearestMember, inpaintable, untrained
 from memorization.degradations import Blur, Box, Chain, Downsample, RandomPixels
+from memorization.recover import identity_of, recipe_of
 from memorization.recovery import Iterate, solve
+from memorization.report import Findings, headline
+from memorization.runs import StoreError, finished, signature
 from memorization.statistics import auc
 from memorization.summary import summarise
 from tests import problems
+from tests.conftest import run_script
 from tests.test_audit import results
 
 MEMBERS, OTHERS = problems.images(12, 1, torch.float32), problems.images(12, 2, torch.float32)
@@ -146,3 +152,68 @@ def test_the_score_is_calibrated_image_by_image():
 def test_a_reference_must_be_another():
     with pytest.raises(ValueError, match="reference is the autoencoder itself; give one that was trained without"):
         audit(MEMORY, MEMBERS, OTHERS, reference=MEMORY)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two methods and their controls, and one without controls on another degradation."""
+    folder = tmp_path_factory.mktemp("controls")
+    common = ["experiment=smoke", "tracking=none", "progress=false", "recovery.max_iterations=20"]
+    for arguments in (["-m", "recovery=energy,iterate", "degradation=box", "controls=true"],
+                      ["recovery=energy", "degradation=blur", "control=nearest"]):  # fmt: skip
+        ended = run_script("recover", *arguments, *common, cwd=folder)
+        assert ended.returncode == 0, ended.stderr
+    return folder / "runs"
+
+
+def test_each_control_is_a_run_of_its_own_and_one_without_an_autoencoder_is_made_once(store):
+    names = load_results(store).groupby("signature")["control"].first().tolist()
+    assert sorted(names) == sorted(
+        ["none", "untrained", "reference"] * 2 + ["inpaint", "nearest"] + ["nearest"]  # the last under blur
+    )
+    assert len(finished(store, "autoencoders")) == 2
+
+
+def test_controls_do_not_change_the_signature_of_the_run_they_belong_to(store):
+    (run,) = [r for r in finished(store) if r.config["control"] == "none" and r.config["recovery"]["name"] == "energy"]
+    identity, task, setup = identity_of(run.config, recipe_of(run.config).method)
+    assert set(identity) == {"autoencoder", "degradation", "recovery", "operator", "rungs", "threshold_db"}
+    assert signature(identity) == run.folder.name
+    assert (run.results["task"] == task).all()
+    assert (run.results["setup"] == setup).all()
+
+
+def test_the_reference_is_trained_on_the_non_members(store):
+    table = load_results(store)
+    losses = {}
+    for run in finished(store, "autoencoders"):
+        split = load_split(run)
+        f = run.autoencoder()
+        losses[run.done["signature"]] = [float((f(x) - x).square().mean()) for x in (split.members, split.non_members)]
+    for control, first, second in (("none", 0, 1), ("reference", 1, 0)):
+        signature = table[table["control"] == control]["signature"].iloc[0]
+        loss = losses[load_run(store / "recoveries" / signature).done["autoencoder"]]
+        assert loss[first] < 0.5 * loss[second]
+
+
+def load_split(run):
+    from memorization.schema import build
+
+    return build("dataset", run.config["dataset"]).load(run.config["seed"])
+
+
+def test_the_table_shows_the_verdict_below_each_method(store):
+    findings = Findings.load(store)
+    assert {cell.recovery for cell in findings.cells} == {"energy", "iterate"}
+    assert all(set(cell.controls) == set(CONTROLS) for cell in findings.cells)
+    table = headline(findings)
+    assert table.count("unremarkable (p = ") == 2
+    assert table.count("members by controls: untrained 0%, inpaint 0%, reference 0%, nearest 100% (ceiling)") == 2
+    assert "Unremarkable: not more members came back than non-members" in table
+    assert max(map(len, table.splitlines())) <= 120
+
+
+def test_a_control_without_an_autoencoder_says_so(store):
+    (run,) = [run for run in finished(store) if run.config["control"] == "untrained"][:1]
+    with pytest.raises(StoreError, match="is a control without a trained autoencoder"):
+        run.autoencoder()

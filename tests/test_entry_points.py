@@ -176,6 +176,9 @@ MISTAKES = {
     "trainer.devices=-1 trainer.accelerator=cpu": "should be an int > 0. The default is trainer.accelerator=auto",
     "trainer.accelerator=gpux": "You selected an invalid accelerator name: `accelerator='gpux'`",
     "-m recovery=iterat,energy": "recovery=iterat: there is no such choice",
+    "probes=-1": "probes is -1; it must be at least 0",
+    "control=none_such": "control is 'none_such'; choose one of none, untrained, inpaint, reference, nearest",
+    "control=inpaint degradation=blur": "control=inpaint is not applicable: degradation=blur is no erasure",
     "tracking.mode=wandb": "choose one of offline, online, none",
 }
 

@@ -94,6 +94,13 @@ def test_misfit(case):
     torch.testing.assert_close(operator.misfit(x, y), dot(difference, difference))
 
 
+def test_gradient_is_half_that_of_the_misfit(case):
+    operator, x, y = case
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(operator.misfit(leaf, y).sum(), leaf)
+    torch.testing.assert_close(2 * operator.gradient(x, y), expected)
+
+
 @pytest.mark.parametrize("keep", [[0], [1, 0], [False, True]])
 def test_select(case, keep):
     operator, x, y = case

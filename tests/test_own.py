@@ -231,6 +231,10 @@ MISTAKES = {
         "own.pt does not fit Transformer: missing: head.weight; unexpected: heads.weight; "
         "of another shape: position is (2, 32) and should be (4, 32)",
     ),
+    "another model": (
+        lambda path: torch.save({"layers.0.bias": torch.zeros(2), "layers.1.bias": torch.zeros(2)}, path),
+        "and 14 more; unexpected: layers.0.bias, layers.1.bias",
+    ),
     "pickle": (
         lambda path: path.write_bytes(pickle.dumps(Malicious())),
         "own.pt is refused: it is damaged, or a pickle of more than tensors",

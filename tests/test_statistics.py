@@ -195,6 +195,7 @@ def test_many_pairs_and_equal_methods():
     np.testing.assert_allclose([few.mean.low, few.mean.high, few.p], [many.mean.low, many.mean.high, many.p], atol=0.02)
     assert statistics.paired_bootstrap(first[:50], first[:50]).p == 1
     assert statistics.paired_bootstrap(first, first).p == 1
+    assert statistics.paired_bootstrap(first[:4] + 40, first[:4]).p == 0.125
 
 
 def test_a_paired_difference_is_covered():

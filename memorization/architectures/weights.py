@@ -51,11 +51,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     A prefix that all keys have in common (`model.`, `module.`) and the model's lack is taken off.
     """
-    state, expected = read_weights(path), model.state_dict()
-    while state and not set(state) & set(expected) and len({key.partition(".")[0] for key in state}) == 1:
-        if not all("." in key for key in state):
-            break
-        state = {key.partition(".")[2]: value for key, value in state.items()}
+    expected = model.state_dict()
+    state = _without_prefix(read_weights(path), expected)
     shapes = [
         f"{key} is {tuple(state[key].shape)} and should be {tuple(expected[key].shape)}"
         for key in expected
@@ -70,6 +67,15 @@ def load_weights(model: nn.Module, path: Path) -> None:
         parts = [f"{kind}: {_some(keys)}" for kind, keys in wrong.items() if keys]
         raise ValueError(f"architecture.weights={path} does not fit {type(model).__name__}: {'; '.join(parts)}")
     model.load_state_dict(state)
+
+
+def _without_prefix(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    shorter = state
+    while not set(shorter) & set(expected):
+        if len({key.partition(".")[0] for key in shorter}) != 1 or not all("." in key for key in shorter):
+            return state  # of another model
+        shorter = {key.partition(".")[2]: value for key, value in shorter.items()}
+    return shorter
 
 
 def _names(path: Path) -> list[str]:

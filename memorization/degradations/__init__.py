@@ -7,7 +7,7 @@ so that a measurement depends neither on its batch nor on the device. `Jpeg` and
 
 from typing import Any
 
-from memorization.degradations.chain import Chain
+from memorization.degradations.chain import Chain, parts
 from memorization.degradations.coding import Jpeg, Quantise
 from memorization.degradations.erasures import FILLS, Box, Half, RandomPixels, Stripes, Strokes
 from memorization.degradations.linear import Blur, Downsample, Gain, MotionBlur, Noise
@@ -51,4 +51,5 @@ __all__ = [
     "Stripes",
     "Strokes",
     "image_seeds",
+    "parts",
 ]

@@ -26,7 +26,7 @@ class Chain:
     second: Degradation
 
     def __post_init__(self) -> None:
-        for key, part in _parts("degradation.first", self.first):
+        for key, part in parts("degradation.first", self.first):
             if isinstance(part, (Jpeg, Quantise)):
                 raise ValueError(f"{key} is {type(part).__name__}, which is not linear; put it second")
             if noise := getattr(part, "noise", 0.0):
@@ -48,11 +48,11 @@ class Chain:
         )
 
 
-def _parts(key: str, degradation: Degradation) -> Iterator[tuple[str, Degradation]]:
+def parts(key: str, degradation: Degradation) -> Iterator[tuple[str, Degradation]]:
     """The degradations that `degradation` consists of, each with its key."""
     if isinstance(degradation, Chain):
-        yield from _parts(f"{key}.first", degradation.first)
-        yield from _parts(f"{key}.second", degradation.second)
+        yield from parts(f"{key}.first", degradation.first)
+        yield from parts(f"{key}.second", degradation.second)
     else:
         yield key, degradation
 

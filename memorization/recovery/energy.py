@@ -31,7 +31,6 @@ class State(NamedTuple):
     residual: Tensor  # (B,), see `Energy.residual`
     first: Tensor  # Adam's running mean of gradients
     second: Tensor  # and of squared gradients
-    steps: Tensor  # (B, 1, 1, 1), for Adam's bias correction
 
 
 @dataclass(frozen=True)
@@ -57,23 +56,26 @@ class Energy:
     def start(self, problem: Problem, start: int = 0) -> State:
         x = starting_image(problem, start, own="neutral")
         zeros = torch.zeros_like(x)
-        return State(x, x, x.new_full((len(x),), torch.inf), zeros, zeros, x.new_zeros(len(x), 1, 1, 1))
+        return State(x, x, x.new_full((len(x),), torch.inf), zeros, zeros)
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         weight = self.weight * (self.first_weight / self.weight) ** max(0.0, 1 - 2 * progress)
         with torch.enable_grad():
             x = state.x.detach().requires_grad_()
-            fx = problem.autoencoder(x)
-            misfit = problem.trust * problem.operator.misfit(x, problem.y)
-            energy = misfit + weight * (x - fx).flatten(1).square().sum(1)
-            (gradient,) = torch.autograd.grad(energy.sum(), x)
-        steps = state.steps + 1
-        first = 0.9 * state.first + 0.1 * gradient
-        second = 0.99 * state.second + 0.01 * gradient.square()
-        rate = self.learning_rate * 0.01**progress
-        move = (first / (1 - 0.9**steps)) / ((second / (1 - 0.99**steps)).sqrt() + 1e-8)
+            output = problem.autoencoder(x)
+        fx = output.detach()
+        difference = state.x - fx
+        (pulled,) = torch.autograd.grad(output, x, difference)  # J^T (x - f(x))
+        gradient = 2 * problem.trust.view(-1, 1, 1, 1) * problem.operator.gradient(state.x, problem.y)
+        gradient = gradient.add_(difference.sub_(pulled), alpha=2 * weight)
+
+        steps = 1 + round(progress * self.max_iterations)
+        first = torch.lerp(state.first, gradient, 0.1)
+        second = torch.lerp(state.second, gradient.square(), 0.01)
+        scale = (second / (1 - 0.99**steps)).sqrt_().add_(1e-8)
+        rate = self.learning_rate * 0.01**progress / (1 - 0.9**steps)
         residual = rms(gradient) * self.weight / weight
-        return State(state.x - rate * move, fx.detach(), residual, first, second, steps)
+        return State(torch.addcdiv(state.x, first, scale, value=-rate), fx, residual, first, second)
 
     def answer(self, state: State) -> Tensor:
         return state.fx

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from memorization import scores
 from memorization.data import check_seed
-from memorization.degradations import Degradation, image_seeds
-from memorization.recovery.operator import Alternating, OperatorKnowledge
+from memorization.degradations import Degradation, Downsample, image_seeds, parts
+from memorization.recovery.operator import OperatorKnowledge
 from memorization.recovery.problem import Autoencoder, Method
 from memorization.recovery.solver import DIVERGED, check_starts, solve
 
@@ -53,11 +53,13 @@ class Recipe:
             raise ValueError(f"threshold_db is {self.threshold_db:g}; it must be a finite number of dB")
         check_seed(self.seed)
         check_starts(self.method, self.starts)
-        if self.method.access == "none" and isinstance(self.operator, Alternating):
-            raise ValueError(
-                "operator=alternating supposes every pixel observed before there is an image, so that nothing would be "
-                "inpainted: choose operator=known or operator=robust"
-            )
+        if self.operator.blind and self.method.uses_operator:
+            for key, part in parts("degradation", self.degradation):
+                if isinstance(part, Downsample):
+                    raise ValueError(
+                        f"{key} makes images smaller, which operator={type(self.operator).__name__.lower()} cannot "
+                        "suppose: choose operator=known"
+                    )
 
 
 def recover_batch(
@@ -71,19 +73,10 @@ def recover_batch(
     """Degrade `originals` (B, C, H, W), recover them with `autoencoder` and score the answers.
 
     `indices` are the images' indices in their pool; `members` (N, C, H, W) all members, of which `nearest_member` is an
-    index. A diverged image is never recovered, and its scores are those of its last finite answer. Raises `ValueError`
-    for a blind operator whose supposition the shape of the measurement rules out.
+    index. A diverged image is never recovered, and its scores are those of its last finite answer.
     """
     begin = time.perf_counter()
     measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
-    asked = recipe.operator.blind and recipe.method.uses_operator
-    if asked and measurement.y.shape != originals.shape:
-        name = type(recipe.degradation).__name__
-        raise ValueError(
-            f"operator: {type(recipe.operator).__name__} knows of no {name}, which measures "
-            f"{'x'.join(map(str, measurement.y.shape[1:]))} numbers of an image of "
-            f"{'x'.join(map(str, originals.shape[1:]))}: choose operator=known"
-        )
     solution = solve(
         autoencoder, measurement, recipe.method, recipe.operator, starts=recipe.starts, on_iteration=on_iteration
     )
@@ -92,7 +85,8 @@ def recover_batch(
     psnr_erased = scores.psnr(solution.images, originals, measurement.erased)
     nearest, right = scores.nearest_member(solution.images, originals, members)
     solved = torch.tensor([status != DIVERGED for status in solution.status], device=right.device)
-    estimated, estimates = (solution.mask, solution.estimates) if asked else (None, {})
+    blind = recipe.operator.blind and recipe.method.uses_operator
+    estimated, estimates = (solution.mask, solution.estimates) if blind else (None, {})
     columns = {
         "psnr_erased": psnr_erased,
         "psnr": scores.psnr(solution.images, originals),

@@ -4,10 +4,10 @@ Erased regions are filled with the smoothest surface that meets their surroundin
 arXiv:1707.06567; scikit-image's `inpaint_biharmonic`), each channel by itself. Use it beside the other methods, to see
 how much of an image follows from the pixels that were left. It takes one step, with the mask that is known before there
 is an image: the true one with `operator=known`; of an estimated one, pixels of less than half the largest weight count
-as erased. `operator=alternating` starts with every pixel observed, and nothing is then inpainted.
+as erased.
 
-Where nothing was erased, or everything, the answer is the measurement, and `H^+ y` for operators that are not masks.
-Noise stays.
+Where nothing was erased, or everything, the answer is the measurement. Operators that are not masks are inverted with a
+ridge towards grey that grows with the noise (our choice). Under a mask, noise stays.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Inpaint:
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         if not isinstance(problem.operator, Mask):
-            return State(problem.operator.pinv(problem.y))
+            grey = torch.full_like(state.x, 0.5)
+            return State(problem.operator.solve(problem.y, grey, problem.ridge))
         y, weight = problem.measured, problem.operator.weight
         erased = (weight < 0.5 * weight.amax((2, 3), keepdim=True)).expand_as(y).cpu().numpy()
         pairs = zip(y.cpu().numpy(), erased, strict=True)

@@ -6,7 +6,6 @@ batches and processes together are the result. A recovery that was killed keeps 
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,10 +85,8 @@ class ShardWriter(BasePredictionWriter):
         shown = [i for i, row in enumerate(rows.tolist()) if row in self.gallery]
         tensors = {"original": as_float(images), "degraded": prediction.degraded, "answer": prediction.answers}
         kept = {name: to_uint8(tensor[shown]) for name, tensor in tensors.items()}
-        scores = io.BytesIO()
-        prediction.scores.to_parquet(scores, index=False)
         shard = self.folder / shard_name(int(rows[0]))
-        runs.write(shard / "scores.parquet", scores.getvalue())
+        runs.write_table(shard / "scores.parquet", prediction.scores)
         runs.write(shard / "images.safetensors", save({**kept, "row": rows[shown].cpu().contiguous()}))
         runs.seal(shard, {})
 

@@ -12,6 +12,9 @@ from torch import Tensor
 from memorization.degradations import Mask, Measurement, Operator
 from memorization.recovery.problem import data_weight
 
+AT_ONCE = 8  # images whose pixels are compared with one another at a time
+REPEATED_RADIUS = 0.02  # in pixels of [0, 1]: what counts as the same colour
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -96,15 +99,20 @@ def erased_share(estimate: Estimate) -> Tensor:
     return 1 - estimate.mask.flatten(1).mean(1)
 
 
-def repeated_value(y: Tensor, radius: float = 0.02) -> Tensor:
+def repeated_value(y: Tensor, radius: float = REPEATED_RADIUS) -> Tensor:
     """The colour (B, C, 1, 1) that most pixels of each image of `y` (B, C, H, W) lie close to.
 
     For an erasure to a constant that is the fill value. "Close" is a Gaussian kernel of standard deviation `radius`;
-    the densest of up to 512 evenly spaced pixels is moved to the mean of what is near (mean shift).
+    the densest of up to 256 pixels is moved to the mean of what is near (mean shift). They are spread by the golden
+    ratio, which no stripes can evade. Images are taken a few at a time: the distances between pixels need far more
+    memory than the pixels.
     """
+    if len(y) > AT_ONCE:
+        return torch.cat([repeated_value(part, radius) for part in y.split(AT_ONCE)])
     pixels = y.flatten(2).transpose(1, 2)  # (B, P, C)
-    stride = max(1, pixels.shape[1] // 512)
-    candidates = pixels[:, ::stride]  # (B, S, C)
+    count = pixels.shape[1]
+    spread = torch.arange(min(256, count), dtype=torch.float64) * (math.sqrt(5) - 1) / 2 % 1  # (S,), in [0, 1)
+    candidates = pixels[:, (count * spread).long().to(y.device)]  # (B, S, C)
 
     def kernel(centres: Tensor) -> Tensor:
         return torch.exp(-0.5 * (torch.cdist(centres, pixels) / radius) ** 2)  # (B, S, P)
@@ -122,12 +130,13 @@ class Alternating:
     """The paper's alternation for an erasure: the exact 0/1 mask given the current image, once every few iterations.
 
     A pixel counts as observed if the image explains it at least as well as the fill value does:
-    `|image - y|^2 <= |c - y|^2 + tau`, all channels of a pixel together. The fill `c` is the colour most often repeated
-    in `y`; that, `tau` and `every` are our choices.
+    `|image - y|^2 <= |c - y|^2 + tau`, all channels of a pixel together. Before there is an image, the pixels that hold
+    the fill count as erased. The fill `c` is the colour most often repeated in `y`; that, the start, `tau` and `every`
+    are our choices.
     """
 
     tau: float = 0.0
-    every: int = 1  # iterations of the method between two estimates
+    every: int = 20  # iterations of the method on one estimate; with few, an image not yet found shapes the mask
 
     blind: ClassVar[bool] = True
     hypotheses: ClassVar[int] = 1
@@ -141,7 +150,9 @@ class Alternating:
 
     def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         y = measurement.y
-        return Estimate(y, Mask(torch.ones_like(y[:, :1])), y.new_zeros(len(y)), {"fill": repeated_value(y)})
+        fill = repeated_value(y)
+        apart = (y - fill).abs().amax(1, keepdim=True) > 3 * REPEATED_RADIUS
+        return Estimate(y, Mask(apart.to(y.dtype)), y.new_zeros(len(y)), {"fill": fill})
 
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         if (iteration - 1) % self.every:

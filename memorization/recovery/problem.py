@@ -124,7 +124,8 @@ def starting_image(problem: Problem, start: int, own: Literal["measurement", "ne
 
 def rms(x: Tensor) -> Tensor:
     """Root mean square of each image, (B, ...) to (B,)."""
-    return x.flatten(1).square().mean(1).sqrt()
+    level: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1) / math.sqrt(x[0].numel())
+    return level
 
 
 def neutral_image(autoencoder: Autoencoder, shape: tuple[int, int, int], like: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from memorization.degradations import Mask, Measurement
 from memorization.recovery.operator import Estimate, erased_share, repeated_value
@@ -73,16 +72,16 @@ class Robust:
             "deviation": torch.full_like(third, 0.02),  # (B, 1, 1, 1) of the pixels that hold it, from noise
         }
         for _ in range(10):  # without an image yet, observed pixels count among "anything"
-            constant = self._logits(y, None, details, self.widest).softmax(0)[1]
-            details |= _fill(y, constant) | {"constant": constant.mean((2, 3), keepdim=True)}
+            repeated = _distance(y, details["fill"])
+            nowhere = torch.full_like(repeated, torch.inf)
+            constant = self._logits(nowhere, repeated, y.shape[1], details, self.widest).softmax(0)[1]
+            details |= _fill(y, constant, details["fill"], repeated)
+            details["constant"] = constant.mean((2, 3), keepdim=True)
             details["uniform"] = 1 - details["constant"]
         distance = (y - details["fill"]).abs().amax(1, keepdim=True)
-        considered = distance > FILL_RADIUS * details["deviation"]
-        if hypothesis == 0:
-            considered |= details["constant"] < self.repeated
-        else:
-            considered[:] = True
-        weight = considered.to(y.dtype)
+        apart = distance > FILL_RADIUS * details["deviation"]
+        no_fill = (details["constant"] < self.repeated) | (hypothesis > 0)
+        weight = (apart | no_fill).to(y.dtype)
         observed = self._observed_share(y, weight)
         details["constant"] = (1 - weight).mean((2, 3), keepdim=True).expand_as(observed)
         details["uniform"] = (1 - observed) * (1 - details["constant"])
@@ -96,16 +95,20 @@ class Robust:
             return estimate
         annealing = min(1.0, (progress - self.first_phase) / (self.annealed - self.first_phase))
         deviation = self.widest * (self.narrowest / self.widest) ** annealing
-        observed, constant, _ = self._logits(y, image, estimate.details, deviation).softmax(0)
+        around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
+        observed, constant, _ = self._logits(around, repeated, y.shape[1], estimate.details, deviation).softmax(0)
         shares = {"constant": _local(constant)}
         shares["uniform"] = (1 - shares["constant"] - _local(observed)).clamp(0, 1)
-        squares = (observed * (y - image).square().mean(1, keepdim=True)).sum((1, 2, 3))
+        squares = (observed * around).sum((1, 2, 3)) / y.shape[1]
         noise = (squares / observed.sum((1, 2, 3)).clamp_min(1e-6)).sqrt()
-        return Estimate(y, Mask(observed), noise, _fill(y, constant) | shares | {"observed": observed})
+        fill = _fill(y, constant, estimate.details["fill"], repeated)
+        return Estimate(y, Mask(observed), noise, fill | shares | {"observed": observed})
 
     def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
         """-2 s^2 log likelihood, s the narrowest deviation: |y - image|^2 and a constant if a pixel was observed."""
-        log_likelihood = self._logits(y, image, estimate.details, self.narrowest).logsumexp(0)
+        around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
+        logits = self._logits(around, repeated, y.shape[1], estimate.details, self.narrowest)
+        log_likelihood = logits.logsumexp(0)
         return -2 * self.narrowest**2 * log_likelihood.flatten(1).sum(1)
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
@@ -127,18 +130,18 @@ class Robust:
         return ((share - chance) / (1 - chance)).clamp(0, 1).sqrt().clamp_min(LEAST)
 
     @staticmethod
-    def _logits(y: Tensor, image: Tensor | None, belief: dict[str, Tensor], deviation: float) -> Tensor:
-        """(3, B, 1, H, W): log of share times density of a pixel if observed, repeated, anything."""
-        channels = y.shape[1]
+    def _logits(around: Tensor, repeated: Tensor, channels: int, belief: dict[str, Tensor], deviation: float) -> Tensor:
+        """(3, B, 1, H, W): log of share times density of a pixel if observed, repeated, anything.
 
-        def gaussian(centre: Tensor, scale: Tensor) -> Tensor:  # log density over the channels of a pixel
-            distance = (y - centre).square().sum(1, keepdim=True)
+        around, repeated: (B, 1, H, W), the squared distances of `y` to the image and to the fill colour.
+        """
+
+        def gaussian(distance: Tensor, scale: Tensor) -> Tensor:  # log density over the channels of a pixel
             return -distance / (2 * scale**2) - channels * (scale * math.sqrt(2 * math.pi)).log()
 
         share = (1 - belief["constant"] - belief["uniform"]).clamp_min(1e-3)
-        around = torch.full_like(share, deviation)
-        observed = gaussian(image, around) if image is not None else torch.full_like(y[:, :1], -torch.inf)
-        constant = gaussian(belief["fill"], belief["deviation"])
+        observed = gaussian(around, torch.full_like(belief["deviation"], deviation))
+        constant = gaussian(repeated, belief["deviation"])
         return torch.stack(
             [
                 observed + share.log(),
@@ -148,19 +151,35 @@ class Robust:
         )
 
 
-def _fill(y: Tensor, constant: Tensor) -> dict[str, Tensor]:
-    """The colour of the pixels that hold it with the probabilities `constant` (B, 1, H, W), and its deviation."""
+def _distance(y: Tensor, image: Tensor) -> Tensor:
+    """(B, 1, H, W): squared, over the channels of a pixel."""
+    return (y - image).square_().sum(1, keepdim=True)
+
+
+def _fill(y: Tensor, constant: Tensor, before: Tensor, distance: Tensor) -> dict[str, Tensor]:
+    """The colour of the pixels that hold it with the probabilities `constant` (B, 1, H, W), and its deviation.
+
+    before, distance: the colour of the last estimate and the squared distances of `y` to it, (B, 1, H, W). The mean
+    square about the mean is that about `before` less the square of their difference, with no second look at `y`.
+    """
     total = constant.sum((1, 2, 3), keepdim=True).clamp_min(1e-6)
-    fill = (constant * y).sum((2, 3), keepdim=True) / total
-    variance = (constant * (y - fill).square()).sum((1, 2, 3), keepdim=True) / (total * y.shape[1])
-    return {"fill": fill, "deviation": variance.sqrt().clamp(1e-3, 0.25)}
+    fill = torch.einsum("bxhw,bchw->bc", constant, y).view_as(before) / total
+    about = (constant * distance).sum((1, 2, 3), keepdim=True) / total
+    variance = (about - (fill - before).square().sum(1, keepdim=True)) / y.shape[1]
+    return {"fill": fill, "deviation": variance.clamp_min(0).sqrt().clamp(1e-3, 0.25)}
 
 
 def _local(values: Tensor) -> Tensor:
-    """The mean of `values` (B, 1, H, W) in a window around each pixel."""
-    height, width = (2 * int(WINDOW * side / 2) + 1 for side in values.shape[2:])
-    padding = (height // 2, width // 2)
-    return functional.avg_pool2d(values, (height, width), 1, padding, count_include_pad=False)
+    """The mean of `values` (B, 1, H, W) in a window around each pixel, as far as it lies in the image."""
+    down, across = (_window(side, values) for side in values.shape[2:])
+    return down @ values @ across.T
+
+
+def _window(side: int, like: Tensor) -> Tensor:
+    """(side, side): row `i` takes the mean of the entries at most half a window away from `i`."""
+    place = torch.arange(side, device=like.device)
+    near = ((place[:, None] - place).abs() <= int(WINDOW * side / 2)).to(like.dtype)
+    return near / near.sum(1, keepdim=True)
 
 
 def _without(values: Tensor, axis: int, last: bool) -> Tensor:

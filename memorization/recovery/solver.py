@@ -71,6 +71,16 @@ def solve(
     (in all, `starts * max_iterations`), for a progress bar.
     """
     check_starts(method, starts)
+    if bad := [i for i, finite in enumerate(measurement.y.flatten(1).isfinite().all(1).tolist()) if not finite]:
+        raise ValueError(
+            f"measurement.y is not finite in image {bad[0]} of the batch ({len(bad)} in all): leave it out"
+        )
+    if operator and operator.blind and measurement.y.shape[2:] != measurement.erased.shape[2:]:
+        sides = "x".join(map(str, measurement.y.shape[2:]))
+        raise ValueError(
+            f"operator: {type(operator).__name__} cannot suppose what made a measurement of {sides} pixels of a larger "
+            "image: use Known()"
+        )
     knowledge = operator if operator and method.uses_operator else Known()
     best = _solve(autoencoder, measurement, method, knowledge, 0, starts > 1, trace, on_iteration)
     for start in range(1, starts):
@@ -159,10 +169,8 @@ def _solve(
         previous, state = state, method.step(Problem(y, h.y, h.operator, h.sigma, query, neutral), state, progress)
         answer, change = method.answer(state), method.residual(previous, state)
 
-        finite = torch.isfinite(answer.flatten(1)).all(1) & torch.isfinite(change)
-        diverged = ~finite | (rms(answer) > DIVERGENCE)
+        diverged = ~(rms(answer) <= DIVERGENCE) | ~torch.isfinite(change)  # NaN is never below
         converged = ~diverged & (change <= method.tolerance) & (progress >= annealed)
-        images[active] = torch.where(diverged.view(-1, 1, 1, 1), images[active], answer)
         residual[active] = torch.where(diverged, torch.inf, change)
         iterations[active] = k + 1
         if trace:
@@ -174,6 +182,8 @@ def _solve(
         leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
         if leaving.any():
             gone, left = active[leaving], h.select(leaving)
+            last_finite = method.answer(previous)[leaving]
+            images[gone] = torch.where(diverged[leaving].view(-1, 1, 1, 1), last_finite, answer[leaving])
             for i, failed in zip(active[done].tolist(), diverged[done].tolist(), strict=True):
                 status[i] = DIVERGED if failed else CONVERGED
             for name, value in knowledge.report(left).items():

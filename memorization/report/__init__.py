@@ -12,7 +12,7 @@ from pathlib import Path
 
 from memorization.report.findings import Findings
 from memorization.report.page import build
-from memorization.report.tables import headline, records
+from memorization.report.tables import comparisons, headline, records
 from memorization.runs import StoreError
 
 __all__ = ["Findings", "build", "headline", "main", "records"]
@@ -34,6 +34,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML file (default: report.html in the store)")
     parser.add_argument("--summary", action="store_true", help="print the headline table and write no HTML")
     parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="compare methods pairwise on the same members, with p-values, and write no HTML; with --json for programs",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="like --summary, as JSON; what is not a number is null",
@@ -47,7 +52,11 @@ def main(argv: list[str] | None = None) -> None:
     try:
         findings = Findings.load(options.store)
         if options.json:
-            print(json.dumps(records(findings.summary), indent=2, allow_nan=False))
+            table = findings.comparisons if options.compare else findings.summary
+            print(json.dumps(records(table), indent=2, allow_nan=False))
+            return
+        if options.compare:
+            print(comparisons(findings))
             return
         output = options.output or options.store / "report.html"
         if not options.summary:

@@ -1,26 +1,32 @@
 """What a run store found: its runs, their names, and one `Cell` of statistics a run and rung.
 
-`audit.summarise` is computed once, here.
+`summary.summarise` is computed once, here.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from memorization.degradations import DEGRADATIONS
+from memorization.probes import attraction
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels, label_runs
-from memorization.runs import Run, finished, load_results
-from memorization.statistics import Estimate, OperatingPoint
-from memorization.summary import RATES, summarise
+from memorization.runs import Run, StoreError, finished, load_results
+from memorization.statistics import Estimate, OperatingPoint, SeedVariation, holm, seed_variation
+from memorization.summary import RATES, compare, controls_of, summarise
+
+# Keys of a configuration in which repetitions over seeds may differ.
+NOT_COMPARED = ("seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes")
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,17 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Control:
+    """One of a cell's controls, by name; see `memorization.controls`."""
+
+    name: str
+    members: Group
+    non_members: Group
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One run at one rung."""
+    """One run at one rung; `verdict` is `beats its controls`, `unremarkable`, or empty without controls."""
 
     signature: str
     labels: Labels
@@ -57,43 +72,114 @@ class Cell:
     excess: Estimate
     auc: Estimate
     operating: dict[float, OperatingPoint | None]  # by the false positive rate asked for; None: not resolvable
+    setup: str  # autoencoder, method and task; see `summary.controls_of`
+    verdict: str
+    verdict_p: float
+    controls: dict[str, Control]
+    controls_text: str  # every control with the share of members that it brought back, or why it was not run
 
 
 @dataclass(frozen=True)
 class Findings:
-    """A store that was read: `results` has one row an image (and rung), `summary` is `audit.summarise` of it."""
+    """A store that was read: `results` has one row an image (and rung), `summary` is `summarise` of it.
+
+    `runs` are those that are audited; controls are in `results` and `summary`, and each cell knows its own.
+    """
 
     store: Path
     runs: dict[str, Run]
     results: pd.DataFrame
     summary: pd.DataFrame
+    probes: pd.DataFrame  # `probes.attraction` of each run's probes, by setup and rung; empty if there are none
 
     @classmethod
     def load(cls, store: Path) -> Findings:
         """Read all finished recoveries; raises `StoreError` if there is none or one is damaged."""
         results = load_results(store)
-        return cls(store, {run.folder.name: run for run in finished(store)}, results, summarise(results))
+        audited = {run.folder.name: run for run in finished(store) if run.config.get("control", "none") == "none"}
+        if not audited:
+            raise StoreError(
+                f"{store} holds nothing but controls; run memorization-recover store={store} without control="
+            )
+        probed = [run.results for run in finished(store, "probes")]
+        probes = attraction(pd.concat(probed), ("setup", "rung")) if probed else pd.DataFrame()
+        return cls(store, audited, results, summarise(results), probes)
 
     @cached_property
     def labels(self) -> dict[str, Labels]:
         """By signature."""
-        facts = {row["signature"]: row for row in rows_of(self.summary)}
+        facts = {row["signature"]: row for row in rows_of(self.summary) if row["control"] == "none"}
         return label_runs({signature: run.config for signature, run in self.runs.items()}, facts)
 
     @cached_property
     def cells(self) -> list[Cell]:
         """Sorted by autoencoder, degradation, method and falling rung; of repetitions of a run, one."""
-        rows = sorted(rows_of(self.summary), key=lambda row: _order(row, self.labels[row["signature"]]))
+        every = rows_of(self.summary)
+        rows = [(i, row) for i, row in enumerate(every) if row["control"] == "none"]
         cells = {}
-        for row in rows:
+        for i, row in sorted(rows, key=lambda pair: _order(pair[1], self.labels[pair[1]["signature"]])):
             labels = self.labels[row["signature"]]
-            cells[labels, row["rung"]] = _cell(row, labels)
+            found = controls_of(self.summary.iloc[i], self.summary)
+            cells[labels, row["rung"]] = _cell(row, labels, {name: every[at] for name, at in found.items()})
         return list(cells.values())
 
     @cached_property
     def last_cells(self) -> list[Cell]:
         """The cells of the lowest rung of each run."""
         return [cells[-1] for cells in partition(self.cells, "autoencoder", "degradation", "method").values()]
+
+    @cached_property
+    def probed(self) -> list[tuple[Cell, pd.DataFrame]]:
+        """The cells of the lowest rung whose near-member probes were recovered, with their attraction."""
+        found = []
+        for cell in self.last_cells:
+            if len(self.probes):
+                own = self.probes[(self.probes["setup"] == cell.setup) & (self.probes["rung"] == cell.rung)]
+                found += [(cell, own)] if len(own) else []
+        return found
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """Each pair of methods on the same autoencoder and degradation, at the lowest rung of both: see `compare`.
+
+        `_holm` are the p-values adjusted for all comparisons in this table (Holm), recovered and PSNR apart.
+        """
+        rows = []
+        for cells in partition(self.last_cells, "autoencoder", "degradation").values():
+            for first, second in combinations(cells, 2):
+                if first.rung == second.rung:
+                    tables = [self.rows[cell.signature, cell.rung] for cell in (first, second)]
+                    names = {"autoencoder": first.labels.autoencoder, "degradation": first.labels.degradation}
+                    names |= {"first": first.labels.method, "second": second.labels.method}
+                    rows.append({**names, "rung": first.rung, **compare(*tables)})
+        table = pd.DataFrame(rows)
+        for name in ("recovered_p", "psnr_p"):
+            if len(table):
+                table[f"{name}_holm"] = holm(table[name])
+        return table
+
+    @cached_property
+    def over_seeds(self) -> list[tuple[Cell, SeedVariation]]:
+        """How the members' recovered fraction varies over seeds, where runs differ in nothing else; lowest rungs.
+
+        The seed draws the images, the first weights and the degradations. With the first cell of each.
+        """
+        groups: dict[str, dict[int, Cell]] = {}
+        for cell in self.last_cells:
+            config = self.runs[cell.signature].config
+            rest = {key: value for key, value in config.items() if key not in NOT_COMPARED}
+            groups.setdefault(json.dumps([rest, cell.rung], sort_keys=True), {})[config["seed"]] = cell
+        return [
+            (
+                next(iter(cells.values())),
+                seed_variation(
+                    [cell.members.successes for cell in cells.values()],
+                    [cell.members.count for cell in cells.values()],
+                ),
+            )
+            for cells in groups.values()
+            if len(cells) > 1
+        ]
 
     @property
     def strongest(self) -> Cell:
@@ -156,31 +242,39 @@ def _order(row: dict[str, Any], labels: Labels) -> tuple[Any, ...]:
     )
 
 
-def _cell(row: dict[str, Any], labels: Labels) -> Cell:
-    def estimate(name: str) -> Estimate:
-        return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
+def _estimate(row: dict[str, Any], name: str) -> Estimate:
+    return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
-    def group(name: str) -> Group:
-        return Group(
-            name=name.replace("_", "-"),
-            count=int(row[name]),
-            recovered=estimate(f"{name}_recovered"),
-            psnr=estimate(f"{name}_median_psnr"),
-            diverged=int(row[f"{name}_diverged"]),
-        )
 
-    copied = ("signature", "degradation", "recovery", "operator", "fraction", "rung", "train_loss", "threshold_db")
+def _group(row: dict[str, Any], name: str) -> Group:
+    return Group(
+        name=name.replace("_", "-"),
+        count=int(row[name]),
+        recovered=_estimate(row, f"{name}_recovered"),
+        psnr=_estimate(row, f"{name}_median_psnr"),
+        diverged=int(row[f"{name}_diverged"]),
+    )
+
+
+def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]]) -> Cell:
+    copied = ["signature", "degradation", "recovery", "operator", "fraction", "rung", "train_loss", "threshold_db"]
+    copied += ["setup", "verdict", "verdict_p"]
     return Cell(
         **{name: row[name] for name in copied},
         labels=labels,
-        members=group("members"),
-        non_members=group("non_members"),
-        excess=estimate("excess"),
-        auc=estimate("auc"),
+        members=_group(row, "members"),
+        non_members=_group(row, "non_members"),
+        excess=_estimate(row, "excess"),
+        auc=_estimate(row, "auc"),
         operating={
             rate: None
             if math.isnan(row[f"fpr_of_{rate:g}"])
-            else OperatingPoint(row[f"fpr_of_{rate:g}"], estimate(f"tpr_at_fpr_{rate:g}"))
+            else OperatingPoint(row[f"fpr_of_{rate:g}"], _estimate(row, f"tpr_at_fpr_{rate:g}"))
             for rate in RATES
         },
+        controls={
+            name: Control(name, _group(other, "members"), _group(other, "non_members"))
+            for name, other in controls.items()
+        },
+        controls_text=row["controls"],
     )

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report import reproduce
-from memorization.report.figures import Ranges, Styles, against_train_loss
+from memorization.report.figures import Ranges, Styles, against_train_loss, attraction
 from memorization.report.findings import Cell, Findings, partition, rungs_of
 from memorization.report.gallery import Gallery, galleries
 from memorization.report.labels import percent
@@ -67,6 +67,7 @@ def build(findings: Findings) -> str:
         strip_width=shown.width,
         blocks=blocks,
         extent=extent,
+        probed=[(cell.labels, attraction(table)) for cell, table in findings.probed],
         thresholds=sorted({cell.threshold_db for cell in findings.cells}),
         methods=_threat_models(cell.recovery for cell in findings.cells),
         operators=_operators(findings),

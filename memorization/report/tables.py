@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from typing import Any
 
@@ -40,7 +41,10 @@ def images(cells: list[Cell]) -> str:
 def headline(findings: Findings) -> str:
     """Members recovered and their median erased PSNR, a block of lines an autoencoder, at most `WIDTH` wide."""
     blocks = [_block(name, cells, findings) for (name,), cells in partition(findings.cells, "autoencoder").items()]
-    return "\n\n".join([*blocks, _footnotes(findings.cells), "\n".join(_wrapped(strongest(findings.strongest)))])
+    below = [strongest(findings.strongest), *(attracted(*probed) for probed in findings.probed)]
+    if findings.over_seeds:
+        below.append(over_seeds(findings))
+    return "\n\n".join([*blocks, _footnotes(findings.cells), *("\n".join(_wrapped(lines)) for lines in below)])
 
 
 def strongest(cell: Cell) -> list[str]:
@@ -54,6 +58,60 @@ def strongest(cell: Cell) -> list[str]:
         f"  AUC of the erased PSNR {area.value:.3f} ({area.low:.3f} to {area.high:.3f}).",
         *(f"  {operating_point(rate, point, cell.non_members.count)}" for rate, point in cell.operating.items()),
     ]
+
+
+def over_seeds(findings: Findings) -> list[str]:
+    """How the members' share varies over training seeds, a line for each cell that was repeated."""
+    lines = ["Over seeds (of the draw of images, the first weights and the degradations), members recovered:"]
+    for cell, found in findings.over_seeds:
+        name = re.sub(r",? seed=\d+", "", cell.labels.autoencoder)
+        low, high = percent(found.mean.low).removesuffix(" %"), percent(found.mean.high)
+        lines.append(
+            f"  {name}; {cell.labels.degradation}; {cell.labels.method}; train loss {rung_name(cell.rung)}: "
+            f"{found.seeds} seeds, mean {percent(found.mean.value)} ({low} to {high}), standard deviation "
+            f"{100 * found.between:.1f} points; {100 * found.within:.1f} are due to the images, "
+            f"{100 * found.training:.1f} remain"
+        )
+    return lines
+
+
+def comparisons(findings: Findings) -> str:
+    """Every pair of methods on the same members, in lines: `Findings.comparisons`."""
+    table = findings.comparisons
+    if not len(table):
+        return "No two methods were tried on the same autoencoder and degradation."
+    lines = [
+        f"Paired comparisons of methods on the same members, each at its lowest train loss; p-values adjusted for "
+        f"{len(table)} comparisons (Holm).",
+    ]
+    for (autoencoder, degradation), part in table.groupby(["autoencoder", "degradation"], sort=False):
+        lines += ["", f"{autoencoder}; {degradation}"]
+        for row in rows_of(part):
+            lines.append(
+                f"  {row['first']} - {row['second']}: recovered {100 * row['recovered_difference']:+.0f} points "
+                f"(McNemar p = {row['recovered_p_holm']:.1g}); PSNR {row['psnr_difference']:+.1f} dB "
+                f"({row['psnr_difference_low']:.1f} to {row['psnr_difference_high']:.1f}; bootstrap p = "
+                f"{row['psnr_p_holm']:.1g})"
+            )
+    return "\n".join(_wrapped(lines))
+
+
+def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
+    """The near-member probes of a cell in lines, one a kind: the share drawn to their member, at which distance."""
+    labels = cell.labels
+    lines = [
+        f"Near-member probes: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
+        f"{rung_name(cell.rung)}; {table['probes'].iloc[0]} members.",
+        "  Answers closer to the member than to the probe made from it / that are the member, at the probe's median "
+        "distance (root mean square):",
+    ]
+    for kind, part in table[table["kind"] != "none"].groupby("kind", sort=False):
+        shares = [
+            f"{percent(row['attracted'])} / {percent(row['captured'])} at {row['distance']:.3f}"
+            for row in rows_of(part)
+        ]
+        lines.append(f"    {kind}: {', '.join(shares)}")
+    return lines
 
 
 def operating_point(rate: float, point: OperatingPoint | None, non_members: int) -> str:
@@ -83,7 +141,18 @@ def _block(name: str, cells: list[Cell], findings: Findings) -> str:
             for (method,) in partition(part, "method"):
                 texts = [table.get((degradation, method, rung), "-") for rung in rungs]
                 lines.append(f"    {method}".ljust(methods) + "".join(text.rjust(column) for text in texts))
+                if rungs[-1] == every_rung[-1]:
+                    lines += _controls([cell for cell in part if cell.labels.method == method][-1])
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _controls(cell: Cell) -> list[str]:
+    """The verdict on a method's cell of the lowest rung, and what its controls brought back."""
+    if not cell.controls_text:
+        return []
+    verdict = f"{cell.verdict} (p = {cell.verdict_p:.1g})" if cell.verdict else "no verdict"
+    text = f"{verdict} at {rung_name(cell.rung)}; members by controls: {cell.controls_text}"
+    return textwrap.wrap(text, WIDTH, initial_indent="      ", subsequent_indent="        ")
 
 
 def _text(cell: Cell) -> str:
@@ -102,6 +171,11 @@ def _footnotes(cells: list[Cell]) -> str:
         f"The most non-members that came back in a cell: {share(worst)}.",
         f"The widest interval of a cell: {share(widest)}.",
     ]
+    if any(cell.verdict for cell in cells):
+        lines.append(
+            "Unremarkable: not more members came back than non-members (Fisher's exact test) or than by each control "
+            "(McNemar's), at 5 %. The nearest member is the ceiling, what a holder of the training set would answer."
+        )
     if diverged := sum(cell.members.diverged + cell.non_members.diverged for cell in cells):
         lines.append(f"Diverged, counted as not recovered: {diverged} answers over all cells.")
     return "\n".join(_wrapped(lines))

@@ -140,3 +140,19 @@ def test_settings_out_of_range_are_named():
         Robust(first_phase=0.9)
     with pytest.raises(ValueError, match=r"operator\.every is 0"):
         Alternating(every=0)
+
+
+def test_the_repeated_colour_of_an_image_does_not_depend_on_how_many_there_are():
+    y = torch.rand(19, 3, 12, 10, generator=torch.Generator().manual_seed(0))
+    for i, image in enumerate(y):
+        image[:, : 4 + i % 5] = i / 19
+    many = repeated_value(y)
+    torch.testing.assert_close(many[:, 0, 0, 0], torch.arange(19) / 19, rtol=0, atol=0.01)
+    torch.testing.assert_close(many, torch.cat([repeated_value(image[None]) for image in y]))
+
+
+def test_the_alternation_starts_from_the_repeated_colour():
+    measured = measure(fill="grey")
+    observed = Alternating().start(measured).operator.weight
+    assert (observed[measured.erased] == 0).all()
+    assert observed[~measured.erased].mean() > 0.9

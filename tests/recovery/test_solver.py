@@ -54,6 +54,13 @@ def test_an_image_does_not_depend_on_its_batch(name):
         assert alone.iterations[0] == together.iterations[i]
 
 
+def test_a_measurement_that_is_not_finite_is_refused():
+    measurement = problems.erase(MEMBERS, 0.5, seed=3)
+    measurement.y[1, 0, 2, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"measurement.y is not finite in image 1 of the batch \(1 in all\)"):
+        solve(lambda x: x, measurement, PnPADMM())
+
+
 def test_not_a_number_in_the_first_step_is_a_status():
     measurement = problems.erase(MEMBERS, 0.5, seed=3)
     answer = solve(lambda x: x * torch.nan, measurement, PnPADMM())

@@ -95,6 +95,36 @@ def test_the_strongest_cell_has_its_auc_and_says_what_is_not_resolvable(tmp_path
     assert "TPR at FPR 0.1 %: not resolvable with 4 non-members (1,000 would do)" in table
 
 
+def test_methods_are_compared_in_pairs_on_the_same_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """4 of 4 members against 0: four pairs can give no p-value below 1/8, times 3 by Holm."""
+    write_run(tmp_path, {}, recovered=(4, 0))
+    write_run(tmp_path, {"recovery.name": "iterate"}, recovered=(0, 0))
+    write_run(tmp_path, {"recovery.name": "pnp_admm"}, recovered=(0, 0))
+    write_run(tmp_path, {"degradation.fraction": 0.2}, recovered=(0, 0))
+    main(["--store", str(tmp_path), "--compare"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "p-values adjusted for 3 comparisons (Holm)" in shown
+    assert "iterate known - energy known: recovered -100 points (McNemar p = 0.4); PSNR -40.0 dB (" in shown
+    main(["--store", str(tmp_path), "--compare", "--json"])
+    records = json.loads(capsys.readouterr().out)
+    assert [record["recovered_difference"] for record in records] == [0, -1, -1]
+    assert records[1]["recovered_p"] == 0.125
+    assert records[1]["recovered_p_holm"] == pytest.approx(0.375)
+
+
+def test_variation_over_seeds_stands_apart_from_that_over_images(tmp_path: Path) -> None:
+    for seed, recovered in enumerate([4, 2, 3]):
+        write_run(tmp_path, {"seed": seed}, recovered=(recovered, 0))
+    write_run(tmp_path, {"seed": 0, "recovery.weight": 5.0}, recovered=(1, 0))
+    findings = Findings.load(tmp_path)
+    ((cell, found),) = findings.over_seeds
+    assert (cell.rung, found.seeds, found.mean.value) == (0.01, 3, 0.75)
+    assert found.between == pytest.approx(0.25)
+    table = " ".join(headline(findings).split())
+    assert "digits / fc; random_pixels 50 %, zero fill; energy known" in table
+    assert "3 seeds, mean 75 % (13 to 100 %), standard deviation 25.0 points; 22.0 are due to the images, 11.8" in table
+
+
 def test_json_holds_what_is_resolvable(real_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["--store", str(real_store), "--json"])
     for record in json.loads(capsys.readouterr().out):

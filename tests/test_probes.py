@@ -1,0 +1,141 @@
+"""Near-member probes: how they are made, and whose answer they get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from skimage.transform import rotate as skimage_rotate
+
+from memorization import load_run
+from memorization.degradations import RandomPixels
+from memorization.probes import KINDS, attraction, blend, crop, jpeg, recover_probes, rotate, shift
+from memorization.recovery import Iterate, Known, NullSpace
+from memorization.recovery.experiment import Recipe
+from memorization.report import Findings, headline
+from memorization.report.figures import attraction as attraction_figure
+from memorization.runs import finished
+from memorization.statistics import proportion_interval
+from tests import problems
+from tests.conftest import run_script
+
+IMAGES, OTHERS = problems.images(10, 1, torch.float32), problems.images(4, 2, torch.float32)
+SMOOTH = torch.nn.functional.interpolate(torch.rand(2, 3, 3, 4, generator=torch.Generator().manual_seed(0)), (24, 32), mode="bicubic").clamp(0, 1)  # fmt: skip  # noqa: E501
+RECIPE = Recipe(RandomPixels(0.5), NullSpace(max_iterations=20), Known())
+
+
+def test_a_shift_moves_and_repeats_the_edge():
+    moved = shift(IMAGES, 2, OTHERS)
+    assert torch.equal(moved[..., 2:, 2:], IMAGES[..., :-2, :-2])
+    assert torch.equal(moved[..., 0, 2:], IMAGES[..., 0, :-2])
+
+
+def test_a_rotation_is_that_of_scikit_image():
+    turned = rotate(SMOOTH, 10, OTHERS)
+    for image, own in zip(SMOOTH, turned, strict=True):
+        expected = skimage_rotate(image.permute(1, 2, 0).numpy(), 10, order=1, mode="reflect", center=(15.5, 11.5))
+        inside = np.s_[4:-4, 4:-4]
+        np.testing.assert_allclose(own.permute(1, 2, 0).numpy()[inside], expected[inside], atol=1e-4)
+    assert torch.allclose(rotate(SMOOTH, 0, OTHERS), SMOOTH, atol=1e-5)
+
+
+def test_a_crop_is_the_top_left_part_enlarged():
+    expected = torch.nn.functional.interpolate(SMOOTH[..., :12, :16], (24, 32), mode="bilinear")
+    inside = np.s_[..., 1:-2, 1:-2]
+    torch.testing.assert_close(crop(SMOOTH, 0.5, OTHERS)[inside], expected[inside])
+
+
+def test_a_blend_takes_the_others_in_turns():
+    mixed = blend(IMAGES, 0.25, OTHERS)
+    torch.testing.assert_close(mixed[5], 0.75 * IMAGES[5] + 0.25 * OTHERS[1])
+
+
+def test_every_kind_keeps_shape_and_range_and_goes_further_with_its_strength():
+    for name, kind in KINDS.items():
+        distances = []
+        for strength in kind.strengths:
+            probes = kind.make(SMOOTH, strength, SMOOTH.flip(0))
+            assert probes.shape == SMOOTH.shape, name
+            assert 0 <= probes.min() <= probes.max() <= 1, name
+            distances.append(float((probes - SMOOTH).square().mean().sqrt()))
+        assert distances[0] > 0, name
+        assert distances == sorted(distances), name
+    assert torch.equal(jpeg(SMOOTH, 50, SMOOTH), jpeg(SMOOTH, 50, SMOOTH))
+
+
+def test_a_memory_answers_with_the_member_and_an_identity_with_the_probe():
+    memory = recover_probes(RECIPE, problems.nearest(IMAGES), IMAGES, OTHERS, kinds={"blend": KINDS["blend"]})
+    near = memory[memory["strength"] == 0.1]
+    assert near["attracted"].all()
+    assert near["captured"].all()
+    assert (near["psnr_member"] > 100).all()
+    assert memory[memory["kind"] == "none"]["captured"].all()
+    none = Recipe(RandomPixels(0.5), Iterate(max_iterations=1), Known())
+    copy = recover_probes(none, lambda x: x, IMAGES, OTHERS, kinds={"shift": KINDS["shift"]})
+    assert not copy["captured"].any()
+
+
+def test_the_table_holds_one_row_a_probe_with_its_distance():
+    kinds = {name: KINDS[name] for name in ("shift", "blend")}
+    table = recover_probes(
+        RECIPE, problems.nearest(IMAGES), IMAGES, OTHERS, count=6, indices=range(50, 60), kinds=kinds, batch_size=4
+    )
+    assert len(table) == 6 * 9
+    assert sorted(set(table["member"])) == list(range(50, 56))
+    own = table[(table["kind"] == "blend") & (table["strength"] == 0.5)]
+    expected = (blend(IMAGES, 0.5, OTHERS) - IMAGES)[:6].flatten(1).square().mean(1).sqrt()
+    np.testing.assert_allclose(own["distance"], expected, rtol=1e-5)
+    assert (table[table["kind"] == "none"]["distance"] == 0).all()
+
+
+def test_a_diverged_answer_is_drawn_nowhere():
+    table = recover_probes(RECIPE, lambda x: 1e4 * x, IMAGES, OTHERS, kinds={"shift": KINDS["shift"]})
+    assert (table["status"] == "diverged").all()
+    assert not table[["attracted", "captured"]].any(axis=None)
+
+
+def test_images_with_other_channels_have_no_jpeg():
+    images = problems.images(4, 1, torch.float32).repeat(1, 2, 1, 1)
+    assert "jpeg" not in set(recover_probes(RECIPE, lambda x: x, images, images.flip(0))["kind"])
+
+
+def test_attraction_counts_each_kind_and_strength():
+    table = pd.DataFrame(
+        {"member": range(8), "kind": ["shift"] * 8, "strength": [1.0] * 4 + [2.0] * 4, "distance": range(8)}
+    ).assign(psnr_probe=20.0, psnr_member=30.0, attracted=[True, True, True, False] + [False] * 4, captured=False)
+    rows = attraction(table)
+    assert rows["attracted"].tolist() == [0.75, 0]
+    assert rows["distance"].tolist() == [1.5, 5.5]
+    assert (rows["attracted_low"][0], rows["attracted_high"][0]) == tuple(map(float, proportion_interval(3, 4)))
+    figure = attraction_figure(rows)
+    captured, drawn = figure["data"]
+    assert (captured["y"], drawn["y"]) == ([0, 0], [75, 0])
+    assert captured["x"] == drawn["x"] == [1.5, 5.5]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("probes")
+    arguments = ["experiment=smoke", "tracking=none", "progress=false", "rungs=last", "probes=3", "recovery=iterate"]
+    ended = run_script("recover", *arguments, cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    assert "probes of iterate random_pixels 0.8" in ended.stdout
+    return folder / "runs"
+
+
+def test_probes_of_a_run_are_found_by_the_report(store):
+    (run,) = finished(store, "probes")
+    results = load_run(run.folder).results
+    assert len(results) == 3 * (1 + sum(len(kind.strengths) for kind in KINDS.values()))
+    findings = Findings.load(store)
+    ((_, table),) = findings.probed
+    pd.testing.assert_frame_equal(
+        table.drop(columns=["setup", "rung"]).reset_index(drop=True), attraction(results).reset_index(drop=True)
+    )
+    shown = headline(findings)
+    assert "Near-member probes: digits / fc; random_pixels 80 %, zero fill; iterate" in shown
+    assert all(f"    {kind}: " in shown for kind in KINDS)
+    assert max(map(len, shown.splitlines())) <= 120
