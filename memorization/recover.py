@@ -309,7 +309,8 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
     gallery = [*range(min(config["gallery"], len(split.members)))]
     gallery += [len(split.members) + i for i in range(min(config["gallery"], len(split.non_members)))]
     name = _name(config, recipe)
-    facts: dict[str, Any] = {"signature": folder.name, "autoencoder": subject.signature, "study": config["study"]}
+    facts: dict[str, Any] = {"signature": folder.name, "name": name, "autoencoder": subject.signature}
+    facts["study"] = config["study"]
     facts["left_out"] = split.left_out
     columns = {
         "dataset": config["dataset"]["name"],

@@ -81,6 +81,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
         name = f"{config['architecture']['name']}-{config['dataset']['name']}-{folder.name[:6]}"
         facts: dict[str, Any] = {
             "signature": folder.name,
+            "name": _name(config),
             "shape": split.shape,
             "parameters": parameters,
             "parameters_per_pixel": parameters / trained_on.numel(),
