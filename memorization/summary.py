@@ -96,10 +96,12 @@ def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing:
     `calibrated_auc` says how well that difference tells members from non-members. The reference was trained on the
     non-members, so it is the chance to say which of the two autoencoders held an image.
     """
-    row, own = summary.iloc[at], groups[at]
-    found = controls_of(row, summary)
     judged: dict[str, Any] = {"verdict": "", "verdict_p": np.nan, "controls": ""}
     judged |= {f"calibrated_{name}": np.nan for name in CALIBRATED}
+    if (summary["control"] == "none").all():
+        return judged
+    row, own = summary.iloc[at], groups[at]
+    found = controls_of(row, summary)
     if not found:
         return judged
     texts = []
