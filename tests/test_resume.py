@@ -36,6 +36,8 @@ def model():
 def signals():
     """The handlers of a console script, for the time of a test."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    for signum, usual in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        signal.signal(signum, usual)  # a background process ignores the latter
     interruption.handle()
     yield
     for signum, handler in before.items():
