@@ -25,6 +25,14 @@ smoke: install  ## the same path in seconds, in a store of its own that is made 
 	$(BIN)/memorization-recover -m experiment=smoke tracking=none store=$(STORE)-smoke
 	$(BIN)/memorization-report --store $(STORE)-smoke
 
+SWEEP ?= experiment=faces
+
+sweep: install  ## run a sweep, or what is missing of it: make sweep SWEEP='experiment=faces cluster=joblib'
+	$(BIN)/memorization-recover -m $(SWEEP) store=$(STORE)
+
+plan: install  ## say what that sweep would do and what the store has, and do nothing
+	$(BIN)/memorization-recover -m $(SWEEP) store=$(STORE) --plan
+
 bench: install  ## what an iteration of each method costs, as a ratio to a pass through the autoencoder
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/benchmark.py
 
@@ -43,4 +51,4 @@ chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke bench report lint test chromium
+.PHONY: help install run smoke sweep plan bench report lint test chromium

@@ -318,7 +318,8 @@ def load_results(store: str | Path) -> pd.DataFrame:
         raise StoreError(f"{store} holds no finished recovery; make one with memorization-recover store={store}")
     with ThreadPoolExecutor(2) as pool:  # reading, hashing and decoding are done outside the interpreter's lock
         tables = [*pool.map(_read_table, runs)]
-    return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    results: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    return results
 
 
 def _read_table(run: Run) -> pa.Table:

@@ -89,7 +89,7 @@ def collected(store: Path, remove: bool) -> int:
     made = [folder for kind, folder in everything if kind != "autoencoders"]
     if unfinished := [folder for folder in made if not runs.is_done(folder)]:
         raise StoreError(
-            f"{unfinished[0]} is not finished and may need any autoencoder: finish it (run its sweep again) or delete it"
+            f"{unfinished[0]} is not finished and may need any of them: finish it (run its sweep again) or delete it"
         )
     needed = {runs.read_done(folder)["autoencoder"] for folder in made}
     size = count = 0

@@ -1,0 +1,192 @@
+"""Sweeps: in whatever processes their jobs run, each is done once, and what failed is said and done again."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from memorization import entry, recover, runs, schema, store
+from memorization.runs import StoreError, finished, load_results
+from tests.conftest import run_script
+from tests.report.store import write_run
+
+SWEEP = ["-m", "experiment=smoke", "recovery.max_iterations=20", "tracking=none", "progress=false"]
+
+
+@pytest.mark.parametrize("cluster", ["joblib", "submitit_local"])
+def test_every_launcher_gives_the_same_tables(smoke, tmp_path, cluster):
+    chosen = ["recovery=iterate,energy", "degradation=box", f"cluster={cluster}"]
+    if cluster == "joblib":
+        chosen.append("hydra.launcher.n_jobs=2")
+    ended = run_script("recover", *SWEEP, *chosen, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("2 of 2 jobs: 2 done") == 1
+    if cluster == "joblib":
+        assert ended.stdout.count("training fc-digits") == 1
+    assert len(finished(tmp_path / "runs", "autoencoders")) == 1
+    for run in finished(tmp_path / "runs"):
+        expected = runs.load_run(smoke[0] / "runs" / "recoveries" / run.folder.name).results
+        pd.testing.assert_frame_equal(
+            run.results.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True
+        )
+
+
+def test_a_second_sweep_runs_exactly_what_failed(tmp_path):
+    """The failure is of the machine, not of the configuration: no file may be larger than 20 kB."""
+    small = tmp_path / "small"
+    sweep = [*SWEEP, "recovery=iterate", "degradation=box", "architecture.width=4,128"]
+    command = [sys.executable, "-m", "memorization.recover", *sweep, f"store={small}"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "File too large); make room or choose another store=FOLDER" in ended.stderr
+    (done,) = finished(small, "autoencoders")
+    assert done.config["architecture"]["width"] == 4
+    statuses = {folder.name: runs.status(folder) for _, folder in store.folders(small)}
+    assert sorted(statuses.values()) == ["done", "done", "failed"]
+    (noted,) = (small / "sweeps").rglob("error.txt")
+    assert "Traceback" in noted.read_text()
+    again = run_script("recover", *sweep, f"store={small}", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "2 of 2 jobs: 1 found, 1 done" in again.stdout
+    assert again.stdout.count("training fc-digits") == 1
+
+
+def test_a_plan_writes_nothing(smoke, tmp_path):
+    ended = run_script("recover", *SWEEP, "cluster=slurm", "--plan", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "6 of 6 jobs: 6 missing" in ended.stdout
+    assert not list(tmp_path.iterdir())
+    assert "6 of 6 jobs: 6 found" in run_script("recover", *SWEEP, "--plan", cwd=smoke[0]).stdout
+
+
+@pytest.fixture
+def composed():
+    schema.register()
+    with initialize_config_dir(str(entry.CONF), version_base="1.3"):
+        yield lambda *overrides: compose("recover", overrides=list(overrides), return_hydra_config=True)
+
+
+def test_slurm_composes_and_requeues(composed):
+    launcher = composed("cluster=slurm", "hydra.launcher.partition=gpu").hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert (launcher.partition, launcher.max_num_timeout) == ("gpu", 20)
+
+
+# Keys that cannot change a number of a table; everything else must change the signature.
+SILENT = {
+    "store", "study", "progress", "checkpoint_seconds", "gallery", "objective", "controls", "probes",
+    "tracking.mode", "tracking.project", "tracking.entity", "trainer.accelerator", "trainer.devices",
+}  # fmt: skip
+OTHER = {
+    "rungs": "last", "control": "untrained", "trainer.precision": "bf16-mixed", "dataset.name": None,
+    "architecture.name": None, "training.name": None, "recovery.name": None, "degradation.name": None,
+    "operator.name": None, "training.betas": [0.8, 0.9], "training.ladder": [0.5], "architecture.activation": "elu",
+    "architecture.initialisation": "orthogonal", "architecture.output": "sigmoid", "degradation.fill": "grey",
+}  # fmt: skip
+
+
+def test_the_signature_is_made_of_what_can_change_a_number_and_of_nothing_else(composed):
+    config = OmegaConf.to_container(composed("recovery=pnp_admm"), resolve=False)
+    del config["hydra"]
+
+    def signature(changed):
+        return runs.signature(recover.identity_of(changed, recover.recipe_of(changed).method)[0])
+
+    leaves = {key: value for key, value in config.items() if not isinstance(value, dict)}
+    for group in (key for key in config if key not in leaves):
+        leaves |= {f"{group}.{key}": value for key, value in config[group].items()}
+    before, silent = signature(config), set()
+    for key, value in leaves.items():
+        other = OTHER.get(
+            key,
+            not value
+            if isinstance(value, bool)
+            else (value or 0) + 1
+            if not isinstance(value, (str, list)) and value is not None
+            else "x",
+        )
+        if other is None:
+            continue
+        changed = copy.deepcopy(config)
+        group, _, name = key.rpartition(".")
+        (changed[group] if group else changed)[name] = other
+        try:
+            if signature(changed) == before:
+                silent.add(key)
+        except ValueError:  # the value is out of range: it is looked at
+            continue
+    assert silent == SILENT
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "gallery.safetensors", "config.yaml"])
+@pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(path.read_bytes()[:-9]), Path.unlink])
+def test_the_store_is_verified_and_cleaned(tmp_path, capsys, name, damage):
+    folder = tmp_path / "recoveries" / write_run(tmp_path, {})
+    assert store.verified(tmp_path) == 0
+    damage(folder / name)
+    assert store.verified(tmp_path) == 1
+    assert f"{name} is" in capsys.readouterr().out
+    assert not runs.is_intact(folder, remove=True)
+    assert not folder.exists()
+
+
+def test_stores_merge_and_nothing_is_replaced(tmp_path, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    shared = write_run(one, {})
+    assert write_run(two, {}) == shared
+    write_run(two, {"seed": 1})
+    damaged = write_run(two, {"seed": 2})
+    flip(two / "recoveries" / damaged / "results.parquet")
+    assert store.merged(one, two) == 1
+    assert "1 already there" in capsys.readouterr().out
+    assert len(finished(one)) == 2
+    assert len(load_results(one)) == 2 * len(finished(one)[0].results)
+
+
+def test_gc_removes_only_what_no_recovery_refers_to(tmp_path, capsys):
+    for name in ("needed", "loose"):
+        with runs.creating(tmp_path / "autoencoders" / name, {}, {"rungs": {}}) as folder:
+            runs.write(folder / "history.csv", "x")
+    with runs.creating(tmp_path / "recoveries" / "r", {}, {"autoencoder": "needed"}):
+        pass
+    store.collected(tmp_path, remove=False)
+    assert (tmp_path / "autoencoders" / "loose").exists()
+    store.collected(tmp_path, remove=True)
+    assert [path.name for _, path in store.folders(tmp_path)] == ["needed", "r"]
+    (tmp_path / "recoveries" / "unfinished").mkdir()
+    with pytest.raises(StoreError, match="is not finished"):
+        store.collected(tmp_path, remove=True)
+
+
+def test_a_lock_survives_its_dead_holder_and_shows_a_live_one(tmp_path):
+    folder = tmp_path / "recoveries" / "run"
+    code = (
+        "import sys; from pathlib import Path; from memorization import runs; "
+        f"runs.lock(Path({str(folder)!r})).acquire(); print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    folder.mkdir()
+    assert runs.status(folder) == "running"
+    holder.kill()
+    holder.communicate()
+    assert runs.status(folder) == "interrupted"
+    with runs.lock(folder).acquire(timeout=5):
+        pass
