@@ -179,7 +179,7 @@ def test_a_lock_survives_its_dead_holder_and_shows_a_live_one(tmp_path):
     folder = tmp_path / "recoveries" / "run"
     code = (
         "import sys; from pathlib import Path; from memorization import runs; "
-        f"runs.lock(Path({str(folder)!r})).acquire(); print('held', flush=True); sys.stdin.read()"
+        f"lock = runs.lock(Path({str(folder)!r})); lock.acquire(); print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
