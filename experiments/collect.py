@@ -26,6 +26,15 @@ from memorization.summary import controls_of, summarise
 SETTINGS = ["starts", "max_iterations"]
 
 
+def of_study(results: pd.DataFrame, study: str) -> pd.DataFrame:
+    """The results of a study, and those without noise that another study had made before it asked for them."""
+    own = results[results["study"] == study]
+    asked = (results["noise"] == 0) & (results["study"] != study)
+    for keys in (["recovery", "operator"], ["dataset", "architecture", "seed", "degradation", "fraction", "fill"]):
+        asked &= pd.MultiIndex.from_frame(results[keys]).isin(pd.MultiIndex.from_frame(own[keys]))
+    return pd.concat([own, results[asked]])
+
+
 def labelled(summary: pd.DataFrame) -> pd.DataFrame:
     """`summary` with a name for each method (with its operator and what else tells it apart), and for each cell."""
     method = summary["recovery"] + summary["operator"].map(lambda name: "" if name == "none" else f", {name}")
@@ -142,7 +151,7 @@ def main(study: str, store: Path) -> None:
     """Needs `<store>/report.html`, which `memorization-report` writes, for a study without a figure of its own."""
     folder = Path(__file__).parent / study
     results = load_results(store)
-    summary = summarise(results[results["study"] == study]).drop(columns="seconds")
+    summary = summarise(of_study(results, study)).drop(columns="seconds")
     recoveries = [load_run(store / "recoveries" / name).config["recovery"] for name in summary["signature"]]
     for name in SETTINGS:
         summary[name] = [recovery[name] for recovery in recoveries]
@@ -156,7 +165,7 @@ def main(study: str, store: Path) -> None:
             own(summary, store).write_html(source)
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme="light")
-        page.goto(source.resolve().as_uri())
+        page.goto(source.resolve().as_uri(), timeout=120_000)
         page.wait_for_selector(".js-plotly-plot .main-svg")
         page.wait_for_timeout(1000)
         if own:

@@ -1,4 +1,4 @@
-"""How an entry point runs: errors in one line, a sweep that goes on past a failed job, and a table at its end."""
+"""How an entry point runs: errors in one line, a sweep that goes on past a failed job, and a plan of one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import multiprocessing
 import os
 import re
 import sys
+import tempfile
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from memorization import schema
+from memorization import interruption, runs, schema, sweep
+from memorization.sweep import Outcome
 from memorization.training import TrainingDivergedError
 
 CONF = next(
@@ -36,51 +35,40 @@ USER_ERRORS = (ValueError, OSError, TrainingDivergedError)
 EXPLAINED = (*USER_ERRORS, HydraException, OmegaConfBaseException)  # their message alone says what to do
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one job of this process ended: `status` is done, found (in the store) or failed, then with its `error`."""
-
-    name: str
-    status: str
-    detail: str
-    error: Exception | None = None
+planning = False
+OUTCOMES: list[Outcome] = []  # of the jobs of this process
+PLAN = "--plan"  # says what would be done, and does nothing
 
 
-OUTCOMES: list[Outcome] = []
-
-
-class SweepFolder(Callback):
-    """Hydra's note of a sweep, `<store>/sweeps/<time>/multirun.yaml`, which is taken back if no job could begin."""
-
-    made: ClassVar[list[Path]] = []  # the folders that this process's sweep makes, the innermost first
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
-        self.made[:] = [path for path in (folder, *folder.parents) if not path.exists()]
-
-    @classmethod
-    def remove(cls) -> None:
-        """Remove the note and the folders made for it, as far as nothing else is in them."""
-        for folder in cls.made:
-            (folder / "multirun.yaml").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
-
-def job(run: Callable[[dict[str, Any]], tuple[Outcome, float]], config: DictConfig) -> float:
-    """Run one job of a Hydra application on its resolved configuration and note how it ended.
+def job(
+    run: Callable[[dict[str, Any]], tuple[Outcome, float]],
+    plan: Callable[[dict[str, Any]], Outcome],
+    config: DictConfig,
+) -> float:
+    """Run one job of a Hydra application on its resolved configuration, or plan it, and note how it ended.
 
     A failure is noted, not raised, so that a sweep goes on; the objective is then NaN.
     """
+    quieten()
+    interruption.handle()
     objective = float("nan")
+    plain = cast(dict[str, Any], OmegaConf.to_container(config))
     try:
-        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
         schema.check(plain)
-        outcome, objective = run(plain)
+        outcome, objective = (plan(plain), objective) if planning else run(plain)
     except Exception as error:
-        outcome = Outcome(" ".join(HydraConfig.get().overrides.task), "failed", one_line(error), error)
+        failed = getattr(error, "status", "failed")
+        outcome = Outcome(" ".join(HydraConfig.get().overrides.task), failed, one_line(error))
+        if folder := sweep.job_folder():
+            runs.record_failure(folder, plain, error)
+        elif not isinstance(error, EXPLAINED):
+            traceback.print_exception(error)
     OUTCOMES.append(outcome)
-    if outcome.error is None:
+    sweep.note(outcome)
+    if sweep.Sweep.current:
+        sweep.Sweep.current.look()
+    elif not sweep.job_folder() and not outcome.failed:
         print(f"{outcome.status}  {outcome.name}  {outcome.detail}", flush=True)
     return objective
 
@@ -98,33 +86,42 @@ if multiprocessing.current_process().name != "MainProcess":  # one of several th
 
 
 def main(application: Callable[[], Any]) -> None:
-    """Run a Hydra application as a console script; exits with status 1 if a job failed."""
+    """Run a Hydra application as a console script; exits with status 1 if a job failed, 143 or 130 if stopped."""
+    global planning
     schema.register()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed by Hydra
     quieten()
     OUTCOMES.clear()
-    SweepFolder.made.clear()
-    try:
-        application()
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
-    except Exception as error:
-        if not OUTCOMES:
-            SweepFolder.remove()
-        OUTCOMES.append(Outcome("", "failed", one_line(error), error))
-    failed = [outcome for outcome in OUTCOMES if outcome.error is not None]
-    if len(OUTCOMES) > 1:
-        counts = Counter(outcome.status for outcome in OUTCOMES)
-        print(
-            f"{len(OUTCOMES)} jobs: " + ", ".join(f"{count} {status}" for status, count in counts.items()), flush=True
-        )
-    for outcome in failed:
-        if not isinstance(outcome.error, EXPLAINED):
-            traceback.print_exception(outcome.error)
-        name = f"{outcome.name}: " if len(OUTCOMES) > 1 and outcome.name else ""
-        print(f"error: {name}{outcome.detail}", file=sys.stderr)
-    if failed:
-        sys.exit(1)
+    interruption.handle()
+    status, stopped = 0, ""
+    with contextlib.ExitStack() as stack:
+        if planning := PLAN in sys.argv:
+            aside = stack.enter_context(tempfile.TemporaryDirectory())
+            here = [word for word in sys.argv if word != PLAN and not word.startswith("cluster=")]
+            sys.argv = [*here, f"hydra.sweep.dir={aside}"]
+        try:
+            application()
+        except interruption.Interrupted as signal:
+            status, stopped = signal.status, f"stopped by {signal}; the same command goes on from here"
+        except Exception as error:
+            if not isinstance(error, EXPLAINED):
+                traceback.print_exception(error)
+            OUTCOMES.append(Outcome("", "failed", one_line(error)))
+        outcomes = [*OUTCOMES]
+        if current := sweep.Sweep.current:
+            outcomes = [*current.finish(), *(outcome for outcome in OUTCOMES if not outcome.name)]
+            if current.outcomes and not (len(outcomes) == 1 and outcomes[0].failed):
+                print(current.table(), flush=True)
+        for outcome in outcomes:
+            if outcome.failed:
+                name = f"{outcome.name}: " if len(outcomes) > 1 and outcome.name else ""
+                print(f"error: {name}{outcome.detail}", file=sys.stderr)
+    if stopped:
+        print(stopped, file=sys.stderr)
+    elif any(outcome.failed for outcome in outcomes):
+        status = 1
+    if status:
+        sys.exit(status)
 
 
 def one_line(error: Exception) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import hydra
 import pandas as pd
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from tqdm import tqdm
 
@@ -30,7 +29,10 @@ from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
 from memorization.schema import build, check_choice, defaults, flat
 from memorization.summary import summarise
-from memorization.train import autoencoder_config, obtain
+from memorization.sweep import Outcome
+from memorization.train import autoencoder_config, autoencoder_folder, obtain, planned
+
+OBJECTIVES = {"recovered": 1.0, "minus_recovered": -1.0}  # of a sweeper that maximises, or minimises
 
 
 def recovery_method(settings: dict[str, Any]) -> Method:
@@ -170,14 +172,15 @@ def subject_of(config: dict[str, Any], method: Method) -> Subject:
     return Subject(split, {math.nan: math.nan}, lambda _: model)
 
 
-def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
+def run(config: dict[str, Any]) -> tuple[Outcome, float]:
     """Make the recovery of a resolved configuration, and its controls if asked, or find them.
 
-    The objective is the members' recovered fraction.
+    The objective is the members' recovered fraction, or minus it.
     """
     check_choice("control", config["control"], ("none", *CONTROLS))
     if config["probes"] < 0:
         raise ValueError(f"probes is {config['probes']}; it must be at least 0")
+    check_choice("objective", config["objective"], tuple(OBJECTIVES))
     outcome, results = _run(config)
     row = summarise(results).iloc[-1]
     if config["controls"] and config["control"] == "none":
@@ -195,7 +198,16 @@ def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
         outcome = replace(outcome, detail=detail)
     if config["probes"] and config["control"] == "none":
         print(_probe(config), flush=True)
-    return outcome, float(row["members_recovered"])
+    return outcome, OBJECTIVES[config["objective"]] * float(row["members_recovered"])
+
+
+def plan(config: dict[str, Any]) -> Outcome:
+    """What `run` would do, but for controls and probes."""
+    config, recipe, identity, *_ = _prepare(config)
+    trained = "" if "autoencoder" not in identity else planned("", autoencoder_folder(config)).detail
+    also = f"; autoencoder {trained}" if trained else ""
+    folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
+    return planned(_name(config, recipe), folder, also)
 
 
 def _probe(config: dict[str, Any]) -> str:
@@ -210,7 +222,7 @@ def _probe(config: dict[str, Any]) -> str:
     folder = Path(config["store"]) / "probes" / runs.signature(identity)
     status = "found"
     with runs.lock(folder):
-        if not runs.is_done(folder):
+        if not runs.is_intact(folder, remove=True):
             status, subject = "done", subject_of(config, recipe.method)
             split, count = subject.split, config["probes"]
             tables = []
@@ -228,7 +240,7 @@ def _probe(config: dict[str, Any]) -> str:
             facts = {"signature": folder.name, "autoencoder": subject.signature, "setup": setup}
             with runs.creating(folder, config, facts) as aside:
                 table = pd.concat(tables, ignore_index=True).assign(setup=setup, signature=folder.name)
-                table.to_parquet(aside / "results.parquet", index=False)
+                runs.write_table(aside / "results.parquet", table)
     results = runs.load_run(folder).results
     last = attraction(results[results["rung"] == results["rung"].min()])
     drawn = last[last["attracted"] >= 0.5]
@@ -238,8 +250,11 @@ def _probe(config: dict[str, Any]) -> str:
     return f"{status}  probes of {_name(config, recipe)}  {reach} to their member → {folder}"
 
 
-def _run(config: dict[str, Any]) -> tuple[entry.Outcome, pd.DataFrame]:
-    """Make, or find, the one run that a resolved configuration stands for, and its results."""
+def _prepare(config: dict[str, Any]) -> tuple[dict[str, Any], Recipe, dict[str, Any], str, str]:
+    """The configuration of the one run that a resolved one stands for, its recipe, and `identity_of` it.
+
+    Raises `ValueError` for a mistake.
+    """
     config = controlled(config)
     recipe = recipe_of(config)
     if config["recovery"]["batch_size"] < 1:
@@ -252,15 +267,20 @@ def _run(config: dict[str, Any]) -> tuple[entry.Outcome, pd.DataFrame]:
         chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
     elif config["rungs"] not in ("all", "last"):
         raise ValueError(f"rungs={config['rungs']}: an autoencoder whose weights are given has one; leave rungs out")
-    identity, task, setup = identity_of(config, recipe.method)
+    return config, recipe, *identity_of(config, recipe.method)
+
+
+def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame]:
+    """Make, or find, the one run that a resolved configuration stands for, and its results."""
+    config, recipe, identity, task, setup = _prepare(config)
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     status = "found"
-    if not runs.is_done(folder):
+    if not runs.is_intact(folder):
         subject = subject_of(config, recipe.method)
         if config["control"] == "nearest":
             recipe = replace(recipe, method=NearestMember(as_float(subject.split.members)))
         with runs.lock(folder):
-            if not runs.is_done(folder):
+            if not runs.is_intact(folder, remove=True):
                 status = "done"
                 _recover(config, recipe, subject, folder, {"task": task, "setup": setup})
     results = runs.load_run(folder).results.assign(control=config["control"], task=task, setup=setup)
@@ -269,7 +289,7 @@ def _run(config: dict[str, Any]) -> tuple[entry.Outcome, pd.DataFrame]:
     detail = (
         f"{level}members {last['members_recovered']:.0%}, non-members {last['non_members_recovered']:.0%} → {folder}"
     )
-    return entry.Outcome(_name(config, recipe), status, detail), results
+    return Outcome(_name(config, recipe), status, detail), results
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:
@@ -310,60 +330,55 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
     batches = -(-count // config["recovery"]["batch_size"])
     tables: list[pd.DataFrame] = []
     pictures: dict[str, torch.Tensor] = {}
-    try:
-        with (
-            runs.creating(folder, config, facts) as aside,
-            tracking.tracking(config["tracking"], store, config=config, **details) as tracker,
-            tqdm(
-                total=len(rungs) * batches * recipe.starts * recipe.method.max_iterations,
-                desc=name,
-                unit="it",
-                disable=not config["progress"],
-                mininterval=0.5 if sys.stderr.isatty() else 10,
-            ) as bar,
-        ):
-            for rung in rungs:
-                bar.set_postfix_str(f"rung {rung:g}")
-                shards = aside / "shards" / runs.rung_name(rung)
-                table, shown = recover(
-                    subject.model(rung),
-                    split,
-                    recipe,
-                    shards,
-                    batch_size=config["recovery"]["batch_size"],
-                    gallery=gallery,
-                    on_iteration=bar.update,
-                    trainer=config["trainer"],
-                )
-                tables.append(table.assign(rung=rung, train_loss=subject.losses[rung], **columns))
-                pictures[f"answer/{runs.rung_name(rung)}"] = shown.pop("answer")
-                pictures |= shown
-                row = summarise(tables[-1]).iloc[0]
-                metrics = tracking.rung_metrics(row)
-                if math.isnan(rung):
-                    tracker.summarise({key: value for key, value in metrics.items() if key != "train_loss"})
-                    continue
-                tracker.log(metrics)
-                tracker.summarise({f"{key}@{runs.rung_name(rung)}": value for key, value in metrics.items()})
-            results = pd.concat(tables, ignore_index=True)
-            results.to_parquet(aside / "results.parquet", index=False)
-            save_file(pictures, aside / "gallery.safetensors")
-            shutil.rmtree(aside / "shards")
-            tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
-            if gallery:
-                strips = torch.cat(
-                    [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
-                )
-                tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
-    except Exception:
-        runs.record_failure(folder, config, traceback.format_exc())
-        raise
+    with (
+        runs.creating(folder, config, facts) as aside,
+        tracking.tracking(config["tracking"], store, config=config, **details) as tracker,
+        tqdm(
+            total=len(rungs) * batches * recipe.starts * recipe.method.max_iterations,
+            desc=name,
+            unit="it",
+            disable=not config["progress"],
+            mininterval=0.5 if sys.stderr.isatty() else 10,
+        ) as bar,
+    ):
+        for rung in rungs:
+            bar.set_postfix_str(f"rung {rung:g}")
+            shards = aside / "shards" / runs.rung_name(rung)
+            table, shown = recover(
+                subject.model(rung),
+                split,
+                recipe,
+                shards,
+                batch_size=config["recovery"]["batch_size"],
+                gallery=gallery,
+                on_iteration=bar.update,
+                trainer=config["trainer"],
+            )
+            tables.append(table.assign(rung=rung, train_loss=subject.losses[rung], **columns))
+            pictures[f"answer/{runs.rung_name(rung)}"] = shown.pop("answer")
+            pictures |= shown
+            row = summarise(tables[-1]).iloc[0]
+            metrics = tracking.rung_metrics(row)
+            if math.isnan(rung):
+                tracker.summarise({key: value for key, value in metrics.items() if key != "train_loss"})
+                continue
+            tracker.log(metrics)
+            tracker.summarise({f"{key}@{runs.rung_name(rung)}": value for key, value in metrics.items()})
+        runs.write_table(aside / "results.parquet", pd.concat(tables, ignore_index=True))
+        runs.write(aside / "gallery.safetensors", save(pictures))
+        shutil.rmtree(aside / "shards")
+        tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
+        if gallery:
+            strips = torch.cat(
+                [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
+            )
+            tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
 
 
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="recover")
 def application(config: DictConfig) -> float:
     """One job, composed by Hydra."""
-    return entry.job(run, config)
+    return entry.job(run, plan, config)
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """The run store: one folder a run, named by a signature of everything that can change its numbers.
 
-    <store>/autoencoders/<signature>/   config.yaml  weights/<rung>.safetensors  history.csv  done.json
-    <store>/recoveries/<signature>/     config.yaml  results.parquet  gallery.safetensors     done.json | error.txt
+    <store>/autoencoders/<signature>/   config.yaml  weights/<rung>.safetensors  history.csv     last.ckpt | done.json
+    <store>/recoveries/<signature>/     config.yaml  results.parquet  gallery.safetensors        shards/   | done.json
 
-A folder is filled aside and renamed when it is complete; `done.json`, written last, holds a checksum of every file.
-Nothing in it is unpickled.
+A run is finished once it has `done.json`, which is written last and holds a checksum of every file. Until then its
+folder holds what the next attempt goes on from, and `error.txt` if the last one failed. Every file is written aside
+and renamed, so that it is whole wherever it exists. One process at a time works on a run: its lock is the operating
+system's (`flock`), which frees it when the holder dies. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
+import os
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +28,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -31,6 +36,7 @@ from memorization import architectures
 
 FORMAT = 1  # of the store; part of every signature
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, ten times as fast, where libyaml is installed
+REMEDY = "run the same command again and it is made anew (or delete its folder)"
 
 
 class StoreError(ValueError):
@@ -54,61 +60,146 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file aside and rename it to `path`; raises `StoreError` if that is impossible (a full disk)."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        aside.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror}); make room or choose another store=FOLDER, and run again: "
+            "what is finished is kept"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """`table` as a parquet file; raises as `write` does."""
+    content = io.BytesIO()
+    table.to_parquet(content, index=False)
+    write(path, content.getvalue())
+
+
 def is_done(folder: Path) -> bool:
     """True if the run in `folder` is finished."""
     return (folder / "done.json").is_file()
+
+
+def status(folder: Path) -> str:
+    """`done`, `running` (a process holds its lock), `failed`, `diverged`, or `interrupted` (it can go on)."""
+    if is_done(folder):
+        return "done"
+    if _is_locked(folder):
+        return "running"
+    return failure(folder)[0] or "interrupted"
+
+
+def failure(folder: Path) -> tuple[str, str]:
+    """How the last attempt at the run in `folder` failed (`failed` or `diverged`) and why, in a line; empty if not."""
+    try:
+        with (folder / "error.txt").open() as file:
+            kind, _, cause = file.readline().strip().partition(": ")
+    except FileNotFoundError:
+        return "", ""
+    return kind, cause
 
 
 def read_done(folder: Path) -> dict[str, Any]:
     """What `done.json` says; raises `StoreError` if the run is not finished or the file is damaged."""
     path = folder / "done.json"
     try:
-        done: dict[str, Any] = json.loads(path.read_text())
+        done: dict[str, Any] = json.loads(path.read_bytes())
+        if not isinstance(done["checksums"], dict):
+            raise TypeError
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{folder} holds no finished run (there is no done.json)") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is damaged; delete {folder} and run again") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path} is damaged; {REMEDY}") from error
     return done
 
 
 def verified(folder: Path, name: str) -> Path:
     """The path of a finished run's file, after its checksum was compared; raises `StoreError` if it differs."""
-    path, expected = folder / name, read_done(folder).get("checksums", {}).get(name)
+    path, expected = folder / name, read_done(folder)["checksums"].get(name)
     if expected is None or not path.is_file():
-        raise StoreError(f"{path} is missing; delete {folder} and run again")
+        raise StoreError(f"{path} is missing; {REMEDY}")
     if checksum(path) != expected:
-        raise StoreError(f"{path} is damaged (its checksum differs); delete {folder} and run again")
+        raise StoreError(f"{path} is damaged (its checksum differs); {REMEDY}")
     return path
+
+
+def verify(folder: Path) -> None:
+    """Raise `StoreError` unless the run in `folder` is finished and each of its files is what was written."""
+    for name in read_done(folder)["checksums"]:
+        verified(folder, name)
+
+
+def is_intact(folder: Path, remove: bool = False) -> bool:
+    """True if the run in `folder` is finished and undamaged.
+
+    `remove` deletes a damaged one, with a note on why; only the holder of the run's lock may ask for it.
+    """
+    if not is_done(folder):
+        return False
+    try:
+        verify(folder)
+    except StoreError as error:
+        if remove:
+            print(f"note: {str(error).partition(';')[0]}; it is made anew", flush=True)
+            shutil.rmtree(folder)
+        return False
+    return True
+
+
+def seal(folder: Path, facts: dict[str, Any]) -> None:
+    """Write `done.json`: `facts` and the checksum of every file in `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): checksum(path) for path in files}
+    write(folder / "done.json", json.dumps({**facts, "checksums": sums}, indent=2, default=str))
 
 
 @contextlib.contextmanager
 def creating(folder: Path, config: dict[str, Any], facts: dict[str, Any]) -> Iterator[Path]:
-    """A temporary folder to fill; on success it becomes `folder`, with `config.yaml` and `done.json` added.
+    """`folder`, to be filled with the files of a run; `config.yaml` and, at the end, `done.json` are added.
 
-    `done.json` holds `facts` (which the caller may fill meanwhile) and the checksums. On an exception nothing is left.
+    `done.json` holds `facts` (which the caller may fill meanwhile) and the checksums. What an earlier attempt left is
+    still there. On an exception `error.txt` is left; if the block is killed or interrupted, what it had written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        aside.chmod(0o755)
-        (aside / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        yield aside
-        files = sorted(path for path in aside.rglob("*") if path.is_file())
-        sums = {path.relative_to(aside).as_posix(): checksum(path) for path in files}
+        write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        (folder / "error.txt").unlink(missing_ok=True)
+        yield folder
+        for path in folder.rglob(".*"):  # what an attempt that was killed was writing
+            path.unlink()
         versions = {name: importlib.metadata.version(name) for name in ("memorization", "torch", "pytorch-lightning")}
-        done = {**facts, "versions": versions, "checksums": sums}
-        (aside / "done.json").write_text(json.dumps(done, indent=2, default=str))
-        if folder.exists():  # an earlier failure's error.txt, or an unfinished run
-            shutil.rmtree(folder)
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        seal(folder, {**facts, "versions": versions})
+    except Exception as error:
+        with contextlib.suppress(OSError, StoreError):  # of a full disk
+            record_failure(folder, config, error)
+        raise
 
 
 def lock(folder: Path) -> FileLock:
     """A lock on the run `folder` among processes; the system frees it when its holder dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(folder.parent / f".{folder.name}.lock")
+
+
+def _is_locked(folder: Path) -> bool:
+    path = folder.parent / f".{folder.name}.lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # of a store that is not ours to write to
+        return False
 
 
 def check_writable(store: Path) -> None:
@@ -123,10 +214,18 @@ def check_writable(store: Path) -> None:
         ) from error
 
 
-def record_failure(folder: Path, config: dict[str, Any], traceback: str) -> None:
-    """Leave `error.txt` (configuration and traceback) in the folder of a run that failed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "error.txt").write_text(f"{yaml.safe_dump(config, sort_keys=False)}\n{traceback}")
+def record_failure(folder: Path, config: dict[str, Any], error: Exception) -> None:
+    """Leave `error.txt` in the folder of a run that failed: the cause in a line, the configuration, the traceback.
+
+    An error's attribute `status` says that it is not a plain failure (`diverged`).
+    """
+    cause = " ".join(str(error).split()) or type(error).__name__
+    parts = [
+        f"{getattr(error, 'status', 'failed')}: {cause}",
+        yaml.safe_dump(config, sort_keys=False),
+        "".join(traceback.format_exception(error)),
+    ]
+    write(folder / "error.txt", "\n".join(parts))
 
 
 @dataclass(frozen=True)

@@ -66,13 +66,15 @@ class TrainerConfig:
 class TrainConfig:
     """seed: of the draw of images, the initial weights and the degradations. store: the folder of all runs.
 
-    study: the name under which W&B and the report group runs. progress: show progress bars.
+    study: the name under which W&B and the report group runs. progress: show progress bars. checkpoint_seconds: a
+    training writes what it goes on from, if it is killed, at least so far apart.
     """
 
     seed: int = 0
     store: str = "runs"
     study: str = "default"
     progress: bool = True
+    checkpoint_seconds: float = 30.0
     dataset: Any = MISSING
     architecture: Any = MISSING
     training: Any = MISSING
@@ -86,7 +88,9 @@ class RecoverConfig(TrainConfig):
 
     threshold_db: erased-pixel PSNR from which an image counts as recovered. gallery: images kept for the report, of
     members and of non-members each. controls: also run the controls of `memorization.controls`. control: be one of
-    them instead. probes: how many members to make near-member probes of, see `memorization.probes`.
+    them instead. probes: how many members to make near-member probes of, see `memorization.probes`. objective: what an
+    optimising sweeper is told: the share of members recovered at the last rung (`recovered`), or that times -1
+    (`minus_recovered`).
     """
 
     rungs: Any = "all"
@@ -95,6 +99,7 @@ class RecoverConfig(TrainConfig):
     probes: int = 0
     threshold_db: float = 25.0
     gallery: int = 6
+    objective: str = "recovered"
     degradation: Any = MISSING
     recovery: Any = MISSING
     operator: Any = MISSING

@@ -30,6 +30,8 @@ FACTS = ["rung", "train_loss", "seed", "threshold_db", "signature"]
 # What ties a control to what it belongs to, with the values of results that have none; see `controls_of`.
 LINKS = {"control": "none", "task": "", "setup": ""}
 CALIBRATED = ("median", "median_low", "median_high", "auc", "auc_low", "auc_high")
+UNJUDGED: dict[str, Any] = {"verdict": "", "verdict_p": np.nan, "controls": ""}
+UNJUDGED |= {f"calibrated_{name}": np.nan for name in CALIBRATED}
 RATES = (0.1, 0.01, 0.001)  # false positive rates at which the true positive rate is asked for
 THRESHOLDS = tuple(range(10, 61))  # dB, of a threshold curve
 
@@ -70,7 +72,8 @@ def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -
         row["seconds"] = float(group["seconds"].to_numpy().sum())
         rows.append(row)
     summary = _with_intervals(pd.DataFrame(rows))
-    judged = [_judged(i, summary, groups, missing or {}) for i in range(len(rows))]
+    alone = bool((summary["control"] == "none").all())  # then none is searched for, which takes long for many runs
+    judged = [UNJUDGED if alone else _judged(i, summary, groups, missing or {}) for i in range(len(rows))]
     return summary.assign(**pd.DataFrame(judged, index=summary.index))
 
 
@@ -101,11 +104,9 @@ def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing:
     """
     row, own = summary.iloc[at], groups[at]
     found = controls_of(row, summary)
-    judged: dict[str, Any] = {"verdict": "", "verdict_p": np.nan, "controls": ""}
-    judged |= {f"calibrated_{name}": np.nan for name in CALIBRATED}
     if not found:
-        return judged
-    texts = []
+        return UNJUDGED
+    judged, texts = UNJUDGED.copy(), []
     p = [_excess_p(row)]
     for name in CONTROLS:
         if name in found:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +9,13 @@ import hydra
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from memorization import architectures, entry, runs, tracking
+from memorization import architectures, checkpoint, entry, runs, tracking
 from memorization.contract import BATCH, check_contract, evaluating
 from memorization.data import Split, as_float, check_seed
 from memorization.schema import build
 from memorization.scores import reconstruction_loss
-from memorization.training import History, TrainingDivergedError, check_trainer, train, weights_of
+from memorization.sweep import Outcome
+from memorization.training import History, check_trainer, train, weights_of
 
 NAMED = 5  # skipped images that a note lists
 
@@ -45,6 +44,11 @@ def autoencoder_config(config: dict[str, Any], swap: bool = False) -> dict[str, 
     return identity
 
 
+def autoencoder_folder(config: dict[str, Any]) -> Path:
+    """Where the store has, or will have, the autoencoder of a configuration."""
+    return Path(config["store"]) / "autoencoders" / runs.signature(autoencoder_config(config))
+
+
 def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) -> tuple[runs.Run, Split, bool]:
     """The autoencoder of a configuration and its images; trains it if the store lacks it (the third value).
 
@@ -70,7 +74,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
     file, packages = architectures.given_file(config["architecture"]), config["architecture"].get("allowed", [])
     runs.check_writable(store)
     with runs.lock(folder):
-        if runs.is_done(folder):
+        if runs.is_intact(folder, remove=True):
             return runs.load_run(folder, packages), split, False
         parameters = architectures.count_parameters(model)
         trained_on = split.non_members if swap else split.members
@@ -91,34 +95,33 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
         if any(split.left_out.values()):
             print(f"note: {told(split)}", flush=True)
         details = {"kind": "train", "name": name, "study": config["study"], "tags": [], "config": identity}
-        try:
-            with (
-                runs.creating(folder, config, facts) as aside,
-                tracking.tracking(config["tracking"], store, **details) as tracker,
-            ):
-                if file:
-                    history = given(model, trained_on)
-                else:
-                    history = train(
-                        model,
-                        trained_on,
-                        settings,
-                        seed=config["seed"],
-                        log=lambda step, metrics: tracker.log({"train/step": step, **metrics}),
-                        progress=config["progress"],
-                        trainer=config["trainer"],
-                    )
-                history.write(aside)
-                if file and config["architecture"]["export"]:  # a program is kept whole, not as its weights
-                    (saved,) = (aside / "weights").iterdir()
-                    shutil.copy(file, saved.with_suffix(".pt2"))
-                    saved.unlink()
-                facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
-                tracker.summarise({"train_loss": history.loss, "steps": history.steps, "signature": folder.name})
-                tracker.summarise({key: facts[key] for key in ("parameters", "parameters_per_pixel")})
-        except TrainingDivergedError:
-            runs.record_failure(folder, config, traceback.format_exc())
-            raise
+        with (
+            runs.creating(folder, config, facts) as aside,
+            tracking.tracking(config["tracking"], store, **details) as tracker,
+        ):
+            if file:
+                history = given(model, trained_on)
+            else:
+                history = train(
+                    model,
+                    trained_on,
+                    settings,
+                    seed=config["seed"],
+                    log=lambda step, metrics: tracker.log({"train/step": step, **metrics}),
+                    progress=config["progress"],
+                    trainer=config["trainer"],
+                    folder=aside,
+                    checkpoint_seconds=config["checkpoint_seconds"],
+                )
+            history.write(aside)
+            (aside / checkpoint.NAME).unlink(missing_ok=True)
+            if file and config["architecture"]["export"]:  # a program is kept whole, not as its weights
+                (saved,) = (aside / "weights").iterdir()
+                runs.write(saved.with_suffix(".pt2"), file.read_bytes())
+                saved.unlink()
+            facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
+            tracker.summarise({"train_loss": history.loss, "steps": history.steps, "signature": folder.name})
+            tracker.summarise({key: facts[key] for key in ("parameters", "parameters_per_pixel")})
         if not file and history.loss > settings.target_loss:
             print(
                 f"note: the training ended at its budget of {settings.max_steps} steps with a loss of "
@@ -145,20 +148,34 @@ def told(split: Split) -> str:
     return f"left out {', '.join(left)}"
 
 
-def run(config: dict[str, Any]) -> tuple[entry.Outcome, float]:
+def run(config: dict[str, Any]) -> tuple[Outcome, float]:
     """Train the autoencoder of a resolved configuration, or find it; the objective is its last train loss."""
     autoencoder, _, trained = obtain(config)
     done = autoencoder.done
     how = f"after {done['steps']} steps" if done["steps"] else "on the members; its weights are given, nothing to train"
     detail = f"train loss {done['train_loss']:.2e} {how} → {autoencoder.folder}"
-    name = f"{config['architecture']['name']} on {config['dataset']['name']}"
-    return entry.Outcome(name, "done" if trained else "found", detail), done["train_loss"]
+    return Outcome(_name(config), "done" if trained else "found", detail), done["train_loss"]
+
+
+def plan(config: dict[str, Any]) -> Outcome:
+    """What `run` would do."""
+    return planned(_name(config), autoencoder_folder(config))
+
+
+def planned(name: str, folder: Path, also: str = "") -> Outcome:
+    """`found` or `missing`, for a run that is or is not finished, and what there is of it."""
+    status = runs.status(folder) if folder.exists() else "new"
+    return Outcome(name, "found" if status == "done" else "missing", f"{status} → {folder}{also}")
+
+
+def _name(config: dict[str, Any]) -> str:
+    return f"{config['architecture']['name']} on {config['dataset']['name']}"
 
 
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="train")
 def application(config: DictConfig) -> float:
     """One job, composed by Hydra."""
-    return entry.job(run, config)
+    return entry.job(run, plan, config)
 
 
 def main() -> None:

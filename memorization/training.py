@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import io
 import math
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,10 +29,11 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.strategies import ParallelStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from memorization import checkpoint, interruption, runs
 from memorization.architectures import Centred
 from memorization.data import as_float, mean_image
 from memorization.runs import rung_name
@@ -41,6 +44,8 @@ EXPLODED = 1e6  # a mean squared error that images in [0, 1] never have unless t
 
 class TrainingDivergedError(RuntimeError):
     """The loss became NaN, infinite or absurdly large."""
+
+    status = "diverged"  # in the run store
 
 
 @dataclass(frozen=True)
@@ -102,21 +107,22 @@ class Batches:
     batch_size: int
     steps: int
     seed: int
+    first: int = 0  # step, of a training that goes on
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps - self.first
 
     def __iter__(self) -> Iterator[Tensor]:
         count = len(self.images)
         size = min(self.batch_size or count, count)
         if size == count:
-            yield from (self.images for _ in range(self.steps))
+            yield from (self.images for _ in range(self.first, self.steps))
             return
         per_epoch = math.ceil(count / size)
         order = np.arange(count)
-        for step in range(self.steps):
+        for step in range(self.first, self.steps):
             epoch, batch = divmod(step, per_epoch)
-            if batch == 0:
+            if batch == 0 or step == self.first:
                 order = np.random.default_rng([self.seed, 1, epoch]).permutation(count)
             yield self.images[torch.from_numpy(order[batch * size : (batch + 1) * size])]
 
@@ -128,18 +134,38 @@ class History:
     rows: list[tuple[int, float, float]] = field(default_factory=list)  # step, train loss, learning rate
     rungs: dict[float, float] = field(default_factory=dict)  # rung to measured train loss
     weights: dict[float, dict[str, Tensor]] = field(default_factory=dict)
+    written: dict[str, str] = field(default_factory=dict)  # the files of weights that were written, and their checksums
     steps: int = 0
     loss: float = math.inf
 
     def write(self, folder: Path) -> None:
         """`history.csv` and `weights/<rung>.safetensors` into `folder`."""
-        with (folder / "history.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["step", "train_loss", "learning_rate"])
-            writer.writerows(self.rows)
-        (folder / "weights").mkdir()
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(["step", "train_loss", "learning_rate"])
+        writer.writerows(self.rows)
+        runs.write(folder / "history.csv", text.getvalue())
+        self.write_weights(folder)
+
+    def write_weights(self, folder: Path) -> None:
+        """The weights of the rungs whose file was not written yet."""
         for rung, weights in self.weights.items():
-            save_file(weights, folder / "weights" / f"{rung_name(rung)}.safetensors")
+            name = f"weights/{rung_name(rung)}.safetensors"
+            if name not in self.written:
+                runs.write(folder / name, save(weights))
+                self.written[name] = runs.checksum(folder / name)
+
+    def state(self, folder: Path) -> dict[str, Any]:
+        """What a checkpoint says of it; the weights are written to `folder`."""
+        self.write_weights(folder)
+        return {name: getattr(self, name) for name in ("rows", "rungs", "written", "steps", "loss")}
+
+    @classmethod
+    def resumed(cls, state: dict[str, Any], folder: Path) -> History:
+        """The history of a checkpoint, whose weights lie in `folder`."""
+        names = ("rows", "rungs", "written", "steps", "loss")
+        weights = {rung: load_file(folder / f"weights/{rung_name(rung)}.safetensors") for rung in state["rungs"]}
+        return cls(**{name: state[name] for name in names}, weights=weights)
 
 
 def weights_of(autoencoder: nn.Module) -> dict[str, Tensor]:
@@ -159,7 +185,7 @@ class TrainingModule(pl.LightningModule):
     tested, and its weights are copied, before the optimiser moves them.
     """
 
-    def __init__(self, autoencoder: nn.Module, members: Tensor, settings: Training) -> None:
+    def __init__(self, autoencoder: nn.Module, members: Tensor, settings: Training, seed: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.autoencoder = autoencoder
@@ -172,6 +198,9 @@ class TrainingModule(pl.LightningModule):
         self.full_batch = settings.batch_size == 0 or settings.batch_size >= len(members)
         self.ladder = sorted({float(rung) for rung in settings.ladder}, reverse=True)
         self.history = History()
+        self.seed = seed
+        self.first_step = 0
+        self.earlier: dict[str, Any] | None = None  # the state of the optimiser and the generators to go on from
         self.failure = ""  # why the training ended early, if it diverged
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -180,6 +209,40 @@ class TrainingModule(pl.LightningModule):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.history, self.failure = History(**state["history"]), state["failure"]
+
+    def resume(self, state: dict[str, Any], folder: Path) -> None:
+        """Go on from the `state` of a checkpoint in `folder`."""
+        self.autoencoder.load_state_dict(state["autoencoder"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
+        self.history = History.resumed(state, folder)
+        self.first_step, self.earlier = state["step"], state
+
+    def state(self, folder: Path) -> dict[str, Any]:
+        """Everything that the next step depends on; the weights of rungs go to `folder`."""
+        optimiser: Any = self.optimizers()
+        return {
+            "step": self.step,
+            "autoencoder": self.autoencoder.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else {},
+            "optimiser": optimiser.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all(),
+            **self.history.state(folder),
+        }
+
+    @property
+    def step(self) -> int:
+        """Steps done, those before a resumption included."""
+        return self.first_step + self.global_step
+
+    def on_train_start(self) -> None:
+        if self.earlier:
+            torch.set_rng_state(self.earlier["random"])
+            torch.cuda.set_rng_state_all(self.earlier["random_cuda"])
+            self.earlier = None
+        else:
+            torch.manual_seed(self.seed)  # of dropout and the like
 
     @property
     def next_rung(self) -> float | None:
@@ -205,7 +268,7 @@ class TrainingModule(pl.LightningModule):
         value = self._summed(value)
         if not value < EXPLODED:
             self.failure = (
-                f"the training diverged: the loss is {value} at step {self.global_step}; "
+                f"the training diverged: the loss is {value} at step {self.step}; "
                 f"lower training.learning_rate (it is {self.settings.learning_rate:g})"
             )
             self.trainer.should_stop = True
@@ -217,7 +280,7 @@ class TrainingModule(pl.LightningModule):
             value, whole = self.train_loss(), True
         if whole:
             self._reached(value)
-        self.history.steps, self.history.loss = self.global_step, value
+        self.history.steps, self.history.loss = self.step, value
         optimiser.step()
         schedule.step()
         if self.averaged:
@@ -225,13 +288,13 @@ class TrainingModule(pl.LightningModule):
 
     def _due(self, loss: float) -> bool:
         """Is the loss on the whole training set worth a measurement before this step, whose batch had `loss`?"""
-        if self.global_step == self.settings.max_steps - 1:
+        if self.step == self.settings.max_steps - 1:
             return True
         if self.averaged:  # often far below the batch's loss
             epochs = math.ceil(AVERAGED_EVERY / self.steps_per_epoch)
-            return self.global_step % (epochs * self.steps_per_epoch) == 0
+            return self.step % (epochs * self.steps_per_epoch) == 0
         goal = max(self.next_rung or 0.0, self.settings.target_loss)
-        return loss <= 2 * goal and self.global_step % self.steps_per_epoch == 0
+        return loss <= 2 * goal and self.step % self.steps_per_epoch == 0
 
     @property
     def mixed(self) -> bool:
@@ -293,7 +356,9 @@ class TrainingModule(pl.LightningModule):
             betas=(self.settings.betas[0], self.settings.betas[1]),
             fused=True,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.settings.rate)
+        if self.earlier:
+            optimiser.load_state_dict(self.earlier["optimiser"])  # with the initial learning rate of the schedule
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.settings.rate, last_epoch=self.first_step - 1)
         return [optimiser], [schedule]
 
 
@@ -343,6 +408,17 @@ def hardware(settings: dict[str, Any]) -> dict[str, Any]:
     return settings if settings.get("devices", 1) == 1 else {**settings, "strategy": "ddp_spawn"}
 
 
+@contextlib.contextmanager
+def stopping(runner: pl.Trainer) -> Iterator[None]:
+    """In this block, the processes that `runner` has spawned end with this one if it is told to stop."""
+    try:
+        yield
+    except interruption.Interrupted:
+        if launcher := runner.strategy.launcher:
+            launcher.kill(signal.SIGKILL)
+        raise
+
+
 def check_trainer(settings: dict[str, Any]) -> None:
     """Raise `ValueError` for settings of Lightning's Trainer (accelerator, devices, precision) that it cannot use."""
     try:
@@ -362,22 +438,34 @@ def train(
     log: Callable[[int, dict[str, float]], None] | None = None,
     progress: bool = True,
     trainer: dict[str, Any] | None = None,
+    folder: Path | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> History:
     """Train `autoencoder` in place on `members` (N, C, H, W), float32 or uint8, and return what was recorded.
 
     A `Centred` autoencoder first takes the members' mean image. `trainer` holds further arguments of Lightning's
-    Trainer (accelerator, devices, precision). Raises `TrainingDivergedError` at the first NaN, or above 1e6.
+    Trainer (accelerator, devices, precision). With a `folder`, the state is written to its `last.ckpt` at least
+    `checkpoint_seconds` apart, and a training that was stopped goes on from there. Raises `TrainingDivergedError` at
+    the first NaN, or above 1e6.
     """
     if isinstance(autoencoder, Centred):
         autoencoder.mean.copy_(mean_image(members))
-    module = TrainingModule(autoencoder, members, settings)
+    module = TrainingModule(autoencoder, members, settings, seed)
     arguments = hardware(trainer or {})
     together = "strategy" not in arguments  # `log` cannot go to other processes: it gets all rows at the end
     callbacks: list[Callback] = [Recorder(log if together else None)]
+    if folder:
+        if state := checkpoint.load(folder):
+            module.resume(state, folder)
+            print(f"the training goes on from step {module.step}", flush=True)
+            if log and together:
+                for step, loss, rate in module.history.rows:
+                    log(step, metrics(loss, rate))
+        callbacks.append(checkpoint.LastCheckpoint(folder, checkpoint_seconds))
     if progress:
         callbacks.append(LadderBar())
     runner = pl.Trainer(
-        max_steps=settings.max_steps,
+        max_steps=settings.max_steps - module.first_step,
         max_epochs=1,
         callbacks=callbacks,
         logger=False,
@@ -386,7 +474,9 @@ def train(
         enable_progress_bar=progress,
         **arguments,
     )
-    runner.fit(module, Batches(members, settings.batch_size, settings.max_steps, seed))
+    batches = Batches(members, settings.batch_size, settings.max_steps, seed, module.first_step)
+    with interruption.deferred() if together else stopping(runner):
+        runner.fit(module, batches)
     if module.failure:
         raise TrainingDivergedError(module.failure)
     if log and not together:

@@ -1,12 +1,15 @@
 """Recovery as a Lightning predict loop: devices, processes and precision are the Trainer's business.
 
-Each batch that is done is written to disk at once as a shard, one file of scores and one of images; the shards of all
-batches and processes together are the result.
+Each batch that is done is written to disk at once as a shard, scores and images with their checksums; the shards of all
+batches and processes together are the result. A recovery that was killed keeps them and does the other batches.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,14 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from memorization import runs
 from memorization.data import Split, as_float
 from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
-from memorization.training import hardware
+from memorization.training import hardware, stopping
 
 
 class Originals(Dataset[tuple[Tensor, int, bool, int]]):
@@ -66,7 +70,7 @@ class RecoveryModule(pl.LightningModule):
 
 
 class ShardWriter(BasePredictionWriter):
-    """Writes each batch as `<process>-<batch>.parquet`, and the images of the gallery's rows beside it."""
+    """Writes each batch, and the images of the gallery's rows in it, to the folder `shard_name` of its first row."""
 
     def __init__(self, folder: Path, gallery: Sequence[int]) -> None:
         super().__init__(write_interval="batch")
@@ -76,15 +80,48 @@ class ShardWriter(BasePredictionWriter):
     def write_on_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *rest: Any
     ) -> None:
-        _, batch, batch_index, _ = rest
+        _, (images, _, _, rows), _, _ = rest
         assert isinstance(prediction, RecoveredBatch)
-        stem = f"{trainer.global_rank:04d}-{batch_index:08d}"
-        images, _, _, rows = batch
         shown = [i for i, row in enumerate(rows.tolist()) if row in self.gallery]
         tensors = {"original": as_float(images), "degraded": prediction.degraded, "answer": prediction.answers}
         kept = {name: to_uint8(tensor[shown]) for name, tensor in tensors.items()}
-        save_file({**kept, "row": rows[shown].cpu().contiguous()}, self.folder / f"{stem}.safetensors")
-        prediction.scores.to_parquet(self.folder / f"{stem}.parquet", index=False)
+        shard = self.folder / shard_name(int(rows[0]))
+        runs.write_table(shard / "scores.parquet", prediction.scores)
+        runs.write(shard / "images.safetensors", save({**kept, "row": rows[shown].cpu().contiguous()}))
+        runs.seal(shard, {})
+
+
+def shard_name(row: int) -> str:
+    """The folder of the batch whose first image is `row`; in the order of their names, shards are in that of rows."""
+    return f"{row:08d}"
+
+
+def is_whole(shard: Path) -> bool:
+    """Was this shard finished? What is left of one that was not, or that is damaged, is removed."""
+    try:
+        runs.verify(shard)
+    except runs.StoreError:
+        shutil.rmtree(shard, ignore_errors=True)
+        return False
+    return True
+
+
+@dataclass
+class Batches(Dataset[list[Tensor]]):
+    """Whole batches, which `starts` names by their first row: a batch has the same images on whatever device."""
+
+    originals: Originals
+    size: int
+    starts: list[int]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        start = self.starts[index]
+        rows = range(start, min(start + self.size, len(self.originals)))
+        batch: list[Tensor] = default_collate([self.originals[row] for row in rows])
+        return batch
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -103,14 +140,18 @@ def recover(
     on_iteration: Callable[[int], None] | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Recover all members and non-members; shards go to `folder`.
+    """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
 
     `trainer` holds arguments of Lightning's Trainer (accelerator, devices, precision); mixed precision is for training
     alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
     `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,).
     """
-    loader = DataLoader(Originals(split), batch_size=batch_size)
-    folder.mkdir(parents=True, exist_ok=True)
+    originals = Originals(split)
+    starts = [*range(0, len(originals), batch_size)]
+    missing = [start for start in starts if not is_whole(folder / shard_name(start))]
+    if on_iteration:
+        on_iteration((len(starts) - len(missing)) * recipe.starts * recipe.method.max_iterations)
+    batches = Batches(originals, batch_size, missing)
     arguments = hardware(trainer or {})
     if "mixed" in str(arguments.get("precision")):
         arguments = {**arguments, "precision": "32-true"}
@@ -126,10 +167,13 @@ def recover(
     if runner.num_devices > 1:  # a process each, to which a progress bar cannot go
         on_iteration = None
     module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
-    runner.predict(module, loader, return_predictions=False)
-    table = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
-    table = table.sort_values("row").reset_index(drop=True)
-    shown = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
-    order = torch.cat([shard["row"] for shard in shown]).argsort()
-    pictures = {name: torch.cat([shard[name] for shard in shown])[order] for name in shown[0]}
+    if missing:
+        # one item is a whole batch already
+        loader = DataLoader(batches, batch_size=1, collate_fn=itemgetter(0))
+        with stopping(runner):
+            runner.predict(module, loader, return_predictions=False)
+    shards = [folder / shard_name(start) for start in starts]
+    table = pd.concat([pd.read_parquet(shard / "scores.parquet") for shard in shards], ignore_index=True)
+    shown = [load_file(shard / "images.safetensors") for shard in shards]
+    pictures = {name: torch.cat([shard[name] for shard in shown]) for name in shown[0]}
     return table, pictures

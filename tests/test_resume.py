@@ -1,0 +1,182 @@
+"""Work that was stopped goes on and ends with the same bits; the run store never takes half a run for a whole one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from memorization import checkpoint, interruption, runs
+from memorization.architectures import build
+from memorization.runs import finished
+from memorization.training import Training, train
+from tests.conftest import run_script
+
+MEMBERS = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+SETTINGS = Training(learning_rate=3e-3, max_steps=120, target_loss=1e-5, ladder=[1e-1, 1e-2, 1e-9])
+ONE = ["experiment=smoke", "recovery=energy", "recovery.batch_size=4", "degradation=box", "tracking=none"]
+STEPS = random.Random(5).sample(range(1, 118), 2)  # where a training is stopped
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+
+
+def model():
+    return build("fc", (1, 6, 6), centre=True, seed=0, depth=3, width=64)
+
+
+@pytest.fixture
+def signals():
+    """The handlers of a console script, for the time of a test."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    for signum, usual in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        signal.signal(signum, usual)  # a background process ignores the latter
+    interruption.handle()
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.mark.parametrize("stop", STEPS)
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 5, "micro_batch": 2, "ema": 0.9}])
+def test_a_stopped_training_ends_with_the_same_bits(signals, tmp_path, changes, stop):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    whole, broken = model(), model()
+    expected = train(whole, MEMBERS, settings, progress=False)
+
+    def log(step, metrics):
+        if step == stop - stop % 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(interruption.Interrupted, match="SIGTERM"):
+        train(broken, MEMBERS, settings, log=log, progress=False, folder=tmp_path)
+    state = checkpoint.load(tmp_path)
+    assert state["step"] == stop - stop % 10 + 1  # within one step
+    again = model()
+    history = train(again, MEMBERS, settings, progress=False, folder=tmp_path)
+    assert (history.rows, history.rungs, history.steps) == (expected.rows, expected.rungs, expected.steps)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+    for rung, weights in expected.weights.items():
+        assert all(torch.equal(history.weights[rung][name], tensor) for name, tensor in weights.items())
+
+
+class Noisy(nn.Module):
+    """An autoencoder whose steps draw random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(36, 64), nn.Dropout(0.2), nn.Linear(64, 36))
+
+    def forward(self, images):
+        return self.layers(images).view_as(images)
+
+
+def test_a_stopped_training_goes_on_with_its_random_numbers(signals, tmp_path):
+    def make():
+        torch.manual_seed(3)
+        return Noisy()
+
+    expected = train(make(), MEMBERS, SETTINGS, progress=False)
+    with pytest.raises(interruption.Interrupted):
+        train(
+            make(), MEMBERS, SETTINGS, log=lambda step, _: step == 50 and os.kill(os.getpid(), signal.SIGINT),
+            progress=False, folder=tmp_path,
+        )  # fmt: skip
+    assert train(make(), MEMBERS, SETTINGS, progress=False, folder=tmp_path).rows == expected.rows
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-200], lambda data: data[:900] + b"x" + data[901:]])
+def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, damage):
+    with pytest.raises(interruption.Interrupted):
+        train(
+            model(), MEMBERS, SETTINGS, log=lambda step, _: step == 50 and os.kill(os.getpid(), signal.SIGINT),
+            progress=False, folder=tmp_path,
+        )  # fmt: skip
+    path = tmp_path / checkpoint.NAME
+    path.write_bytes(damage(path.read_bytes()))
+    history = train(model(), MEMBERS, SETTINGS, progress=False, folder=tmp_path)
+    assert "last.ckpt or the weights that it counts on are damaged" in capsys.readouterr().out
+    assert history.rows == train(model(), MEMBERS, SETTINGS, progress=False).rows
+
+
+def killing(cwd: Path, when: str, *arguments: str, number: int = signal.SIGKILL) -> subprocess.CompletedProcess[str]:
+    """`memorization-recover`, which sends itself a signal; `when` is the code that has it sent by `die()`."""
+    code = (
+        f"import os; die = lambda: os.kill(os.getpid(), {int(number)})\n{when}\n"
+        f"import sys; sys.argv = ['memorization-recover', *{[*ONE, *arguments]!r}]\n"
+        "from memorization.recover import main; main()"
+    )
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+TRAINING = """
+from memorization import training
+end = training.Recorder.on_train_batch_end
+def on_train_batch_end(self, trainer, module, *args):
+    end(self, trainer, module, *args)
+    module.step == {step} and die()
+training.Recorder.on_train_batch_end = on_train_batch_end
+"""
+RECOVERY = """
+from memorization.recovery import module
+solve, calls = module.recover_batch, []
+def recover_batch(*args, **kwargs):
+    calls.append(0)
+    def counting(n):
+        calls.append(0)
+        len(calls) == {step} and die()
+    return solve(*args, **{{**kwargs, "on_iteration": counting}})
+module.recover_batch = recover_batch
+"""
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The store of `ONE`."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    ended = run_script("recover", *ONE, "recovery.max_iterations=20", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    return folder / "runs"
+
+
+def assert_same(store: Path, expected: Path) -> None:
+    (run,), (reference,) = finished(store), finished(expected)
+    assert run.folder.name == reference.folder.name
+    pd.testing.assert_frame_equal(
+        run.results.drop(columns="seconds"), reference.results.drop(columns="seconds"), check_exact=True
+    )
+    assert (
+        runs.read_done(run.folder)["checksums"]["gallery.safetensors"]
+        == reference.done["checksums"]["gallery.safetensors"]
+    )
+    (trained,), (wanted,) = finished(store, "autoencoders"), finished(expected, "autoencoders")
+    same = {name: digest for name, digest in wanted.done["checksums"].items() if name != "config.yaml"}
+    assert {name: trained.done["checksums"].get(name) for name in same} == same
+    assert not list(store.rglob("*.ckpt"))
+    assert not list(store.rglob("shards"))
+
+
+def test_a_killed_training_and_recovery_end_with_the_same_bits(unbroken, tmp_path):
+    chosen = random.Random(2)
+    quick = ["recovery.max_iterations=20", "checkpoint_seconds=0"]
+    killed = [TRAINING.format(step=chosen.randrange(60, 100)), RECOVERY.format(step=chosen.randrange(30, 200))]
+    for when in killed:
+        ended = killing(tmp_path, when, *quick)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert not finished(tmp_path / "runs")
+    (folder,) = (tmp_path / "runs" / "recoveries").glob("[!.]*")
+    assert runs.status(folder) == "interrupted"
+    shards = {path: path.stat().st_mtime_ns for path in folder.rglob("scores.parquet")}
+    assert shards
+    ended = run_script("recover", *ONE, *quick, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert_same(tmp_path / "runs", unbroken)
