@@ -28,7 +28,7 @@ def jacobian(network, shape, seed=0):
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 25, 25), (3, 17, 30), (3, 1, 5)])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "custom"])  # which is the user's
 def test_images_of_any_size_come_back_at_their_size_through_every_parameter(name, shape):
     model = build(name, shape, centre=True, seed=0)
     y = model(noise(2, *shape))
