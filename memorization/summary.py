@@ -83,10 +83,13 @@ def controls_of(row: pd.Series, summary: pd.DataFrame) -> dict[str, int]:
     A control without an autoencoder serves every method on the same images, degraded alike (`task`); the others share
     the method and the autoencoder's settings (`setup`) and, if they have one, the rung.
     """
-    alike = np.where(summary["setup"] == "", summary["task"] == row["task"], summary["setup"] == row["setup"])
-    level = summary["rung"].isna() | (summary["rung"] == row["rung"])
-    chosen = np.flatnonzero((summary["control"] != "none") & alike & level)
-    return dict(zip(summary["control"].iloc[chosen], chosen.tolist(), strict=True)) if row["control"] == "none" else {}
+    places = np.flatnonzero(summary["control"] != "none")
+    if not len(places) or row["control"] != "none":
+        return {}
+    controls = summary.iloc[places]
+    alike = np.where(controls["setup"] == "", controls["task"] == row["task"], controls["setup"] == row["setup"])
+    chosen = places[alike & (controls["rung"].isna() | (controls["rung"] == row["rung"])).to_numpy()]
+    return dict(zip(summary["control"].iloc[chosen], chosen.tolist(), strict=True))
 
 
 def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing: Mapping[str, str]) -> dict[str, Any]:

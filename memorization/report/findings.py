@@ -64,6 +64,7 @@ class Cell:
     recovery: str
     operator: str  # "none" for a method that asks for none
     fraction: float  # of the pixels that were erased; NaN for a degradation that erases none
+    noise: float  # standard deviation, of pixels in [0, 1]
     rung: float
     train_loss: float
     threshold_db: float
@@ -257,8 +258,8 @@ def _group(row: dict[str, Any], name: str) -> Group:
 
 
 def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]]) -> Cell:
-    copied = ["signature", "degradation", "recovery", "operator", "fraction", "rung", "train_loss", "threshold_db"]
-    copied += ["setup", "verdict", "verdict_p"]
+    copied = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss"]
+    copied += ["threshold_db", "setup", "verdict", "verdict_p"]
     return Cell(
         **{name: row[name] for name in copied},
         labels=labels,

@@ -5,130 +5,126 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-import pandas as pd
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from memorization.report.findings import Cell, Findings, partition, rungs_of
+from memorization.report.findings import Cell, Findings, partition
 from memorization.runs import rung_name
 
-BUDGET = 12_000_000  # pixel values that a page may hold; beyond it, rungs and then images are left out
+Key = tuple[bool, int]  # is it a member, and its number in the data set
 
-
-@dataclass(frozen=True)
-class Answer:
-    """A method's answer for one image at one rung: the picture as a data URI, erased-pixel PSNR in dB."""
-
-    picture: str
-    psnr: float
-    status: str  # recovered, not recovered, diverged
-
-
-@dataclass
-class Row:
-    """One image. `answers` go by method, then by the rung's name."""
-
-    image: int
-    member: bool
-    original: str
-    degraded: str
-    answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """`member 82`: the number is the image's in its data set."""
-        return f"{'member' if self.member else 'non-member'} {self.image}"
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Of one autoencoder and degradation; `rungs` from the lowest up, `width` of an image in pixels."""
-
-    title: str
-    methods: list[str]
-    rungs: list[str]
-    width: int
-    rows: list[Row]
-
-    @property
-    def parts(self) -> dict[str, list[Row]]:
-        """The rows of members and of non-members, by heading."""
-        return {
-            "Members": [row for row in self.rows if row.member],
-            "Non-members": [row for row in self.rows if not row.member],
-        }
+LOSSLESS = 6_000_000  # pixel values that a page may hold as they are; beyond it, rungs and then images are left out
+LOSSY = 24_000_000  # and compressed with loss, beyond which images are left out again
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of the galleries a page shows: images of members and of non-members each, and whether all rungs."""
+    """How much a page shows: images of members and of non-members each, whether all rungs, and whether exactly."""
 
     images: int
     every_rung: bool
+    lossless: bool
 
 
-def data_uri(picture: Tensor) -> str:
-    """A picture (C, H, W) uint8 as a PNG in a data URI; in grey, its first channel, if it has fewer than three."""
+@dataclass
+class Scene:
+    """The pictures of one autoencoder and degradation: WebP in base64.
+
+    images: of each, its number in the data set, whether it is a member, and its pictures, original and degraded.
+    answers: by the place of a cell in `Findings.cells`, a picture for each of `images`, empty where there is none.
+    """
+
+    size: tuple[int, int]  # width and height
+    images: list[dict[str, Any]]
+    answers: dict[int, list[str]]
+
+
+def webp(picture: Tensor, lossless: bool) -> str:
+    """A picture (C, H, W) uint8 as WebP in base64; in grey, its first channel, if it has fewer than three."""
     array = picture[:3].permute(1, 2, 0).numpy() if len(picture) >= 3 else picture[0].numpy()
+    return _webp(array.tobytes(), array.shape, lossless)
+
+
+@lru_cache(maxsize=4096)  # methods of one degradation share originals, and those that fail often answer alike
+def _webp(pixels: bytes, shape: tuple[int, ...], lossless: bool) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image = Image.fromarray(np.frombuffer(pixels, np.uint8).reshape(shape))
+    image.save(buffer, "WEBP", lossless=lossless, quality=75, method=3)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
-def galleries(findings: Findings) -> tuple[dict[str, list[Gallery]], Extent]:
-    """The galleries by autoencoder, one a degradation, within `BUDGET`."""
+def scenes(findings: Findings) -> tuple[dict[tuple[str, str], Scene], Extent]:
+    """The pictures by autoencoder and degradation (labels), as many as the page can hold."""
     extent = _extent(findings)
-    found: dict[str, list[Gallery]] = {}
-    for (autoencoder, _), cells in partition(findings.cells, "autoencoder", "degradation").items():
-        found.setdefault(autoencoder, []).append(_gallery(findings, cells, extent))
+    places = {(cell.signature, cell.rung): i for i, cell in enumerate(findings.cells)}
+    cells = findings.cells if extent.every_rung else findings.last_cells
+    found = {}
+    for key, part in partition(cells, "autoencoder", "degradation").items():
+        found[key[0], key[1]] = _scene(findings, part, extent, places)
     return found, extent
 
 
 def _extent(findings: Findings) -> Extent:
-    def cost(extent: Extent) -> int:
-        cells = findings.cells if extent.every_rung else findings.last_cells
-        kept = [findings.runs[cell.signature].gallery["original"] for cell in cells]
-        return sum(min(2 * extent.images, len(pictures)) * pictures[:1].numel() for pictures in kept)
+    last = [(findings.runs[cell.signature].gallery["original"], cell) for cell in findings.last_cells]
+    rungs = len(findings.cells) / len(findings.last_cells)
 
-    most = max(len(findings.runs[cell.signature].gallery["original"]) for cell in findings.last_cells)
-    extents = [Extent(most, True), *(Extent(images, False) for images in range(most, 0, -1))]
-    return next((extent for extent in extents if cost(extent) <= BUDGET), extents[-1])
+    def cost(extent: Extent) -> float:
+        values = sum(min(2 * extent.images, len(pictures)) * pictures[:1].numel() for pictures, _ in last)
+        return values * (rungs if extent.every_rung else 1)
+
+    most = max(1, *(-(-len(pictures) // 2) for pictures, _ in last))
+    extents = [Extent(most, True, True), *(Extent(images, False, True) for images in range(most, 2, -1))]
+    extents += [Extent(images, False, False) for images in range(most, 0, -1)]
+    fitting = (extent for extent in extents if cost(extent) <= (LOSSLESS if extent.lossless else LOSSY))
+    return next(fitting, extents[-1])
 
 
-def _gallery(findings: Findings, cells: Sequence[Cell], extent: Extent) -> Gallery:
+def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent, places: dict[tuple[str, float], int]) -> Scene:
     """`cells` are those of one autoencoder and degradation, so that their images were degraded alike."""
-    shown = {cell.signature: cell for cell in cells}  # the lowest rung of each, which comes last
-    if extent.every_rung:
-        rungs = rungs_of(cells)[::-1]
-    else:
-        rungs, cells = rungs_of(shown.values())[::-1], list(shown.values())
-    rows: dict[tuple[bool, int], Row] = {}
-    width = 0
-    for cell in cells:
-        pictures, name = findings.runs[cell.signature].gallery, rung_name(cell.rung)
-        width = pictures["original"].shape[3] if len(pictures["original"]) else width
-        scores = findings.rows[cell.signature, cell.rung].iloc[pictures["row"].tolist()]
-        for number, (_, score) in enumerate(scores.iterrows()):
-            member, image = bool(score["member"]), int(score["image"])
-            if (member, image) not in rows:
-                if sum(row.member == member for row in rows.values()) == extent.images:
-                    continue
-                original, degraded = pictures["original"][number], pictures["degraded"][number]
-                rows[member, image] = Row(image, member, data_uri(original), data_uri(degraded))
-            answer = Answer(data_uri(pictures[f"answer/{name}"][number]), float(score["psnr_erased"]), _status(score))
-            rows[member, image].answers.setdefault(cell.labels.method, {})[name] = answer
-    return Gallery(
-        title=cells[0].labels.degradation,
-        methods=list(dict.fromkeys(cell.labels.method for cell in cells)),
-        rungs=[rung_name(rung) for rung in rungs],
-        width=width,
-        rows=list(rows.values()),
-    )
+    kept = {place: _kept(findings, cells[place]) for place in range(len(cells))}
+    best = max(kept, key=lambda place: (cells[place].excess.value, cells[place].members.psnr.value))
+    chosen = _chosen([kept[best], *kept.values()], extent.images)
+    scene = Scene((0, 0), [{} for _ in chosen], {})
+    for place, cell in enumerate(cells):
+        pictures = findings.runs[cell.signature].gallery
+        answers = [""] * len(chosen)
+        for key, (at, _) in kept[place].items():
+            if (row := chosen.get(key)) is None:
+                continue
+            if not scene.images[row]:
+                scene.size = (pictures["original"].shape[3], pictures["original"].shape[2])
+                texts = {name: webp(pictures[name][at], extent.lossless) for name in ("original", "degraded")}
+                scene.images[row] = {"member": key[0], "image": key[1], **texts}
+            answers[row] = webp(pictures[f"answer/{rung_name(cell.rung)}"][at], extent.lossless)
+        scene.answers[places[cell.signature, cell.rung]] = answers
+    return scene
 
 
-def _status(score: pd.Series) -> str:
-    if score["status"] == "diverged":
-        return "diverged"
-    return "recovered" if score["recovered"] else "not recovered"
+def _kept(findings: Findings, cell: Cell) -> dict[Key, tuple[int, float]]:
+    """The images in a cell's gallery: their place there, and their erased PSNR in dB."""
+    rows = findings.runs[cell.signature].gallery["row"].tolist()
+    scores = findings.rows[cell.signature, cell.rung]
+    columns = [scores[name].to_numpy()[rows].tolist() for name in ("member", "image", "psnr_erased")]
+    return {(member, image): (at, psnr) for at, (member, image, psnr) in enumerate(zip(*columns, strict=True))}
+
+
+def _chosen(galleries: Sequence[dict[Key, tuple[int, float]]], count: int) -> dict[Key, int]:
+    """The images to show, in rows: all, or `count` of each kind, spread from best to worst in the first gallery.
+
+    Members come first, and each kind from the best to the worst of the first gallery.
+    """
+    keys: list[Key] = []
+    for kind in (True, False):
+        ordered = sorted((key for key in galleries[0] if key[0] == kind), key=lambda key: -galleries[0][key][1])
+        ordered += [key for key in dict.fromkeys(key for each in galleries for key in each) if key[0] == kind]
+        found = list(dict.fromkeys(ordered))
+        if len(found) > count:
+            found = [found[i] for i in np.linspace(0, len(found) - 1, count + 2 * (count == 1)).round().astype(int)]
+            found = found[1:2] if count == 1 else found
+        keys += found
+    return {key: row for row, key in enumerate(keys)}

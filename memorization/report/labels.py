@@ -33,6 +33,14 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %" if text in ("0", "100") and fraction not in (0, 1) else f"{text} %"
 
 
+def without(degradation: str, fraction: float, noise: float) -> dict[str, str]:
+    """A degradation's label without its erased `fraction`, and without its `noise`: what a line against each shares."""
+    return {
+        "fraction": degradation.replace(f" {100 * fraction:.3g} %", "", 1),
+        "noise": degradation.replace(f", noise {noise:g}", "", 1),
+    }
+
+
 def value_text(value: object) -> str:
     """A setting's value in Hydra's syntax: `null`, `true`, `1e-08`, `[0.9,0.95]`, `word`, `'two words'`."""
     if isinstance(value, dict):

@@ -1,46 +1,43 @@
-"""The page: everything that the template shows, as plain data."""
+"""The page: what its script and template show, as plain data.
+
+The script (`page.js`) draws tables, figures and pictures from one record a cell, so that filters act on the page alone.
+"""
 
 from __future__ import annotations
 
+import base64
 import inspect
 import math
 import statistics
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import jinja2
+import numpy as np
+import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report import reproduce
-from memorization.report.figures import Ranges, Styles, against_train_loss, attraction
-from memorization.report.findings import Cell, Findings, partition, rungs_of
-from memorization.report.gallery import Gallery, galleries
-from memorization.report.labels import percent
-from memorization.report.tables import images, share
+from memorization.report.figures import attraction
+from memorization.report.findings import Cell, Findings, Group
+from memorization.report.gallery import Scene, scenes
+from memorization.report.labels import percent, without
+from memorization.report.tables import share
 from memorization.runs import rung_name
-from memorization.statistics import Estimate
+from memorization.statistics import Estimate, OperatingPoint
+
+DIVERGED, RECOVERED = 2, 1  # bits of an image's state
 
 
-@dataclass(frozen=True)
-class Block:
-    """What a page shows of one autoencoder. Tables and figures go by degradation; `rungs` from the lowest up."""
+def build(findings: Findings, *, watching: bool = False) -> str:
+    """The report as one self-contained HTML page, which reloads itself if `watching`.
 
-    name: str
-    images: str
-    tables: dict[str, list[Cell]]
-    figures: dict[str, dict[str, Any]]
-    galleries: list[Gallery]
-    legend: list[tuple[str, int, str]]
-    rungs: list[str]
-    last: set[tuple[str, float]]  # (signature, rung) of each run's lowest rung
-
-
-def build(findings: Findings) -> str:
-    """The report as one self-contained HTML page. Raises `StoreError` for a damaged gallery or config."""
+    Raises `StoreError` for a damaged gallery or config.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("memorization.report", "."),
         autoescape=True,
@@ -48,33 +45,147 @@ def build(findings: Findings) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"percent": percent, "rung": rung_name, "span": span, "code": code, "breakable": breakable}
-    pictures, extent = galleries(findings)
-    styles = Styles(findings.cells)
-    blocks = [
-        _block(name, cells, pictures[name], styles)
-        for (name,), cells in partition(findings.cells, "autoencoder").items()
-    ]
+    environment.filters |= {"percent": percent, "span": span, "code": code}
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    pictures, extent = scenes(findings)
     strongest = findings.strongest
-    shown = next(g for g in pictures[strongest.labels.autoencoder] if g.title == strongest.labels.degradation)
-    return environment.get_template("template.html").render(
+    return environment.get_template("page.html").render(
         store=findings.store,
+        watching=watching,
+        style=Markup(_file("page.css")),
+        script=Markup(_file("page.js")),
         plotly=Markup(get_plotlyjs()),
         answer=answer(strongest),
         standing=standing(findings),
         strongest=strongest,
-        strip=_strip(shown, strongest),
-        strip_width=shown.width,
-        blocks=blocks,
+        data=data(findings, pictures),
+        pictures=[{"images": scene.images, "answers": scene.answers} for scene in pictures.values()],
         extent=extent,
         probed=[(cell.labels, attraction(table)) for cell, table in findings.probed],
         thresholds=sorted({cell.threshold_db for cell in findings.cells}),
-        methods=_threat_models(cell.recovery for cell in findings.cells),
         operators=_operators(findings),
-        command=reproduce.command(findings.runs[strongest.signature].config),
-        folders={run.folder: findings.labels[signature] for signature, run in findings.runs.items()},
         versions=reproduce.versions(),
     )
+
+
+def _file(name: str) -> str:
+    return files("memorization.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str, Any]:
+    """What the script shows: `cells` in their order, and what many cells share.
+
+    runs: by signature, how to make the run again. images: lists of image numbers, members first, of which each cell
+    names one by its place. scenes: what `pictures` are of, in their order. strongest: the place of the answer's cell.
+    """
+    last = {(cell.signature, cell.rung) for cell in findings.last_cells}
+    images: dict[tuple[Any, ...], int] = {}
+    scene_of = {key: place for place, key in enumerate(pictures)}
+    cells = []
+    for cell in findings.cells:
+        scores = _members_first(findings.rows[cell.signature, cell.rung])
+        numbers = (cell.members.count, *scores["image"].tolist())
+        state = RECOVERED * scores["recovered"].to_numpy(int) + DIVERGED * (scores["status"] == "diverged").to_numpy(
+            int
+        )
+        cells.append(
+            {
+                **_facts(findings, cell),
+                "last": (cell.signature, cell.rung) in last,
+                "scene": scene_of[cell.labels.autoencoder, cell.labels.degradation],
+                "images": images.setdefault(numbers, len(images)),
+                "queries": _plain(float(scores["queries"].mean())),
+                "psnr": _packed(scores["psnr_erased"].to_numpy("<f4")),
+                "state": _packed(state.astype(np.uint8)),
+            }
+        )
+    places = {(cell.signature, cell.rung): place for place, cell in enumerate(findings.cells)}
+    strongest = findings.strongest
+    return {
+        "cells": cells,
+        "runs": {
+            signature: _reproduction(findings, signature) for signature in {cell.signature for cell in findings.cells}
+        },
+        "images": [{"members": members, "numbers": numbers} for members, *numbers in images],
+        "scenes": [
+            {"autoencoder": autoencoder, "degradation": degradation, "size": scene.size}
+            for (autoencoder, degradation), scene in pictures.items()
+        ],
+        "cards": _threat_models(cell.recovery for cell in findings.cells),
+        "strongest": places[strongest.signature, strongest.rung],
+    }
+
+
+def _members_first(scores: pd.DataFrame) -> pd.DataFrame:
+    return (
+        scores
+        if scores["member"].is_monotonic_decreasing
+        else scores.sort_values("member", ascending=False, kind="stable")
+    )
+
+
+def _packed(values: np.ndarray) -> str:
+    return base64.b64encode(values.tobytes()).decode()
+
+
+def _facts(findings: Findings, cell: Cell) -> dict[str, Any]:
+    config, labels = findings.runs[cell.signature].config, cell.labels
+    return {
+        "signature": cell.signature,
+        "dataset": config["dataset"]["name"],
+        "architecture": config["architecture"]["name"],
+        "autoencoder": labels.autoencoder,
+        "degradation": labels.degradation,
+        "method": labels.method,
+        "recovery": cell.recovery,
+        "variant": labels.variant,
+        "rung": rung_name(cell.rung),
+        "loss": cell.train_loss,
+        "fraction": _plain(cell.fraction),
+        "noise": _plain(cell.noise),
+        "alike": without(labels.degradation, cell.fraction, cell.noise),
+        "threshold": cell.threshold_db,
+        "members": _group(cell.members),
+        "others": _group(cell.non_members),
+        "excess": _estimate(cell.excess),
+        "auc": _estimate(cell.auc),
+        "operating": [[rate, _point(point)] for rate, point in cell.operating.items()],
+        "verdict": cell.verdict,
+        "p": _plain(cell.verdict_p),
+        "controls": cell.controls_text,
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    return {
+        "count": group.count,
+        "recovered": _estimate(group.recovered),
+        "psnr": _estimate(group.psnr),
+        "diverged": group.diverged,
+    }
+
+
+def _estimate(estimate: Estimate) -> list[float | None]:
+    return [_plain(value) for value in (estimate.value, estimate.low, estimate.high)]
+
+
+def _point(point: OperatingPoint | None) -> list[float | None] | None:
+    return None if point is None else [_plain(point.fpr), *_estimate(point.tpr)]
+
+
+def _plain(value: float) -> float | None:
+    """In seven digits, as many as a float32 holds; None for what JSON cannot hold."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def _reproduction(findings: Findings, signature: str) -> dict[str, Any]:
+    run = findings.runs[signature]
+    versions = run.done.get("versions", {})
+    return {
+        "folder": str(run.folder),
+        "command": reproduce.command(run.config),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
 
 
 def answer(cell: Cell) -> str:
@@ -123,44 +234,19 @@ def code(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
-def breakable(text: str) -> Markup:
-    """Text that a narrow column may break after an underscore."""
-    return Markup("_<wbr>").join(text.split("_"))
-
-
-def _block(name: str, cells: list[Cell], pictures: list[Gallery], styles: Styles) -> Block:
-    tables = {degradation: part for (degradation,), part in partition(cells, "degradation").items()}
-    ranges = Ranges.of(cells)
-    return Block(
-        name=name,
-        images=images(cells),
-        tables=tables,
-        figures={title: against_train_loss(part, styles, ranges) for title, part in tables.items()},
-        galleries=pictures,
-        legend=styles.legend(cells),
-        rungs=[rung_name(rung) for rung in reversed(rungs_of(cells))],
-        last={(lines[-1].signature, lines[-1].rung) for lines in partition(cells, "degradation", "method").values()},
-    )
-
-
-def _strip(gallery: Gallery, cell: Cell) -> dict[str, list[Any]]:
-    """(row, answer) of the images that were kept of the strongest run, by heading."""
-    method, rung = cell.labels.method, rung_name(cell.rung)
-    return {
-        heading: [(row, row.answers[method][rung]) for row in rows if rung in row.answers.get(method, {})]
-        for heading, rows in gallery.parts.items()
-    }
-
-
-def _threat_models(names: Iterable[str]) -> list[tuple[str, str, str, str]]:
-    """(name, what it is, access, knows) of the methods that occur and that this version has."""
+def _threat_models(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What each method is, its access to the autoencoder and what it knows; of those that this version has."""
     present = set(names)
     methods: dict[str, Any] = dict(METHODS)
-    return [
-        (name, _first_paragraph(sys.modules[method.__module__].__doc__), method.access, method.knows)
+    return {
+        name: {
+            "text": _first_paragraph(sys.modules[method.__module__].__doc__),
+            "access": method.access,
+            "knows": method.knows,
+        }
         for name, method in methods.items()
         if name in present
-    ]
+    }
 
 
 def _operators(findings: Findings) -> list[tuple[str, str, bool]]:

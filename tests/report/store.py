@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from memorization import runs
 
@@ -39,30 +40,44 @@ def write_run(
     `settings` replace those of `CONFIG`: a key, a `group.key` or a whole group. Image 100 + r, of row r, is
     constant 10 r; its PSNR is 50 + r dB if it was recovered, else 10 + r.
     """
-    config = copy.deepcopy(CONFIG)
-    for key, value in settings.items():
-        group, _, name = key.rpartition(".")
-        (config[group] if group else config)[name] = value
-    signature = runs.signature({**config, "kept": rungs})
     back = np.arange(8) % 4 < np.repeat(recovered, 4)
     scores = pd.DataFrame({"image": np.arange(100, 108), "row": np.arange(8), "member": np.arange(8) < 4})
     scores = scores.assign(recovered=back, status=status, psnr_erased=np.where(back, 50.0, 10.0) + np.arange(8))
-    scores = scores.assign(operator_error=np.nan, queries=20, seconds=0.1)
-    scores = scores.assign(
-        **{name: config[name]["name"] for name in ("dataset", "architecture", "degradation", "recovery", "operator")},
-        fraction=config["degradation"].get("fraction", np.nan),
-        fill=config["degradation"].get("fill", "none"),
-        noise=config["degradation"].get("noise", 0.0),
-        seed=config["seed"],
-        threshold_db=config["threshold_db"],
-        signature=signature,
-    )
     rows = torch.tensor([6, 0, 4, 1, 5, 2, 7, 3])  # not in order, as shards may come
     pictures = (10 * rows).to(torch.uint8).view(8, 1, 1, 1).expand(8, 1, 5, 5)
     gallery = {"original": pictures, "degraded": pictures, "row": rows}
     gallery |= {f"answer/{runs.rung_name(rung)}": pictures for rung in rungs}
+    return write(store, configured(settings), dict.fromkeys(rungs, scores), gallery)
+
+
+def configured(settings: dict[str, Any]) -> dict[str, Any]:
+    """`CONFIG` with some of it replaced: a key, a `group.key` or a whole group."""
+    config = copy.deepcopy(CONFIG)
+    for key, value in settings.items():
+        group, _, name = key.rpartition(".")
+        (config[group] if group else config)[name] = value
+    return config
+
+
+def write(store: Path, config: dict[str, Any], scores: dict[float, pd.DataFrame], gallery: dict[str, Tensor]) -> str:
+    """A recovery with these `scores` by rung, and this gallery; gives its signature."""
+    signature = runs.signature({**config, "kept": list(scores)})
+    columns = {
+        name: config[name]["name"] for name in ("dataset", "architecture", "degradation", "recovery", "operator")
+    }
+    columns |= {
+        "operator_error": np.nan,
+        "queries": 20,
+        "seconds": 0.1,
+        "fraction": config["degradation"].get("fraction", np.nan),
+        "fill": config["degradation"].get("fill", "none"),
+        "noise": config["degradation"].get("noise", 0.0),
+        "seed": config["seed"],
+        "threshold_db": config["threshold_db"],
+        "signature": signature,
+    }
     with runs.creating(store / "recoveries" / signature, config, {"signature": signature}) as folder:
-        table = pd.concat([scores.assign(rung=rung, train_loss=0.9 * rung) for rung in rungs], ignore_index=True)
-        table.to_parquet(folder / "results.parquet", index=False)
+        tables = [table.assign(**columns, rung=rung, train_loss=0.9 * rung) for rung, table in scores.items()]
+        pd.concat(tables, ignore_index=True).to_parquet(folder / "results.parquet", index=False)
         save_file({name: tensor.clone() for name, tensor in gallery.items()}, folder / "gallery.safetensors")
     return signature

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import re
 import shlex
@@ -21,11 +20,14 @@ from scipy.stats import binomtest
 from memorization import load_results
 from memorization.report import Findings, build, main
 from memorization.report import gallery as gallery_module
+from memorization.statistics import log_roc
+from memorization.summary import scores
 from tests.report.store import write_run
 
-PLOTS = (
-    "() => [...document.querySelectorAll('.plot')].map(plot => [plot.offsetParent !== null, plot.data?.length ?? 0])"
-)
+PLOTS = "() => [...document.querySelectorAll('#figures .plot')].map(plot => [plot.ariaLabel, plot.data.length])"
+# The lines (name, axis, x, y) of the plot whose description holds the argument.
+LINES = """title => [...document.querySelectorAll('#figures .plot')].find(plot => plot.ariaLabel.includes(title)).data
+  .map(line => [line.name, line.yaxis, line.x, line.y])"""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,23 @@ def is_foreign(url: str) -> bool:
 
 def show(page: Page, path: Path) -> None:
     page.goto(path.as_uri())
-    page.wait_for_selector(".js-plotly-plot .main-svg")
+    page.wait_for_selector("#rows tr")
+    draw(page)
+
+
+def draw(page: Page) -> None:
+    """Draw the plots that are not in the window, too."""
+    page.evaluate("requestAnimationFrame(() => [...builders.keys()].forEach(draw))")
+    page.wait_for_function("() => [...builders.keys()].every(plot => plot.data)")
+
+
+def choose(page: Page, name: str, *values: str) -> None:
+    """Tick values of a filter."""
+    page.click(f"[data-filter={name}] summary")
+    for value in values:
+        page.locator(f"[data-filter={name}] label", has_text=value).locator("input").check()
+    page.keyboard.press("Escape")
+    draw(page)
 
 
 def test_report_is_written_and_named_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,14 +95,18 @@ def test_page_loads_nothing_from_elsewhere(report: Path) -> None:
 def test_plots_show_every_line(report: Path, real_store: Path, page: Page) -> None:
     show(page, report)
     plots = page.evaluate(PLOTS)
-    assert plots == [[True, 12]] * 2  # a plot a degradation; 3 methods x (members, non-members) x (share, PSNR)
+    assert [(name.split(",")[0], count) for name, count in plots] == [
+        ("Members recovered by each method under each degradation", 1),
+        *[("Recovered share and median PSNR against train loss", 12)] * 2,  # 3 methods x 2 groups x (share, PSNR)
+        *[("ROC curves", 4)] * 2,  # 3 methods and chance
+    ]
     results = load_results(real_store)
-    lines = page.evaluate("() => document.querySelector('.plot').data.map(line => [line.name, line.yaxis, line.y])")
+    lines = page.evaluate(LINES, "train loss, random_pixels")
     chosen = (results["degradation"] == "random_pixels") & (results["recovery"] == "energy") & results["member"]
     expected = results[chosen].groupby("rung")
     shares = 100 * expected["recovered"].mean()
     medians = expected["psnr_erased"].median()
-    found = {axis: y for name, axis, y in lines if name == "energy alternating, members"}
+    found = {axis: y for name, axis, _, y in lines if name == "energy alternating, members"}
     assert found["y"] == pytest.approx([shares[0.1], shares[0.01]])
     assert found["y2"] == pytest.approx([medians[0.1], medians[0.01]], rel=1e-6)
 
@@ -94,32 +116,71 @@ def test_error_bars_end_at_the_intervals(tmp_path: Path, page: Page) -> None:
     main(["--store", str(tmp_path)])
     show(page, tmp_path / "report.html")
     lines = page.evaluate(
-        "() => document.querySelector('.plot').data.filter(line => line.yaxis === 'y').map(line =>"
+        "() => document.querySelector('#figures .plot').data.filter(line => line.yaxis === 'y').map(line =>"
         "  [line.name, line.y[0], line.y[0] - line.error_y.arrayminus[0], line.y[0] + line.error_y.array[0]])"
     )
     for name, recovered in (("members", 3), ("non-members", 1)):
         expected = binomtest(recovered, 4).proportion_ci(0.95, method="wilson")
         (found,) = [values for line, *values in lines if line == f"energy known, {name}"]
-        assert found == pytest.approx([25 * recovered, 100 * expected.low, 100 * expected.high])
+        assert found == pytest.approx([25 * recovered, 100 * expected.low, 100 * expected.high], rel=1e-6)
+
+
+def test_roc_has_the_corners_of_the_results(report: Path, real_store: Path, page: Page) -> None:
+    show(page, report)
+    results = load_results(real_store)
+    rows = results[(results["degradation"] == "box") & (results["recovery"] == "iterate") & (results["rung"] == 0.01)]
+    lines = page.evaluate(LINES, "ROC curves, box")
+    (x, y) = next((x, y) for name, _, x, y in lines if name == "iterate")
+    found = set(zip(np.round(x, 6), np.round(y, 6), strict=True))
+    member = rows["member"].to_numpy()
+    expected = log_roc(scores(rows)[member], scores(rows)[~member])
+    assert set(zip(*np.round(expected, 6), strict=True)) <= found
+    assert len(found) <= 21
+
+
+def test_lines_against_fraction_and_noise(tmp_path: Path, page: Page) -> None:
+    for fraction, noise, recovered in ((0.5, 0.0, 4), (0.9, 0.0, 2), (0.5, 0.2, 1)):
+        settings = {"degradation.fraction": fraction, "degradation.noise": noise}
+        write_run(tmp_path, settings, recovered=(recovered, 0))
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    for title, xs, ys in (("share of pixels", [0.5, 0.9], [100, 50]), ("against noise", [0.0, 0.2], [100, 25])):
+        ((x, y),) = [(x, y) for name, axis, x, y in page.evaluate(LINES, title) if axis == "y" and ", members" in name]
+        assert (x, y) == (xs, ys)
+
+
+def test_heat_map_shows_the_shares_and_a_click_selects(report: Path, real_store: Path, page: Page) -> None:
+    show(page, report)
+    results = load_results(real_store)
+    z, x, y, places = page.evaluate(
+        "() => { const {z, x, y, customdata} = document.querySelector('#figures .plot').data[0];"
+        " return [z, x, y, customdata]; }"
+    )
+    last = results[(results["rung"] == 0.01) & results["member"]]
+    shares = 100 * last.groupby(["degradation", "recovery"])["recovered"].mean()
+    for row, degradation in enumerate(y):
+        for column, method in enumerate(x):
+            assert z[row][column] == pytest.approx(shares[degradation.split()[0], method.split()[0]])
+    page.evaluate("place => select(place)", places[1][0])
+    assert page.inner_text("#run-name").startswith(f"{x[0]}, {y[1]}")
 
 
 def test_all_pictures_load(report: Path, page: Page) -> None:
     show(page, report)
     widths = page.evaluate("() => [...document.images].map(image => image.naturalWidth)")
-    # 4 of the headline's images x 3, and 2 degradations x 4 images x (original, degraded, 3 methods x 2 rungs)
-    assert widths == [8] * (4 * 3 + 2 * 4 * (2 + 3 * 2))
+    assert widths == [8] * (4 * 3 + 4 * (2 + 3))  # the headline's 4 images, and (original, degraded, 3 methods) of 4
 
 
 def test_psnr_under_a_picture_is_that_of_the_results(report: Path, real_store: Path, page: Page) -> None:
     show(page, report)
     results = load_results(real_store)
-    page.select_option("[data-switch=gallery-0]", label="random_pixels 50 %, zero fill")
+    page.select_option("#scene", label="random_pixels 50 %, zero fill")
     for rung, name in ((0.01, "1e-02"), (0.1, "1e-01")):
-        page.select_option("[data-switch=rung-0-0]", name)
-        figures = page.locator(".galleries:visible figure:visible")
-        assert figures.count() == 4 * 3
-        for i in range(figures.count()):
-            who, method, status = figures.nth(i).locator("img").get_attribute("alt").split(", ")
+        page.select_option("#scene-rung", name)
+        answers = page.locator("#gallery button")
+        assert answers.count() == 4 * 3
+        for i in range(answers.count()):
+            who, method, status = answers.nth(i).locator("img").get_attribute("alt").split(", ")
             kind, image = who.split()
             row = results[
                 (results["degradation"] == "random_pixels")
@@ -129,35 +190,82 @@ def test_psnr_under_a_picture_is_that_of_the_results(report: Path, real_store: P
                 & (results["member"] == (kind == "member"))
             ].iloc[0]
             mark = "✓ " if row["recovered"] else ""
-            assert figures.nth(i).inner_text().strip().removesuffix(" diverged") == f"{mark}{row['psnr_erased']:.1f}"
+            assert answers.nth(i).inner_text().strip().removesuffix(" diverged") == f"{mark}{row['psnr_erased']:.1f}"
             assert (status == "recovered") == row["recovered"]
+
+
+def test_gallery_is_ordered_and_shows_the_failed(tmp_path: Path, page: Page) -> None:
+    write_run(tmp_path, {}, recovered=(2, 1))
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    names = page.locator("#gallery tbody th")
+    assert [" ".join(name.split()) for name in names.all_inner_texts()] == [
+        "best member 101",
+        "member 100",
+        "median member 103",
+        "worst member 102",
+        "best non-member 104",
+        "non-member 107",
+        "median non-member 106",
+        "worst non-member 105",
+    ]
+    page.select_option("#scene-show", "failed")
+    assert {name.split()[-1] for name in names.all_inner_texts()} == {"102", "103", "105", "106", "107"}
+    page.select_option("#scene-show", "diverged")
+    assert names.count() == 0
 
 
 def test_each_picture_stands_with_its_own_score(tmp_path: Path) -> None:
     write_run(tmp_path, {}, recovered=(2, 1))
-    galleries, _ = gallery_module.galleries(Findings.load(tmp_path))
-    rows = galleries["digits / fc"][0].rows
-    assert len(rows) == 8
-    for row in rows:
-        number = row.image - 100  # see `write_run`
-        answer = row.answers["energy known"]["1e-02"]
-        for uri in (row.original, row.degraded, answer.picture):
-            png = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
-            assert np.unique(np.asarray(Image.open(io.BytesIO(png)))) == 10 * number
-        back = number in (0, 1, 4)
-        assert (answer.status == "recovered") == back
-        assert answer.psnr == (50 if back else 10) + number
+    (scene,) = gallery_module.scenes(Findings.load(tmp_path))[0].values()
+    assert len(scene.images) == 8
+    for row, image in enumerate(scene.images):
+        for text in (image["original"], image["degraded"], *(answers[row] for answers in scene.answers.values())):
+            picture = Image.open(io.BytesIO(base64.b64decode(text)))
+            assert np.unique(np.asarray(picture)) == 10 * (image["image"] - 100)  # see `write_run`
 
 
-def test_rung_is_chosen_with_the_keyboard(report: Path, page: Page) -> None:
+def test_an_image_opens_with_its_pictures_and_error(report: Path, real_store: Path, page: Page) -> None:
     show(page, report)
-    shown = "[data-for=rung-0-0]:visible, [data-for=rung-0-1]:visible"
-    before = page.locator(shown).first.get_attribute("data-when")
-    page.locator("[data-switch^=rung]:visible").focus()
-    page.keyboard.press("ArrowDown")
-    after = page.locator(shown).first.get_attribute("data-when")
-    assert (before, after) == ('["1e-02"]', '["1e-01"]')
-    assert page.locator(shown).count() == 4 * 3
+    strongest = Findings.load(real_store).strongest
+    rows = Findings.load(real_store).rows[strongest.signature, strongest.rung]
+    # in the gallery, with its keyboard
+    page.locator("#gallery button").first.press("Enter")
+    name = page.inner_text("#image-name")
+    number = int(name.split(":")[0].split()[1])
+    row = rows[(rows["image"] == number) & rows["member"]].iloc[0]
+    page.wait_for_selector("canvas[data-drawn]")
+    assert page.locator("#image-pictures img").count() == 3
+    # the error map: black where the answer is the original, white where it is wrong by a quarter or more
+    original, answer, error = page.evaluate(
+        """() => [...document.querySelectorAll('#image-pictures img, #image-pictures canvas')].filter((_, i) => i !== 1)
+             .map(part => { const own = document.createElement('canvas'); own.width = own.height = 8;
+               const context = own.getContext('2d'); context.drawImage(part, 0, 0);
+               return [...context.getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 0); })"""
+    )
+    difference = np.abs(np.subtract(original, answer))
+    assert np.array(error) == pytest.approx(np.minimum(255, 3 * 255 * difference / 255 / 0.25), abs=1)
+    page.keyboard.press("Escape")
+    assert not page.locator("#image").is_visible()
+    assert row["recovered"] == ("recovered" in name and "not recovered" not in name)
+    # from the list of the run in detail
+    page.select_option("#pick", index=0)
+    page.click("#open")
+    best = rows[rows["member"]].sort_values("psnr_erased").iloc[-1]
+    assert page.inner_text("#image-name").startswith(f"member {best['image']}: {best['psnr_erased']:.1f} dB")
+
+
+def test_scatter_holds_every_image_and_a_click_opens_it(report: Path, real_store: Path, page: Page) -> None:
+    show(page, report)
+    findings = Findings.load(real_store)
+    rows = findings.rows[findings.strongest.signature, findings.strongest.rung]
+    found = page.evaluate("() => $('scatter').data.map(points => points.y)")
+    for points, part in zip(found, (rows[~rows["member"]], rows[rows["member"]]), strict=True):
+        assert points == pytest.approx(sorted(part["psnr_erased"], reverse=True), rel=1e-6)
+    page.locator("#scatter").scroll_into_view_if_needed()
+    page.locator("#scatter .trace.scatter").last.locator("path.point").first.click(force=True)
+    best = rows[rows["member"]].sort_values("psnr_erased").iloc[-1]
+    assert page.inner_text("#image-name").startswith(f"member {best['image']}:")
 
 
 def test_table_shows_the_chosen_rung_and_sorts(tmp_path: Path, page: Page) -> None:
@@ -165,39 +273,77 @@ def test_table_shows_the_chosen_rung_and_sorts(tmp_path: Path, page: Page) -> No
         write_run(tmp_path, {"recovery.weight": weight}, recovered=(members, 0))
     main(["--store", str(tmp_path)])
     show(page, tmp_path / "report.html")
-    rows = page.locator(".numbers tbody tr:not(.group):visible")
+    rows = page.locator("#rows tr:not(.group)")
     assert rows.count() == 3
-    page.select_option("[data-switch=rows-0]", "all")
+    page.select_option("#rung", "all")
     assert rows.count() == 6
-    page.select_option("[data-switch=rows-0]", "1e-01")
+    page.select_option("#rung", "1e-01")
     page.locator(".numbers thead button", has_text="Excess").click()
-    assert [text.split("\t")[5].split(" (")[0].split("%")[0].strip() for text in rows.all_inner_texts()] == [
-        "100",
-        "50",
-        "25",
-    ]
+    excess = [row.locator("td").nth(4).inner_text().split(" %")[0] for row in rows.all()]
+    assert excess == ["100", "50", "25"]
     assert "weight=2.0" in rows.first.inner_text()
+
+
+def test_filters_leave_what_was_chosen_and_outlive_a_reload(report: Path, real_store: Path, page: Page) -> None:
+    show(page, report)
+    results = load_results(real_store)
+    choose(page, "method", "energy", "iterate")
+    choose(page, "degradation", "box")
+    rows = page.locator("#rows tr:not(.group)")
+
+    def check() -> None:
+        part = results[(results["degradation"] == "box") & (results["rung"] == 0.01) & results["member"]]
+        expected = part.groupby("recovery")["recovered"].mean()
+        found = {row.locator("th").inner_text().split()[0]: row.locator("td").nth(2).inner_text() for row in rows.all()}
+        assert found.keys() == {"iterate", "energy"}
+        for name, text in found.items():
+            assert text.split(" %")[0] == f"{100 * expected[name]:.0f}"
+        assert {name for name, *_ in page.evaluate(LINES, "train loss, box")} == {
+            f"{method}, {group}" for method in ("iterate", "energy alternating") for group in ("members", "non-members")
+        }
+        assert page.locator("#figures .plot").count() == 3  # heat map, train loss, ROC
+        assert page.locator("#scene option").all_inner_texts() == ["box 36 %, zero fill"]
+        assert page.locator("#gallery thead").first.locator("th").count() == 2 + 2
+        assert page.inner_text("#count").startswith("2 of ")
+
+    check()
+    page.reload()
+    page.wait_for_selector("#rows tr")
+    draw(page)
+    check()
+    page.click("#reset")
+    assert rows.count() == 6
+
+
+def test_filter_opens_and_closes_with_the_keyboard(report: Path, page: Page) -> None:
+    show(page, report)
+    page.locator("[data-filter=method] summary").press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    page.keyboard.press("Escape")
+    assert page.locator("[data-filter=method] summary").evaluate("node => node === document.activeElement")
+    assert page.inner_text("#count").startswith("2 of ")
 
 
 def test_methods_are_hidden_by_their_button(report: Path, page: Page) -> None:
     show(page, report)
     page.locator("[data-method='energy alternating']").press("Enter")
     visible = page.evaluate(
-        "() => [...document.querySelectorAll('.plot')].map(p => p.data.filter(d => d.visible).map(d => d.legendgroup))"
+        "() => [...document.querySelectorAll('#figures .plot')].filter(p => p.ariaLabel.includes('train loss'))"
+        ".map(p => p.data.filter(d => d.visible).map(d => d.legendgroup))"
     )
     assert [set(names) for names in visible] == [{"iterate", "pnp_admm alternating"}] * 2
 
 
-def test_one_autoencoder_is_shown_at_a_time(tmp_path: Path, page: Page) -> None:
+def test_autoencoders_of_two_seeds_are_told_apart(tmp_path: Path, page: Page) -> None:
     write_run(tmp_path, {"seed": 0})
     write_run(tmp_path, {"seed": 1}, recovered=(4, 0))
     main(["--store", str(tmp_path)])
     show(page, tmp_path / "report.html")
-    assert page.evaluate(PLOTS) == [[False, 0], [True, 4]]  # that of the strongest run; the other is not drawn yet
-    page.select_option("[data-switch=block]", label="digits / fc, seed=0")
-    assert page.evaluate(PLOTS) == [[True, 4], [False, 4]]
-    assert page.locator(".numbers:visible").count() == 1
-    assert page.locator(".galleries:visible").count() == 1
+    assert page.locator("#rows tr:not(.group)").count() == 2
+    choose(page, "autoencoder", "seed=0")
+    assert page.locator("#rows tr:not(.group)").count() == 1
+    assert "seed=0" in page.inner_text("#run-name")
 
 
 def test_colours_follow_the_scheme_and_the_page_fits_a_phone(report: Path, page: Page) -> None:
@@ -205,7 +351,7 @@ def test_colours_follow_the_scheme_and_the_page_fits_a_phone(report: Path, page:
     page.emulate_media(color_scheme="light")
     show(page, report)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    colour = "() => document.querySelector('.plot').data[0].line.color"
+    colour = "() => [...document.querySelectorAll('#figures .plot')].at(-1).data[0].line.color"
     light = page.evaluate(colour)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(f"before => ({colour})() !== before", arg=light)
@@ -216,29 +362,36 @@ def test_names_are_escaped(tmp_path: Path, page: Page) -> None:
     main(["--store", str(tmp_path)])
     show(page, tmp_path / "report.html")
     assert "<script>alert('&')</script> / fc" in page.locator("#answer").inner_text()
+    assert "<script>alert('&')</script> / fc" in page.locator("#run-name").inner_text()
 
 
 def test_pictures_are_left_out_beyond_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path, {})
     write_run(tmp_path, {"operator.name": "alternating"})
     findings = Findings.load(tmp_path)
-    assert "To keep this file small" not in build(findings)
-    monkeypatch.setattr(gallery_module, "BUDGET", 2 * 2 * 3 * 25)  # 2 runs, 3 images of each kind, 5 x 5 pixels
-    found, extent = gallery_module.galleries(findings)
-    assert extent == gallery_module.Extent(images=3, every_rung=False)
-    (shown,) = found["digits / fc"]
-    assert shown.rungs == ["1e-02"]
-    assert [len(rows) for rows in shown.parts.values()] == [3, 3]
-    assert "at most 3 images" in build(findings)
+    assert "to keep this file small" not in build(findings)
+    monkeypatch.setattr(gallery_module, "LOSSLESS", 2 * 2 * 3 * 25)  # 2 runs, 3 images of each kind, 5 x 5 pixels
+    found, extent = gallery_module.scenes(findings)
+    assert extent == gallery_module.Extent(images=3, every_rung=False, lossless=True)
+    (scene,) = found.values()
+    assert len(scene.answers) == 2
+    assert [image["image"] for image in scene.images] == [101, 103, 102, 107, 105, 104]  # the best, one between, worst
+    assert "at most 3 of each kind" in build(findings)
+    monkeypatch.setattr(gallery_module, "LOSSLESS", 0)
+    monkeypatch.setattr(gallery_module, "LOSSY", 2 * 2 * 25)
+    found, extent = gallery_module.scenes(findings)
+    assert extent == gallery_module.Extent(images=1, every_rung=False, lossless=False)
+    assert "compressed with loss" in build(findings)
 
 
-def test_command_of_the_page_finds_the_run(report: Path, real_store: Path) -> None:
-    found = re.search(r"<pre[^>]*><code>(.*?)</code>", report.read_text(), re.S)
-    assert found is not None
-    words = shlex.split(html.unescape(found[1]))
+def test_command_of_the_page_finds_the_run(report: Path, real_store: Path, page: Page) -> None:
+    show(page, report)
+    words = shlex.split(page.inner_text("#command"))
     assert words[0] == "memorization-recover"
     command = [sys.executable, "-m", "memorization.recover", *words[1:], f"store={real_store}", "tracking=none"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("found ")
-    assert Findings.load(real_store).strongest.signature in done.stdout
+    strongest = Findings.load(real_store).strongest.signature
+    assert strongest in done.stdout
+    assert strongest in page.inner_text("#provenance")
