@@ -160,7 +160,7 @@ def ladders(summary: pd.DataFrame, store: Path) -> go.Figure:
                 x=part["train_loss"], y=share, error_y=bars, line={"color": colour}, mode="lines+markers",
                 name=", ".join(name), legendgroup=", ".join(name), showlegend=column == 1, row=1, col=column,
             )  # fmt: skip
-    figure.update_xaxes(title="train loss", type="log", autorange="reversed")
+    figure.update_xaxes(title="train loss", type="log", autorange="reversed", exponentformat="power", dtick=1)
     figure.update_yaxes(title="members recovered", tickformat=".0%", range=[-0.03, 1.05], col=1)
     return figure.update_layout(width=1200, height=480, template="plotly_white", legend={"orientation": "h", "y": -0.2})
 
