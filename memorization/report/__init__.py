@@ -6,16 +6,18 @@ The page and the table hold whatever the store holds; no dataset, degradation or
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import time
 from pathlib import Path
 
 from memorization.report.findings import Findings
 from memorization.report.page import build
 from memorization.report.tables import comparisons, headline, records
-from memorization.runs import StoreError
+from memorization.runs import StoreError, write
 
-__all__ = ["Findings", "build", "headline", "main", "records"]
+__all__ = ["Findings", "build", "headline", "main", "records", "watch"]
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -27,11 +29,15 @@ def arguments() -> argparse.ArgumentParser:
         "  memorization-report                      write runs/report.html and print the headline table\n"
         "  memorization-report --summary            print the headline table only\n"
         "  memorization-report --json               the same for programs: one record a run and train loss\n"
+        "  memorization-report --watch              rewrite the page as results land, until interrupted\n"
         "  memorization-report --store /data/runs --output audit.html",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--store", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML file (default: report.html in the store)")
+    parser.add_argument(
+        "--watch", action="store_true", help="rewrite the HTML file as results land; an open page reloads itself"
+    )
     parser.add_argument("--summary", action="store_true", help="print the headline table and write no HTML")
     parser.add_argument(
         "--compare",
@@ -49,7 +55,11 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with status 1 and one line on stderr if the store or the output cannot be used."""
     options = arguments().parse_args(argv)
+    output = options.output or options.store / "report.html"
     try:
+        if options.watch:
+            watch(options.store, output)
+            return
         findings = Findings.load(options.store)
         if options.json:
             table = findings.comparisons if options.compare else findings.summary
@@ -58,11 +68,42 @@ def main(argv: list[str] | None = None) -> None:
         if options.compare:
             print(comparisons(findings))
             return
-        output = options.output or options.store / "report.html"
         if not options.summary:
-            output.write_text(build(findings), encoding="utf-8")
+            write(output, build(findings))
         print(headline(findings))
         if not options.summary:
             print(f"\nreport: {output}")
     except (StoreError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+def landed(store: Path) -> dict[Path, int]:
+    """The finished runs of a store, with the times at which they were finished."""
+    found = {}
+    for path in store.glob("*/[!.]*/done.json"):
+        with contextlib.suppress(FileNotFoundError):  # made anew just now
+            found[path] = path.stat().st_mtime_ns
+    return found
+
+
+def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
+    """Rewrite `output` whenever a run of the store was finished, until interrupted; then once more, at rest.
+
+    A page that is open reloads itself and keeps its filters, which are in its address.
+    """
+    seen: dict[Path, int] = {}
+    written = False
+    try:
+        while True:
+            now = landed(store)
+            if now != seen:
+                seen = now
+                if any(path.parent.parent.name == "recoveries" for path in now):
+                    findings = Findings.load(store)
+                    write(output, build(findings, watching=True))
+                    written = True
+                    print(f"{len(findings.runs)} runs: {output}", flush=True)
+            time.sleep(seconds)
+    except KeyboardInterrupt:
+        if written:
+            write(output, build(Findings.load(store)))

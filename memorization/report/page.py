@@ -33,8 +33,11 @@ from memorization.statistics import Estimate, OperatingPoint
 DIVERGED, RECOVERED = 2, 1  # bits of an image's state
 
 
-def build(findings: Findings) -> str:
-    """The report as one self-contained HTML page. Raises `StoreError` for a damaged gallery or config."""
+def build(findings: Findings, *, watching: bool = False) -> str:
+    """The report as one self-contained HTML page, which reloads itself if `watching`.
+
+    Raises `StoreError` for a damaged gallery or config.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("memorization.report", "."),
         autoescape=True,
@@ -48,6 +51,7 @@ def build(findings: Findings) -> str:
     strongest = findings.strongest
     return environment.get_template("page.html").render(
         store=findings.store,
+        watching=watching,
         style=Markup(_file("page.css")),
         script=Markup(_file("page.js")),
         plotly=Markup(get_plotlyjs()),

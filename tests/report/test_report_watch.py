@@ -1,0 +1,54 @@
+"""The live view: the page is rewritten as results land, and keeps its filters when it reloads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from memorization import report
+from memorization.report import watch
+from tests.report.store import write_run
+
+
+def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output, pages = tmp_path / "report.html", []
+
+    def sleep(seconds: float) -> None:
+        pages.append(output.read_text() if output.exists() else "")
+        if len(pages) == 2:
+            write_run(tmp_path, {})
+        if len(pages) == 3:
+            write_run(tmp_path, {"operator.name": "alternating"})
+        if len(pages) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(report.time, "sleep", sleep)
+    watch(tmp_path, output)
+    assert pages[:2] == ["", ""]
+    assert "energy known" in pages[2]
+    assert "energy alternating" not in pages[2]
+    assert "energy alternating" in pages[3] == pages[4]
+    assert "location.reload" in pages[4]
+    assert "location.reload" not in output.read_text()
+
+
+def test_open_page_takes_up_what_landed_and_keeps_its_filters(tmp_path: Path, browser: Browser) -> None:
+    for operator in ("known", "alternating"):
+        write_run(tmp_path, {"operator.name": operator})
+    output = tmp_path / "report.html"
+    output.write_text(report.build(report.Findings.load(tmp_path), watching=True))
+    page = browser.new_page()
+    page.add_init_script("window.setInterval = tick => { window.tick = tick; }")
+    page.goto(output.as_uri())
+    page.click("[data-filter=method] summary")
+    page.locator("[data-filter=method] label", has_text="known").locator("input").check()
+    page.keyboard.press("Escape")
+    assert page.inner_text("#count") == "1 of 4 results"
+    write_run(tmp_path, {"operator.name": "robust"})
+    output.write_text(report.build(report.Findings.load(tmp_path), watching=True))
+    with page.expect_navigation():
+        page.evaluate("tick()")
+    page.wait_for_selector("#count:has-text('1 of 6 results')")
+    page.close()
