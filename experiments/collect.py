@@ -20,7 +20,7 @@ from plotly.subplots import make_subplots
 from memorization import load_results, load_run
 from memorization.controls import CONTROLS
 from memorization.probes import attraction
-from memorization.runs import finished
+from memorization.runs import Run, finished
 from memorization.summary import controls_of, summarise
 
 SETTINGS = ["starts", "max_iterations"]
@@ -143,8 +143,37 @@ def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
     )
 
 
+def ladders(summary: pd.DataFrame, store: Path) -> go.Figure:
+    """Members recovered against the train loss, a panel a degradation and a line an architecture."""
+    table = labelled(summary)
+    cells = list(table["cell"].unique())
+    figure = make_subplots(rows=1, cols=len(cells), subplot_titles=cells, shared_yaxes=True)
+    for colour, (name, lines) in zip(cycle(COLOURS), table.groupby(["network", "method"], sort=False), strict=False):
+        for column, cell in enumerate(cells, start=1):
+            part = lines[lines["cell"] == cell].sort_values("train_loss")
+            share = part["members_recovered"]
+            bars = {
+                "array": part["members_recovered_high"] - share,
+                "arrayminus": share - part["members_recovered_low"],
+            }
+            figure.add_scatter(
+                x=part["train_loss"], y=share, error_y=bars, line={"color": colour}, mode="lines+markers",
+                name=", ".join(name), legendgroup=", ".join(name), showlegend=column == 1, row=1, col=column,
+            )  # fmt: skip
+    figure.update_xaxes(title="train loss", type="log", autorange="reversed", exponentformat="power", dtick=1)
+    figure.update_yaxes(title="members recovered", tickformat=".0%", range=[-0.03, 1.05], col=1)
+    return figure.update_layout(width=1200, height=480, template="plotly_white", legend={"orientation": "h", "y": -0.2})
+
+
+def network(run: Run) -> str:
+    """The architecture of a recovery's autoencoder, with the sizes that the studies vary."""
+    settings = run.config["architecture"]
+    sizes = {key: settings[key] for key in ("depth", "skips", "kernel_size", "bottleneck") if key in settings}
+    return " ".join([settings["name"], *(f"{key.replace('_', ' ')} {value}" for key, value in sizes.items())])
+
+
 COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a"]
-FIGURES = {"methods": heat_map, "noise": curve, "audit": controls}
+FIGURES = {"methods": heat_map, "noise": curve, "audit": controls, "architectures": ladders}
 
 
 def main(study: str, store: Path) -> None:
@@ -152,10 +181,22 @@ def main(study: str, store: Path) -> None:
     folder = Path(__file__).parent / study
     results = load_results(store)
     summary = summarise(of_study(results, study)).drop(columns="seconds")
-    recoveries = [load_run(store / "recoveries" / name).config["recovery"] for name in summary["signature"]]
+    runs = [load_run(store / "recoveries" / name) for name in summary["signature"]]
     for name in SETTINGS:
-        summary[name] = [recovery[name] for recovery in recoveries]
-    order = ["degradation", "fraction", "fill", "noise", "recovery", "operator", *SETTINGS, "rung", "control"]
+        summary[name] = [run.config["recovery"][name] for run in runs]
+    summary["network"] = [network(run) for run in runs]
+    order = [
+        "network",
+        "degradation",
+        "fraction",
+        "fill",
+        "noise",
+        "recovery",
+        "operator",
+        *SETTINGS,
+        "rung",
+        "control",
+    ]
     summary = summary.sort_values(order, ignore_index=True)
     summary.to_csv(folder / "results.csv", index=False, float_format="%.6g")
     with tempfile.TemporaryDirectory() as aside, sync_playwright() as playwright:
