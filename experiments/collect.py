@@ -51,6 +51,11 @@ def labelled(summary: pd.DataFrame) -> pd.DataFrame:
     return summary.assign(method=method + several + longer, cell=summary["degradation"] + share + fill + noise)
 
 
+def error_bars(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
+    """The interval of a column, as plotly draws it: its lengths above and below."""
+    return {"array": table[f"{name}_high"] - table[name], "arrayminus": table[name] - table[f"{name}_low"]}
+
+
 def heat_map(summary: pd.DataFrame, store: Path) -> go.Figure:
     """Members recovered, method against degradation; non-members recovered in brackets where there were any."""
     table = labelled(summary)
@@ -91,11 +96,7 @@ def curve(summary: pd.DataFrame, store: Path) -> go.Figure:
     figure = go.Figure()
     for colour, (method, part) in zip(cycle(COLOURS), table.groupby("method", sort=False), strict=False):
         for group, dash in (("members", "solid"), ("non_members", "dot")):
-            share = part[f"{group}_recovered"]
-            bars = {
-                "array": part[f"{group}_recovered_high"] - share,
-                "arrayminus": share - part[f"{group}_recovered_low"],
-            }
+            share, bars = part[f"{group}_recovered"], error_bars(part, f"{group}_recovered")
             name = f"{method}, {group.replace('_', '-')}"
             if group == "members":
                 name += f" (half at {break_point(part):.2f})"
@@ -114,16 +115,13 @@ def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
     audited = table[table["control"] == "none"].reset_index(drop=True)
     for place, row in audited.iterrows():
         colour, found = COLOURS[place % len(COLOURS)], controls_of(row, table)
-        shown = {"audited": row} | {name: table.iloc[found[name]] for name in CONTROLS if name in found}
+        shown = pd.DataFrame([row, *(table.iloc[found[name]] for name in CONTROLS if name in found)])
         x = np.arange(len(shown)) + 0.15 * (place - (len(audited) - 1) / 2)
         for group, filled in (("members", ""), ("non_members", "-open")):
-            share = np.array([each[f"{group}_recovered"] for each in shown.values()])
-            bounds = [
-                np.array([each[f"{group}_recovered_{end}"] for each in shown.values()]) for end in ("low", "high")
-            ]
             figure.add_scatter(
-                x=x, y=share, mode="markers", marker={"color": colour, "symbol": f"circle{filled}", "size": 9},
-                error_y={"array": bounds[1] - share, "arrayminus": share - bounds[0], "thickness": 1},
+                x=x, y=shown[f"{group}_recovered"], mode="markers",
+                marker={"color": colour, "symbol": f"circle{filled}", "size": 9},
+                error_y={**error_bars(shown, f"{group}_recovered"), "thickness": 1},
                 name=f"{row['method']}; {row['cell']}", showlegend=group == "members", row=1, col=1,
             )  # fmt: skip
     figure.update_xaxes(tickvals=np.arange(5), ticktext=["audited", *CONTROLS], row=1, col=1)
@@ -131,10 +129,9 @@ def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
     first = audited[audited["setup"].isin(probes["setup"])].iloc[0]
     drawn = attraction(probes[probes["setup"] == first["setup"]])
     for colour, (kind, part) in zip(COLOURS, drawn[drawn["kind"] != "none"].groupby("kind", sort=False), strict=False):
-        share, low, high = part["attracted"], part["attracted_low"], part["attracted_high"]
         figure.add_scatter(
-            x=part["distance"], y=share, name=f"{kind} ({first['method']}; {first['cell']})", line={"color": colour},
-            error_y={"array": high - share, "arrayminus": share - low, "thickness": 1}, row=1, col=2,
+            x=part["distance"], y=part["attracted"], name=f"{kind} ({first['method']}; {first['cell']})",
+            line={"color": colour}, error_y={**error_bars(part, "attracted"), "thickness": 1}, row=1, col=2,
         )  # fmt: skip
     figure.update_xaxes(title="distance of probe and member (RMS)", row=1, col=2)
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.05])
@@ -151,11 +148,7 @@ def ladders(summary: pd.DataFrame, store: Path) -> go.Figure:
     for colour, (name, lines) in zip(cycle(COLOURS), table.groupby(["network", "method"], sort=False), strict=False):
         for column, cell in enumerate(cells, start=1):
             part = lines[lines["cell"] == cell].sort_values("train_loss")
-            share = part["members_recovered"]
-            bars = {
-                "array": part["members_recovered_high"] - share,
-                "arrayminus": share - part["members_recovered_low"],
-            }
+            share, bars = part["members_recovered"], error_bars(part, "members_recovered")
             figure.add_scatter(
                 x=part["train_loss"], y=share, error_y=bars, line={"color": colour}, mode="lines+markers",
                 name=", ".join(name), legendgroup=", ".join(name), showlegend=column == 1, row=1, col=column,

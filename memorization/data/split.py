@@ -8,6 +8,7 @@ less those that are near duplicates of a member.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -55,16 +56,16 @@ class Split:
         }
 
 
-class Dataset:
+class Dataset(ABC):
     """Where members and non-members come from: a frozen dataclass, whose fields are its settings."""
 
+    @abstractmethod
     def load(self, seed: int) -> Split:
         """Draw both sets; raises `ValueError` for settings or images that do not allow it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """What identifies the pool, wherever it lies."""
-        raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
         """The fingerprint and the settings that can change the draw: what the signature of a run is made of."""
