@@ -3,7 +3,7 @@
 It holds everything that a later step depends on: the weights and their average, the optimiser, the random state and
 what was recorded so far; a batch depends on the seed and its step alone. The weights of rungs lie beside it, written
 once each. The file is replaced as a whole and at intervals of at least fifty times what writing it took, so that it
-is meant to cost less than 2 % however large the model (not timed). It is a zip archive of tensors and plain values, and only those are loaded.
+is meant to cost less than 2 % (not timed). It is a zip archive of tensors and plain values, and only those are loaded.
 """
 
 from __future__ import annotations
