@@ -326,8 +326,11 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         "study": config["study"],
         "signature": folder.name,
     }
-    tags = [columns["dataset"], columns["architecture"], columns["recovery"], columns["degradation"]]
-    details = {"kind": "recover", "name": name, "study": config["study"], "tags": tags}
+    tags = [columns[key] for key in ("dataset", "architecture", "recovery", "degradation")]
+    tags += [f"operator {columns['operator']}"] if recipe.method.uses_operator else []
+    tags += [f"seed {config['seed']}", *([] if config["control"] == "none" else [f"control {config['control']}"])]
+    title = f"{columns['dataset']} / {columns['architecture']}: {name}"
+    details = {"kind": "recover", "name": title, "study": config["study"], "tags": tags}
     batches = -(-count // config["recovery"]["batch_size"])
     tables: list[pd.DataFrame] = []
     pictures: dict[str, torch.Tensor] = {}
@@ -370,10 +373,10 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         shutil.rmtree(aside / "shards")
         tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
         if gallery:
-            strips = torch.cat(
-                [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
-            )
-            tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
+            kept = {name: pictures[name] for name in ("original", "degraded")}
+            kept["answer"] = pictures[f"answer/{runs.rung_name(rungs[-1])}"]
+            facts_shown = ["image", "member", "psnr_erased", "recovered", "status"]
+            tracker.gallery(kept, tables[-1].iloc[pictures["row"].tolist()][facts_shown])
 
 
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="recover")
