@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from memorization import architectures, entry, runs, tracking
 from memorization.architectures import given_file
-from memorization.audit import describe
+from memorization.auditing import describe
 from memorization.controls import CONTROLS, NearestMember, inpaintable, without_mean
 from memorization.data import Split, as_float
 from memorization.probes import KINDS, attraction, recover_probes
@@ -181,15 +181,14 @@ def run(config: dict[str, Any]) -> tuple[Outcome, float]:
     if config["probes"] < 0:
         raise ValueError(f"probes is {config['probes']}; it must be at least 0")
     check_choice("objective", config["objective"], tuple(OBJECTIVES))
-    outcome, results = _run(config)
-    row = summarise(results).iloc[-1]
+    outcome, results, row = _run(config)
     if config["controls"] and config["control"] == "none":
         tables = [results]
         for name in CONTROLS:
             if reason := inapplicable(config, name):
                 print(f"not applicable  control {name}: {reason}", flush=True)
                 continue
-            done, table = _run({**config, "control": name})
+            done, table, _ = _run({**config, "control": name})
             print(f"{done.status}  {done.name}  {done.detail}", flush=True)
             tables.append(table)
         summary = summarise(pd.concat(tables, ignore_index=True))
@@ -270,8 +269,8 @@ def _prepare(config: dict[str, Any]) -> tuple[dict[str, Any], Recipe, dict[str, 
     return config, recipe, *identity_of(config, recipe.method)
 
 
-def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame]:
-    """Make, or find, the one run that a resolved configuration stands for, and its results."""
+def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame, pd.Series]:
+    """Make, or find, the one run that a resolved configuration stands for; its results and their last summary row."""
     config, recipe, identity, task, setup = _prepare(config)
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     status = "found"
@@ -289,7 +288,7 @@ def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame]:
     detail = (
         f"{level}members {last['members_recovered']:.0%}, non-members {last['non_members_recovered']:.0%} → {folder}"
     )
-    return Outcome(_name(config, recipe), status, detail), results
+    return Outcome(_name(config, recipe), status, detail), results, last
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:

@@ -129,6 +129,23 @@ def test_the_signature_is_made_of_what_can_change_a_number_and_of_nothing_else(c
     assert silent == SILENT
 
 
+def test_listing_a_store_does_not_wait_for_torch():
+    code = "import sys, memorization.store; print({'torch', 'pandas', 'pyarrow', 'hydra'} & {*sys.modules})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "set()\n"
+
+
+def test_all_results_are_those_of_each_run_with_text_as_categories(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PART", 2)
+    for seed in range(5):
+        write_run(tmp_path, {"seed": seed, "degradation.fill": f"fill {seed}"})
+    table = load_results(tmp_path)
+    assert isinstance(table["signature"].dtype, pd.CategoricalDtype)
+    for run, (_, rows) in zip(finished(tmp_path), table.groupby("signature", sort=True), strict=True):
+        rows = rows.reset_index(drop=True).astype(run.results.dtypes)
+        pd.testing.assert_frame_equal(rows, run.results, check_exact=True)
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
