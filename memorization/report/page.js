@@ -44,7 +44,7 @@ function imagesOf(cell) {
   if (!cell.list) {
     const {members, numbers} = data.images[cell.images];
     const psnr = new Float32Array(unpacked(cell.psnr).buffer), state = unpacked(cell.state);
-    cell.list = numbers.map((number, at) => ({at, number, member: at < members, psnr: psnr[at], recovered: !!(state[at] & 1), diverged: !!(state[at] & 2)}));
+    cell.list = numbers.map((number, at) => ({at, number, member: at < members, psnr: psnr[at], recovered: !!(state[at] & 1), diverged: !!(state[at] & 2), nearest: !!(state[at] & 4)}));
   }
   return cell.list;
 }
@@ -119,7 +119,8 @@ function nameFilters() {
     for (const label of details.querySelectorAll("label")) label.classList.toggle("none", !left.has(values[name][label.firstChild.value]));
   }
   const count = chosen().length;
-  $("count").textContent = `${count} of ${cells.length} results`;
+  $("count").textContent = `${count} of ${cells.length} results shown`;
+  $("count").title = "A result is one run at one train loss.";
 }
 
 // ---- the table
@@ -281,6 +282,21 @@ function roc(list) {
   const range = [Math.log10(low), 0.03], ticks = {type: "log", range, dtick: 1, exponentformat: "power"};
   return {data: traces, click: select, layout: layout({xaxis: axis({...ticks, title: {text: "false positive rate (non-members)"}}), yaxis: axis({...ticks, title: {text: "true positive rate (members)"}})})};
 }
+const LIMITS = Array.from({length: 51}, (_, i) => 10 + i);  // dB
+function sensitivity(list) {  // the recovered share at each threshold; what diverged or is closer to another member never counts
+  const several = distinct(list, cell => cell.rung).length > 1;
+  const traces = list.flatMap(cell => GROUPS.map(([key, name]) => {
+    const own = imagesOf(cell).filter(image => image.member === (key === "members")), solid = key === "members";
+    const right = own.filter(image => image.nearest && !image.diverged);
+    const method = cell.method + (several ? `, ${cell.rung}` : "");
+    return {
+      type: "scatter", mode: "lines", name: `${method}, ${name}`, legendgroup: cell.method, visible: !state.hidden.has(cell.method), x: LIMITS, y: LIMITS.map(limit => 100 * right.filter(image => image.psnr >= limit).length / own.length), customdata: LIMITS.map(() => cell.place),
+      line: {color: colour(cell), dash: solid ? "solid" : "dot", width: solid ? 2 : 1.5, shape: "hv"}, hovertemplate: `${esc(method)}, ${name}<br>%{y:.0f} % at %{x} dB<extra></extra>`,
+    };
+  }));
+  const lines = distinct(list, cell => cell.threshold).map(x => ({type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: {dash: "dash", width: 1, color: tone("--soft")}}));
+  return {data: traces, click: select, layout: layout({shapes: lines, xaxis: axis({title: {text: "threshold of “recovered” (dB)"}}), yaxis: axis({title: {text: "recovered (%)"}, range: [-4, 104], dtick: 25})})};
+}
 function heat(list) {
   const lowest = new Map();
   for (const cell of list) lowest.set(`${cell.degradation}\n${cell.method}`, cell);
@@ -324,6 +340,10 @@ function plotSections(list) {
     {
       heading: "Members told from non-members", text: "ROC of the erased PSNR; both axes are logarithmic, and a rate of 0 stands at half of the least that the images can show. Dotted: chance.",
       facets: facets(list.filter(cell => cell.members.count && cell.others.count), groupName).map(([key, part]) => ({title: key, label: `ROC curves, ${key}`, build: () => roc(part), height: 380})),
+    },
+    {
+      heading: "If the threshold were another", text: "The share recovered, had the threshold been another; it was the dashed line. Right image and no divergence are asked for at each.",
+      facets: facets(list, groupName).map(([key, part]) => ({title: key, label: `Recovered share against the threshold, ${key}`, build: () => sensitivity(part), height: 380})),
     },
   ].filter(section => section.facets.length);
 }
