@@ -191,6 +191,7 @@ const tone = name => getComputedStyle(document.documentElement).getPropertyValue
 const colour = cell => tone(`--c${colourOf(cell)}`);
 const axis = more => ({gridcolor: tone("--grid"), linecolor: tone("--line"), color: tone("--soft"), zeroline: false, ...more});
 const layout = more => ({paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: tone("--soft"), size: 12, family: "system-ui, sans-serif"}, showlegend: false, hovermode: "closest", margin: {l: 52, r: 10, t: 8, b: 42}, ...more});
+const narrow = () => innerWidth < 600;  // a phone
 const builders = new Map();  // of each plot on the page
 const near = new IntersectionObserver(entries => entries.forEach(entry => { if (entry.isIntersecting) draw(entry.target); }), {rootMargin: "300px"});
 function draw(plot) {
@@ -305,12 +306,12 @@ function heat(list) {
   const map = get => grid.map(row => row.map(cell => cell ? get(cell) : null));
   return {
     data: [{
-      type: "heatmap", x: x.map(esc), y: y.map(esc), z: map(cell => 100 * cell.members.recovered[0]), zmin: 0, zmax: 100, xgap: 2, ygap: 2, customdata: map(cell => cell.place),
+      type: "heatmap", x: x.map(esc), y: y.map(name => narrow() ? esc(name).replaceAll(", ", "<br>") : esc(name)), z: map(cell => 100 * cell.members.recovered[0]), zmin: 0, zmax: 100, xgap: 2, ygap: 2, customdata: map(cell => cell.place),
       colorscale: [[0, tone("--grid")], [1, tone("--accent")]], showscale: false, text: map(cell => percent(cell.members.recovered[0]) + (cell.others.recovered[0] ? ` (${percent(cell.others.recovered[0])})` : "")),
       texttemplate: "%{text}", hovertemplate: "%{x}<br>%{y}<br>members (non-members) recovered: %{text} %<extra></extra>",
     }],
     click: select,
-    layout: layout({xaxis: axis({side: "top", automargin: true, showgrid: false, tickangle: x.length > 5 ? -45 : 0}), yaxis: axis({autorange: "reversed", automargin: true, showgrid: false}), margin: {l: 8, r: 8, t: 8, b: 8}}),
+    layout: layout({xaxis: axis({side: "top", automargin: true, showgrid: false, tickangle: x.length > 5 || narrow() ? -45 : 0}), yaxis: axis({autorange: "reversed", automargin: true, showgrid: false}), margin: {l: 8, r: 8, t: 8, b: 8}}),
   };
 }
 
@@ -329,7 +330,7 @@ function plotSections(list) {
     {
       heading: "Methods and degradations", text: `Members recovered, in percent (in brackets: non-members, where any were)${state.rung === "all" ? ", at the lowest train loss of each run" : ""}. A click shows the run.`,
       facets: facets(list, cell => cell.autoencoder).filter(([, part]) => part.length > 1)
-        .map(([key, part]) => ({title: key, label: `Members recovered by each method under each degradation, ${key}`, build: () => heat(part), height: 90 + 30 * distinct(part, cell => cell.degradation).length, wide: true})),
+        .map(([key, part]) => ({title: key, label: `Members recovered by each method under each degradation, ${key}`, build: () => heat(part), height: (narrow() ? 150 : 90) + (narrow() ? 46 : 30) * distinct(part, cell => cell.degradation).length, wide: true})),
     },
     {
       heading: "As training proceeds", text: "All train losses, falling to the right.",
@@ -406,7 +407,7 @@ function scatter(cell) {
   return {
     data: traces, click: at => openImage(cells[state.run], at),
     layout: layout({
-      showlegend: true, legend: {orientation: "h", y: 1.08}, xaxis: axis({title: {text: "rank among its kind (filled: recovered, cross: diverged)"}}), yaxis: axis({title: {text: "erased PSNR (dB)"}}),
+      showlegend: true, legend: {orientation: "h", y: 1.08}, xaxis: axis({title: {text: "rank (filled: recovered, cross: diverged)"}}), yaxis: axis({title: {text: "erased PSNR (dB)"}}),
       shapes: [{type: "line", xref: "paper", x0: 0, x1: 1, y0: cell.threshold, y1: cell.threshold, line: {dash: "dash", width: 1, color: tone("--soft")}}],
     }),
   };
