@@ -11,7 +11,9 @@ import pytest
 import torch
 
 os.environ["WANDB_SILENT"] = "true"
-torch.set_num_threads(1)  # the tests run side by side
+# The tests run side by side; and the same bits are promised for the same number of threads, which joblib lowers.
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+torch.set_num_threads(1)
 
 
 def run_script(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
