@@ -24,7 +24,7 @@ from memorization.audit import describe
 from memorization.controls import CONTROLS, NearestMember, inpaintable, without_mean
 from memorization.data import Split, as_float
 from memorization.probes import KINDS, attraction, recover_probes
-from memorization.recovery import Anderson, Method
+from memorization.recovery import Anderson, Method, asks_operator
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
 from memorization.schema import build, check_choice, defaults, flat
@@ -50,7 +50,7 @@ def recovery_config(config: dict[str, Any], method: Method) -> dict[str, Any]:
     return {
         "degradation": config["degradation"],
         "recovery": config["recovery"],
-        "operator": config["operator"] if method.uses_operator else {"name": "none"},
+        "operator": config["operator"] if asks_operator(method, config["recovery"]["starts"]) else {"name": "none"},
         "rungs": config["rungs"],
         "threshold_db": config["threshold_db"],
     }
@@ -293,7 +293,7 @@ def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame]:
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:
-    operator = config["operator"]["name"] if recipe.method.uses_operator else ""
+    operator = config["operator"]["name"] if recipe.asks_operator else ""
     degradation = flat(config["degradation"])
     fraction = degradation.get("fraction")
     control, method = config["control"], [config["recovery"]["name"], operator]
@@ -318,7 +318,7 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         "degradation": config["degradation"]["name"],
         **describe(recipe.degradation),
         "recovery": "nearest" if config["control"] == "nearest" else config["recovery"]["name"],
-        "operator": config["operator"]["name"] if recipe.method.uses_operator else "none",
+        "operator": config["operator"]["name"] if recipe.asks_operator else "none",
         "control": config["control"],
         **links,
         "seed": config["seed"],
