@@ -201,12 +201,35 @@ def run(config: dict[str, Any]) -> tuple[Outcome, float]:
 
 
 def plan(config: dict[str, Any]) -> Outcome:
-    """What `run` would do, but for controls and probes."""
+    """What `run` would do: it is `found` if the store has the run, and the controls and probes asked for."""
+    parts = {"": _plan(config)}
+    if config["control"] == "none":
+        if config["controls"]:
+            applicable = [name for name in CONTROLS if not inapplicable(config, name)]
+            parts |= {f"; control {name} ": _plan({**config, "control": name}) for name in applicable}
+        if config["probes"]:
+            parts["; probes "] = planned("", _probes_folder(config)[0])
+    status = "found" if all(part.status == "found" for part in parts.values()) else "missing"
+    return Outcome(parts[""].name, status, "".join(text + part.detail for text, part in parts.items()))
+
+
+def _plan(config: dict[str, Any]) -> Outcome:
+    """What `_run` would do."""
     config, recipe, identity, *_ = _prepare(config)
-    trained = "" if "autoencoder" not in identity else planned("", autoencoder_folder(config)).detail
-    also = f"; autoencoder {trained}" if trained else ""
+    also = ""
+    if config["control"] in ("none", "reference"):
+        folder = autoencoder_folder(config, swap=config["control"] == "reference")
+        also = f"; autoencoder {planned('', folder).detail}"
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     return planned(_name(config, recipe), folder, also)
+
+
+def _probes_folder(config: dict[str, Any]) -> tuple[Path, str]:
+    """Where the store has, or will have, the probes of a run, and the run's setup."""
+    identity, _, setup = identity_of(config, recipe_of(config).method)
+    identity["probes"] = {name: list(kind.strengths) for name, kind in KINDS.items()}
+    identity["members"] = config["probes"]
+    return Path(config["store"]) / "probes" / runs.signature(identity), setup
 
 
 def _probe(config: dict[str, Any]) -> str:
@@ -215,10 +238,7 @@ def _probe(config: dict[str, Any]) -> str:
     They lie in `<store>/probes/<signature>`, one row a probe and rung.
     """
     recipe = recipe_of(config)
-    identity, _, setup = identity_of(config, recipe.method)
-    identity["probes"] = {name: list(kind.strengths) for name, kind in KINDS.items()}
-    identity["members"] = config["probes"]
-    folder = Path(config["store"]) / "probes" / runs.signature(identity)
+    folder, setup = _probes_folder(config)
     status = "found"
     with runs.lock(folder):
         if not runs.is_intact(folder, remove=True):
