@@ -51,7 +51,10 @@ def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -
     """
     table = results.assign(score=scores(results), diverged=results["status"] == "diverged")
     for name, default in LINKS.items():
-        table[name] = table[name].fillna(default) if name in table else default
+        if name not in table:
+            table[name] = default
+        elif table[name].isna().any():
+            table[name] = table[name].astype(object).fillna(default)
     rows: list[dict[str, Any]] = []
     groups: list[pd.DataFrame] = []
     for _, group in table.groupby(["signature", "control", "rung"], sort=False, dropna=False):

@@ -102,7 +102,7 @@ def tracking(
 
 
 def rung_metrics(row: pd.Series) -> dict[str, float]:
-    """What is logged for one rung, from its row of `audit.summarise`."""
+    """What is logged for one rung, from its row of `summary.summarise`."""
     metrics = {"train_loss": float(row["train_loss"])}
     for group in ("members", "non_members"):
         metrics[f"{group}/recovered"] = float(row[f"{group}_recovered"])

@@ -18,7 +18,7 @@ WIDTH = 120  # columns of a terminal
 
 
 def records(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of `audit.summarise` as JSON can hold them: what is not a finite number is None."""
+    """The rows of `summary.summarise` as JSON can hold them: what is not a finite number is None."""
     return [
         {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
         for row in rows_of(summary)
