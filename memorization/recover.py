@@ -24,7 +24,7 @@ from memorization.auditing import describe
 from memorization.controls import CONTROLS, NearestMember, inpaintable, without_mean
 from memorization.data import Split, as_float
 from memorization.probes import KINDS, attraction, recover_probes
-from memorization.recovery import Anderson, Method
+from memorization.recovery import Anderson, Method, asks_operator
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
 from memorization.schema import build, check_choice, defaults, flat
@@ -50,7 +50,7 @@ def recovery_config(config: dict[str, Any], method: Method) -> dict[str, Any]:
     return {
         "degradation": config["degradation"],
         "recovery": config["recovery"],
-        "operator": config["operator"] if method.uses_operator else {"name": "none"},
+        "operator": config["operator"] if asks_operator(method, config["recovery"]["starts"]) else {"name": "none"},
         "rungs": config["rungs"],
         "threshold_db": config["threshold_db"],
     }
@@ -201,12 +201,35 @@ def run(config: dict[str, Any]) -> tuple[Outcome, float]:
 
 
 def plan(config: dict[str, Any]) -> Outcome:
-    """What `run` would do, but for controls and probes."""
+    """What `run` would do: it is `found` if the store has the run, and the controls and probes asked for."""
+    parts = {"": _plan(config)}
+    if config["control"] == "none":
+        if config["controls"]:
+            applicable = [name for name in CONTROLS if not inapplicable(config, name)]
+            parts |= {f"; control {name} ": _plan({**config, "control": name}) for name in applicable}
+        if config["probes"]:
+            parts["; probes "] = planned("", _probes_folder(config)[0])
+    status = "found" if all(part.status == "found" for part in parts.values()) else "missing"
+    return Outcome(parts[""].name, status, "".join(text + part.detail for text, part in parts.items()))
+
+
+def _plan(config: dict[str, Any]) -> Outcome:
+    """What `_run` would do."""
     config, recipe, identity, *_ = _prepare(config)
-    trained = "" if "autoencoder" not in identity else planned("", autoencoder_folder(config)).detail
-    also = f"; autoencoder {trained}" if trained else ""
+    also = ""
+    if config["control"] in ("none", "reference"):
+        folder = autoencoder_folder(config, swap=config["control"] == "reference")
+        also = f"; autoencoder {planned('', folder).detail}"
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     return planned(_name(config, recipe), folder, also)
+
+
+def _probes_folder(config: dict[str, Any]) -> tuple[Path, str]:
+    """Where the store has, or will have, the probes of a run, and the run's setup."""
+    identity, _, setup = identity_of(config, recipe_of(config).method)
+    identity["probes"] = {name: list(kind.strengths) for name, kind in KINDS.items()}
+    identity["members"] = config["probes"]
+    return Path(config["store"]) / "probes" / runs.signature(identity), setup
 
 
 def _probe(config: dict[str, Any]) -> str:
@@ -215,10 +238,7 @@ def _probe(config: dict[str, Any]) -> str:
     They lie in `<store>/probes/<signature>`, one row a probe and rung.
     """
     recipe = recipe_of(config)
-    identity, _, setup = identity_of(config, recipe.method)
-    identity["probes"] = {name: list(kind.strengths) for name, kind in KINDS.items()}
-    identity["members"] = config["probes"]
-    folder = Path(config["store"]) / "probes" / runs.signature(identity)
+    folder, setup = _probes_folder(config)
     status = "found"
     with runs.lock(folder):
         if not runs.is_intact(folder, remove=True):
@@ -292,7 +312,7 @@ def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame, pd.Series]:
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:
-    operator = config["operator"]["name"] if recipe.method.uses_operator else ""
+    operator = config["operator"]["name"] if recipe.asks_operator else ""
     degradation = flat(config["degradation"])
     fraction = degradation.get("fraction")
     control, method = config["control"], [config["recovery"]["name"], operator]
@@ -317,7 +337,7 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         "degradation": config["degradation"]["name"],
         **describe(recipe.degradation),
         "recovery": "nearest" if config["control"] == "nearest" else config["recovery"]["name"],
-        "operator": config["operator"]["name"] if recipe.method.uses_operator else "none",
+        "operator": config["operator"]["name"] if recipe.asks_operator else "none",
         "control": config["control"],
         **links,
         "seed": config["seed"],

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the store; part of every signature
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, ten times as fast, where libyaml is installed
-PART = 256  # runs whose results are read in one go
+PART = 64  # runs whose results are read in one go
 REMEDY = "run the same command again and it is made anew (or delete its folder)"
 
 
@@ -331,8 +331,9 @@ def load_results(store: str | Path) -> pd.DataFrame:
     with ThreadPoolExecutor(2) as pool:  # reading, hashing and decoding are done outside the interpreter's lock
         tables = [*pool.map(_read_part, parts)]
     table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-    del tables
-    results: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
+    del tables  # of which `to_pandas` frees a column at a time; the system's allocator gives it back, Arrow's keeps it
+    system = pa.system_memory_pool()
+    results: pd.DataFrame = table.to_pandas(memory_pool=system, split_blocks=True, self_destruct=True)
     return results
 
 
@@ -340,7 +341,8 @@ def _read_part(runs: list[Run]) -> pa.Table:
     """The results of some runs in one piece, in which each text is stored once."""
     import pyarrow as pa
 
-    table = pa.concat_tables([_read_table(run) for run in runs], promote_options="permissive").combine_chunks()
+    tables = [_read_table(run) for run in runs]
+    table = pa.concat_tables(tables, promote_options="permissive").combine_chunks(pa.system_memory_pool())
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             table = table.set_column(i, field.name, table.column(i).dictionary_encode())
@@ -353,11 +355,11 @@ def _read_table(run: Run) -> pa.Table:
     from pyarrow import parquet
 
     path = run.folder / "results.parquet"
-    expected = run.done["checksums"].get("results.parquet")
+    expected = read_done(run.folder)["checksums"].get("results.parquet")  # not kept: there may be thousands of runs
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         content = b""
     if hashlib.sha256(content).hexdigest() != expected:
         verified(run.folder, "results.parquet")  # says what is wrong
-    return parquet.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+    return parquet.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)

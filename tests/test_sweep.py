@@ -6,6 +6,7 @@ import copy
 import resource
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -68,6 +69,23 @@ def test_a_plan_writes_nothing(smoke, tmp_path):
     assert "6 of 6 jobs: 6 missing" in ended.stdout
     assert not list(tmp_path.iterdir())
     assert "6 of 6 jobs: 6 found" in run_script("recover", *SWEEP, "--plan", cwd=smoke[0]).stdout
+
+
+def test_a_plan_counts_controls_and_probes(composed, tmp_path):
+    config = OmegaConf.to_container(composed("dataset=digits", "controls=true", "probes=2", f"store={tmp_path}"))
+    del config["hydra"]
+    planned = recover.plan(config)
+    assert planned.status == "missing"
+    named = [Path(part.split()[0]) for part in planned.detail.split("→ ")[1:]]
+    folders = [Path(str(path).rstrip(";")) for path in named]
+    assert Counter(folder.parent.name for folder in folders) == {"recoveries": 5, "autoencoders": 2, "probes": 1}
+    for folder in folders[:-1]:
+        with runs.creating(folder, {}, {}):
+            pass
+    assert recover.plan(config).status == "missing"
+    with runs.creating(folders[-1], {}, {}):
+        pass
+    assert recover.plan(config).status == "found"
 
 
 @pytest.fixture
