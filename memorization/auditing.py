@@ -174,5 +174,5 @@ def _scored(
 
 
 def _choices(recipe: Recipe) -> dict[str, str]:
-    operator = type(recipe.operator).__name__ if recipe.method.uses_operator else "none"
+    operator = type(recipe.operator).__name__ if recipe.asks_operator else "none"
     return {"recovery": type(recipe.method).__name__, "operator": operator}

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures import Centred
-from memorization.degradations import Degradation
+from memorization.degradations import Degradation, parts
 from memorization.recovery.problem import Autoencoder, Problem
 
 CONTROLS = ("untrained", "inpaint", "reference", "nearest")
@@ -29,8 +29,8 @@ TO_BEAT = CONTROLS[:3]
 
 
 def inpaintable(degradation: Degradation) -> bool:
-    """Whether inpainting applies: the degradation is an erasure, not a chain or something that erases nothing."""
-    return hasattr(degradation, "fill")
+    """Whether inpainting applies: the degradation consists of erasures."""
+    return all(hasattr(part, "fill") for _, part in parts("degradation", degradation))
 
 
 def untrained(autoencoder: Autoencoder, seed: int = 0) -> nn.Module | None:

@@ -261,7 +261,12 @@ class Composition(Operator):
 
 
 def compose(outer: Operator, inner: Operator) -> Operator:
-    """`H = outer inner`, in closed form where both are convolutions."""
+    """`H = outer inner`, in closed form where both are convolutions or both are masks.
+
+    The measurement of two masks must hold zero where the inner one alone erases.
+    """
+    if isinstance(outer, Mask) and isinstance(inner, Mask):
+        return Mask(outer.weight * inner.weight)
     if isinstance(outer, Convolution) and isinstance(inner, Convolution):
         return Convolution(outer.transfer * inner.transfer)
     return Composition(outer, inner)

@@ -24,7 +24,7 @@ from memorization.auditing import describe
 from memorization.controls import CONTROLS, NearestMember, inpaintable, without_mean
 from memorization.data import Split, as_float
 from memorization.probes import KINDS, attraction, recover_probes
-from memorization.recovery import Anderson, Method
+from memorization.recovery import Anderson, Method, asks_operator
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
 from memorization.schema import build, check_choice, defaults, flat
@@ -50,7 +50,7 @@ def recovery_config(config: dict[str, Any], method: Method) -> dict[str, Any]:
     return {
         "degradation": config["degradation"],
         "recovery": config["recovery"],
-        "operator": config["operator"] if method.uses_operator else {"name": "none"},
+        "operator": config["operator"] if asks_operator(method, config["recovery"]["starts"]) else {"name": "none"},
         "rungs": config["rungs"],
         "threshold_db": config["threshold_db"],
     }
@@ -312,7 +312,7 @@ def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame, pd.Series]:
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:
-    operator = config["operator"]["name"] if recipe.method.uses_operator else ""
+    operator = config["operator"]["name"] if recipe.asks_operator else ""
     degradation = flat(config["degradation"])
     fraction = degradation.get("fraction")
     control, method = config["control"], [config["recovery"]["name"], operator]
@@ -337,7 +337,7 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         "degradation": config["degradation"]["name"],
         **describe(recipe.degradation),
         "recovery": "nearest" if config["control"] == "nearest" else config["recovery"]["name"],
-        "operator": config["operator"]["name"] if recipe.method.uses_operator else "none",
+        "operator": config["operator"]["name"] if recipe.asks_operator else "none",
         "control": config["control"],
         **links,
         "seed": config["seed"],
@@ -345,8 +345,11 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         "study": config["study"],
         "signature": folder.name,
     }
-    tags = [columns["dataset"], columns["architecture"], columns["recovery"], columns["degradation"]]
-    details = {"kind": "recover", "name": name, "study": config["study"], "tags": tags}
+    tags = [columns[key] for key in ("dataset", "architecture", "recovery", "degradation")]
+    tags += [f"operator {columns['operator']}"] if recipe.method.uses_operator else []
+    tags += [f"seed {config['seed']}", *([] if config["control"] == "none" else [f"control {config['control']}"])]
+    title = f"{columns['dataset']} / {columns['architecture']}: {name}"
+    details = {"kind": "recover", "name": title, "study": config["study"], "tags": tags}
     batches = -(-count // config["recovery"]["batch_size"])
     tables: list[pd.DataFrame] = []
     pictures: dict[str, torch.Tensor] = {}
@@ -389,10 +392,10 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         shutil.rmtree(aside / "shards")
         tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
         if gallery:
-            strips = torch.cat(
-                [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
-            )
-            tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
+            kept = {name: pictures[name] for name in ("original", "degraded")}
+            kept["answer"] = pictures[f"answer/{runs.rung_name(rungs[-1])}"]
+            facts_shown = ["image", "member", "psnr_erased", "recovered", "status"]
+            tracker.gallery(kept, tables[-1].iloc[pictures["row"].tolist()][facts_shown])
 
 
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="recover")

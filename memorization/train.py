@@ -95,7 +95,8 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
         )
         if any(split.left_out.values()):
             print(f"note: {told(split)}", flush=True)
-        details = {"kind": "train", "name": name, "study": config["study"], "tags": [], "config": identity}
+        tags = [config["dataset"]["name"], config["architecture"]["name"], f"seed {config['seed']}"]
+        details = {"kind": "train", "name": name, "study": config["study"], "tags": tags, "config": identity}
         with (
             runs.creating(folder, config, facts) as aside,
             tracking.tracking(config["tracking"], store, **details) as tracker,

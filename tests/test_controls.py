@@ -63,6 +63,7 @@ def test_inpainting_is_for_erasures():
     assert inpaintable(Box())
     assert not inpaintable(Blur())
     assert not inpaintable(Chain(Blur(), Box()))
+    assert inpaintable(Chain(Box(), RandomPixels()))
 
 
 def test_a_memory_beats_its_controls():

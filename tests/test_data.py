@@ -158,7 +158,7 @@ def test_near_duplicates_of_members_are_no_non_members(tmp_path, copy):
     files = sorted(tmp_path.iterdir())
     for image, index in zip(drawn.non_members, drawn.non_member_indices, strict=True):
         np.testing.assert_array_equal(image.permute(1, 2, 0), np.asarray(Image.open(files[index])))
-    with pytest.raises(ValueError, match=r"need 40 images; of the 40 distinct ones of .* are near duplicates of a mem"):
+    with pytest.raises(ValueError, match=r"need 40 images; of the 40 distinct ones of .* are near duplicates of an im"):
         Images(str(tmp_path), members=10, non_members=30).load(0)
 
 
@@ -189,6 +189,38 @@ def test_a_folder_of_images(folder):
     files = sorted(folder.rglob("*.png"))
     for image, index in zip(drawn.members, drawn.member_indices, strict=True):
         np.testing.assert_array_equal(image.permute(1, 2, 0), np.asarray(Image.open(files[index])))
+
+
+def test_non_members_of_another_folder(folder, tmp_path_factory):
+    """Of an image in both, the one trained on counts; a copy of any image trained on is no non-member."""
+    others = tmp_path_factory.mktemp("others")
+    trained = sorted(folder.rglob("*.png"))
+    pixels = photographs(12)
+    for i, (file, picture) in enumerate(zip([*trained, *range(4)], pixels, strict=True)):
+        Image.fromarray(picture).save(others / f"{i}.png" if isinstance(file, int) else file)
+    (others / "same.png").write_bytes(trained[0].read_bytes())
+    for i, file in enumerate(trained[1:4]):
+        compressed(Image.open(file), 95).save(others / f"copy{i}.png")
+    dataset = Images(str(folder), members=2, non_members=4, others=str(others))
+    drawn = dataset.load(0)
+    assert {index % 2 for index in drawn.member_indices} == {0}
+    assert {index % 2 for index in drawn.non_member_indices} == {1}
+    for image, index in zip(drawn.members, drawn.member_indices, strict=True):
+        np.testing.assert_array_equal(image.permute(1, 2, 0), np.asarray(Image.open(trained[index // 2])))
+    assert as_set(drawn.non_members) == as_set(torch.from_numpy(pixels[8:]).permute(0, 3, 1, 2).contiguous())
+    assert drawn.exact_duplicates == 1
+    assert "others" not in dataset.identity()
+    swapped = Images(str(others), others=str(folder)).fingerprint()
+    assert len({dataset.fingerprint(), swapped, Images(str(folder)).fingerprint()}) == 3
+    with pytest.raises(ValueError, match=r"has 8 distinct ones, and dataset\.others 7 beside"):
+        Images(str(folder), members=9, others=str(others)).load(0)
+    with pytest.raises(ValueError, match=r"need 7 images; of .* 3 are near duplicates of an image trained on"):
+        Images(str(folder), 2, 5, others=str(others)).load(0)
+    with pytest.raises(ValueError, match=r"dataset\.others=/nope: there is no such folder"):
+        Images(str(folder), others="/nope").load(0)
+    Image.new("RGB", (9, 9)).save(others / "odd.png")
+    with pytest.raises(ValueError, match=rf"{others}/odd\.png is 9x9"):
+        Images(str(folder), 2, 2, others=str(others)).load(0)
 
 
 def parquet_of(folder, path, rows_as="struct"):

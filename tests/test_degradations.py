@@ -22,6 +22,7 @@ from memorization.degradations import (
     Gain,
     Half,
     Jpeg,
+    Mask,
     MotionBlur,
     Noise,
     Quantise,
@@ -336,6 +337,13 @@ NOT_FIRST = {
 def test_the_first_part_of_a_chain_is_linear_and_free_of_noise(message):
     with pytest.raises(ValueError, match=message):
         Chain(NOT_FIRST[message], RandomPixels())
+
+
+@pytest.mark.parametrize("second", [Stripes(0.3), Stripes(0.3, "grey", 0.05), Chain(Box(0.2), Noise(0.05))], ids=str)
+def test_a_chain_of_erasures_is_one_mask(second):
+    measured = Chain(Half(0.25), second)(IMAGES, SEEDS)
+    assert isinstance(measured.operator, Mask)
+    torch.testing.assert_close(measured.operator.weight, (~measured.erased).to(IMAGES.dtype))
 
 
 def test_a_chain_is_described_by_the_part_that_erases_and_its_last_noise():

@@ -176,6 +176,7 @@ MISTAKES = {
     "trainer.devices=-1 trainer.accelerator=cpu": "should be an int > 0. The default is trainer.accelerator=auto",
     "trainer.accelerator=gpux": "You selected an invalid accelerator name: `accelerator='gpux'`",
     "-m recovery=iterat,energy": "recovery=iterat: there is no such choice",
+    "recovery.penalty=1e-300": "recovery.penalty is 1e-300; it must be from 1e-06 to 1e+06",
     "probes=-1": "probes is -1; it must be at least 0",
     "control=none_such": "control is 'none_such'; choose one of none, untrained, inpaint, reference, nearest",
     "control=inpaint degradation=blur": "control=inpaint is not applicable: degradation=blur is no erasure",

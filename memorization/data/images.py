@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memorization.data.decoding import Decoder, UnusableError
 from memorization.data.duplicates import perceptual_hashes, thumbnail
-from memorization.data.sources import Source, open_source
+from memorization.data.sources import Pair, Source, open_source
 from memorization.data.split import Dataset, Split, draw
 
 HASHED_AT_ONCE = 256
@@ -34,6 +34,9 @@ class Images(Dataset):
     unusable: `refuse` the whole set for a file that cannot be read, is tiny or animated, or `skip` the file.
     min_side: pixels, below which an image is tiny.
     duplicates: `near` leaves out near duplicates between members and non-members, `exact` only equal images.
+    others: where to draw the non-members from, if not from `path`: another folder, file or set. `path` then holds what
+        the autoencoder was trained on, `others` what it was not; an image in both counts in `path` only. A member's
+        index is twice its position in `path`, a non-member's twice its position in `others`, plus 1.
     """
 
     path: str = ""
@@ -47,8 +50,16 @@ class Images(Dataset):
     unusable: str = "refuse"
     min_side: int = 8
     duplicates: str = "near"
+    others: str = ""
 
-    INCIDENTAL: ClassVar = ("path", "split", "subset", "column", "unusable")  # the content counts, not where it lies
+    INCIDENTAL: ClassVar = (
+        "path",
+        "others",
+        "split",
+        "subset",
+        "column",
+        "unusable",
+    )  # the content counts, not where it lies
     LATER: ClassVar = ("mode", "size", "min_side", "duplicates")  # at their defaults, runs are what they were before
 
     def load(self, seed: int) -> Split:
@@ -70,6 +81,7 @@ class Images(Dataset):
             self.non_members,
             seed,
             self.path,
+            apart=[position % 2 == 1 for position in pool.positions] if self.others else None,
             near=self.duplicates == "near",
         )
         return replace(
@@ -93,7 +105,13 @@ class Images(Dataset):
         return {key: value for key, value in identity.items() if key not in usual and key not in self.INCIDENTAL}
 
     def _source(self) -> Source:
-        return open_source(self.path, self.subset, self.split, self.column)
+        source = open_source(self.path, self.subset, self.split, self.column)
+        if not self.others:
+            return source
+        try:
+            return Pair(source, open_source(self.others, self.subset, self.split, self.column))
+        except ValueError as error:
+            raise ValueError(str(error).replace("dataset.path", "dataset.others")) from error
 
     def _survey(self, source: Source, decoder: Decoder) -> Pool:
         """What there is; decides what `auto` means.

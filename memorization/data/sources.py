@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +23,7 @@ IMAGE_SUFFIXES = (
 ROWS_AT_ONCE = 64
 ROWS_A_MAP = 1024
 BUFFER = 2**20  # bytes
+OF_SECOND = "others: "  # before the names of the second source of a pair
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -42,7 +43,7 @@ class Encoded(NamedTuple):
 class Source(Protocol):
     """Encoded images, always in the same order."""
 
-    def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
+    def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         """All images, or those at the `chosen` positions."""
         ...
 
@@ -58,7 +59,7 @@ class Folder:
     path: Path
     files: list[Path]
 
-    def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
+    def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         for position, file in enumerate(self.files):
             if chosen is None or position in chosen:
                 name = str(file.relative_to(self.path))
@@ -81,7 +82,7 @@ class ParquetFile:
     path: str
     column: str
 
-    def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
+    def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         try:
             file = pq.ParquetFile(Path(self.path).expanduser(), pre_buffer=False, buffer_size=BUFFER)
             column = _image_column(file.schema_arrow, self.column, self.path)
@@ -104,7 +105,7 @@ class HubSet:
     rows: Any
     column: str
 
-    def read(self, chosen: Container[int] | None = None) -> Iterator[Encoded]:
+    def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         try:
             first = next(iter(self.rows.with_format("arrow").iter(batch_size=1)), None)
             if first is not None:
@@ -115,6 +116,24 @@ class HubSet:
 
     def locate(self, name: str) -> str:
         return f"{self.path}, {name}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sources as one: the images of `first` have the even positions, those of `second` the odd ones."""
+
+    first: Source
+    second: Source
+
+    def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
+        for which, source in enumerate((self.first, self.second)):
+            own = None if chosen is None else {position // 2 for position in chosen if position % 2 == which}
+            for image in source.read(own):
+                yield image._replace(position=2 * image.position + which, name=OF_SECOND * which + image.name)
+
+    def locate(self, name: str) -> str:
+        source = self.second if name.startswith(OF_SECOND) else self.first
+        return source.locate(name.removeprefix(OF_SECOND))
 
 
 def _batches(rows: Any) -> Iterator[Any]:
@@ -131,7 +150,7 @@ def _batches(rows: Any) -> Iterator[Any]:
         yield from part.with_format("arrow").iter(batch_size=ROWS_AT_ONCE)
 
 
-def _rows(batches: Iterable[Any], column: str, chosen: Container[int] | None) -> Iterator[Encoded]:
+def _rows(batches: Iterable[Any], column: str, chosen: Collection[int] | None) -> Iterator[Encoded]:
     """The images in `column` of Arrow tables or record batches."""
     position = 0
     for batch in batches:

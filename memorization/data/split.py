@@ -120,45 +120,59 @@ def draw(
     seed: int,
     source: str,
     *,
+    apart: Sequence[bool] | None = None,
     near: bool = True,
 ) -> Split:
     """Draw disjoint members and non-members from a pool known by its images' `digests` and perceptual `hashes`.
 
     Images of one digest count once. `load` gives the pixels (N, C, H, W) of a list of indices, in a tensor of its own.
-    near: leave out non-members that are near duplicates of a member. Raises `ValueError` if too few images remain.
+    apart: for each image, whether it can be a non-member only; the rest, of which the members are a sample, are then
+        all taken for images that the autoencoder was trained on.
+    near: leave out non-members that are near duplicates of an image trained on.
+    Raises `ValueError` if too few images remain.
     """
     unique = sorted({digest: i for i, digest in reversed(list(enumerate(digests)))}.values())
     if members < 1 or non_members < 1:
         raise ValueError(f"dataset.members={members} dataset.non_members={non_members}: each must be at least 1")
     wanted = f"dataset.members={members} and dataset.non_members={non_members} need {members + non_members} images"
-    if members + non_members > len(unique):
-        raise ValueError(f"{wanted}; {source} has {len(unique)} distinct ones")
     order = np.random.default_rng([seed, 0]).permutation(unique)
-    chosen, candidates = order[:members], order[members:]
+    if apart is None:
+        chosen, candidates, has = order[:members], order[members:], f"{source} has {len(unique)} distinct ones"
+        trained_on = chosen
+    else:
+        other = np.asarray(apart)[order]
+        trained_on, candidates = order[~other], order[other]
+        chosen = trained_on[:members]
+        has = f"{source} has {len(trained_on)} distinct ones, and dataset.others {len(candidates)} beside those"
+    if len(chosen) < members or len(candidates) < non_members:
+        raise ValueError(f"{wanted}; {has}")
 
-    suspects: dict[int, np.ndarray] = {}  # a candidate's rank to the ranks of the members whose hash is near its own
+    suspects: dict[int, np.ndarray] = {}  # a candidate's rank to the images trained on whose hash is near its own
     clear = 0
     limit = limit_of(hashes[unique]) if near else -1
     taken = 0
     for taken, candidate in enumerate(candidates, start=1):
-        close = np.flatnonzero(np.bitwise_count(hashes[chosen] ^ hashes[candidate]) <= limit)
+        close = trained_on[np.bitwise_count(hashes[trained_on] ^ hashes[candidate]) <= limit]
         if len(close):
             suspects[taken - 1] = close
         else:
             clear += 1
         if clear == non_members:
             break
-    images = load([*chosen.tolist(), *candidates[:taken].tolist()])
+    loaded = dict.fromkeys([*chosen, *candidates[:taken], *(index for close in suspects.values() for index in close)])
+    images = load([int(index) for index in loaded])
+    row = {index: place for place, index in enumerate(loaded)}
 
     copies = set()
     for rank, close in suspects.items():
-        small = thumbnails(torch.cat([images[members + rank : members + rank + 1], images[close]]))
+        small = thumbnails(images[[row[index] for index in (candidates[rank], *close)]])
         if alike(small[0], small[1:]).any():
             copies.add(rank)
     kept = [rank for rank in range(taken) if rank not in copies][:non_members]
     if len(kept) < non_members:
         raise ValueError(
-            f"{wanted}; of the {len(unique)} distinct ones of {source}, {len(copies)} are near duplicates of a member"
+            f"{wanted}; of the {len(unique)} distinct ones of {source}, {len(copies)} are near duplicates "
+            "of an image trained on"
         )
     for place, rank in enumerate(kept):
         if place != rank:

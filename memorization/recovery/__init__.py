@@ -10,7 +10,7 @@ from memorization.recovery.operator import Alternating, Known, OperatorKnowledge
 from memorization.recovery.pnp_admm import PnPADMM
 from memorization.recovery.problem import Autoencoder, Method, Problem
 from memorization.recovery.robust import Robust
-from memorization.recovery.solver import Recovery, solve
+from memorization.recovery.solver import Recovery, asks_operator, solve
 
 METHODS = {
     "iterate": Iterate,
@@ -39,5 +39,6 @@ __all__ = [
     "Problem",
     "Recovery",
     "Robust",
+    "asks_operator",
     "solve",
 ]

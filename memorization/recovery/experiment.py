@@ -17,7 +17,7 @@ from memorization.data import check_seed
 from memorization.degradations import Degradation, Downsample, image_seeds, parts
 from memorization.recovery.operator import OperatorKnowledge
 from memorization.recovery.problem import Autoencoder, Method
-from memorization.recovery.solver import DIVERGED, check_starts, solve
+from memorization.recovery.solver import DIVERGED, asks_operator, check_starts, solve
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,18 @@ class Recipe:
             raise ValueError(f"threshold_db is {self.threshold_db:g}; it must be a finite number of dB")
         check_seed(self.seed)
         check_starts(self.method, self.starts)
-        if self.operator.blind and self.method.uses_operator:
+        if self.operator.blind and self.asks_operator:
             for key, part in parts("degradation", self.degradation):
                 if isinstance(part, Downsample):
                     raise ValueError(
                         f"{key} makes images smaller, which operator={type(self.operator).__name__.lower()} cannot "
                         "suppose: choose operator=known"
                     )
+
+    @property
+    def asks_operator(self) -> bool:
+        """Does anything depend on `operator`?"""
+        return asks_operator(self.method, self.starts)
 
 
 def recover_batch(
@@ -85,7 +90,7 @@ def recover_batch(
     psnr_erased = scores.psnr(solution.images, originals, measurement.erased)
     nearest, right = scores.nearest_member(solution.images, originals, members)
     solved = torch.tensor([status != DIVERGED for status in solution.status], device=right.device)
-    blind = recipe.operator.blind and recipe.method.uses_operator
+    blind = recipe.operator.blind and recipe.asks_operator
     estimated, estimates = (solution.mask, solution.estimates) if blind else (None, {})
     columns = {
         "psnr_erased": psnr_erased,

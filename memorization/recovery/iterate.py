@@ -28,7 +28,9 @@ class Iterate:
     tolerance: float = 1e-5  # of the change in one iteration
 
     access: ClassVar[str] = "queries"
-    knows: ClassVar[str] = "the measurement; H only to choose among several starts, or to enlarge a smaller measurement"
+    knows: ClassVar[str] = (
+        "the measurement; H to enlarge a smaller one; with several starts, H as the operator setting says"
+    )
     uses_operator: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

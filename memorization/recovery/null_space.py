@@ -48,7 +48,7 @@ class NullSpace:
         check_budget(self.max_iterations, self.tolerance)
 
     def start(self, problem: Problem, start: int = 0) -> State:
-        return State(starting_image(problem, start, own="grey"))
+        return State(starting_image(problem, start, own="neutral"))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         return State(problem.autoencoder(_corrected(problem, state.z)))

@@ -10,7 +10,6 @@ The paper's penalty, number of iterations and stopping rule are not known to us;
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -18,6 +17,8 @@ import torch
 from torch import Tensor
 
 from memorization.recovery.problem import Problem, check_budget, rms, starting_image
+
+LEAST_PENALTY = 1e-6  # below, and above its inverse, float32 rounds the data or the autoencoder away
 
 
 class State(NamedTuple):
@@ -42,8 +43,10 @@ class PnPADMM:
 
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
-        if not 0 < self.penalty < math.inf:
-            raise ValueError(f"recovery.penalty is {self.penalty:g}; it must be above 0 and finite")
+        if not LEAST_PENALTY <= self.penalty <= 1 / LEAST_PENALTY:
+            raise ValueError(
+                f"recovery.penalty is {self.penalty:g}; it must be from {LEAST_PENALTY:g} to {1 / LEAST_PENALTY:g}"
+            )
 
     def start(self, problem: Problem, start: int = 0) -> State:
         x = starting_image(problem, start, own="measurement")

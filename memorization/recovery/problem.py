@@ -36,7 +36,7 @@ class Problem:
     sigma: (B,) standard deviation of the noise, true or estimated; 0 if unknown.
     autoencoder: the trained `f`; each call is counted as one query an image.
     neutral: (C, H, W), the member-independent image to start from where nothing was measured: the mean image that a
-        centred autoencoder holds, else grey.
+        centred autoencoder holds, for a method with access to its gradients, else grey.
     """
 
     measured: Tensor
@@ -69,7 +69,7 @@ class Method(Protocol):
 
     The state is a NamedTuple of tensors, each with the batch as its first axis, so that the solver can drop the images
     that are done. `access` is `queries` (outputs of `f`), `gradients` (derivatives through `f` as well) or `none`,
-    `knows` says in words what else it needs, `uses_operator` whether it asks for `H` at all.
+    `knows` says in words what else it needs, `uses_operator` whether its steps ask for `H` (several starts always do).
     """
 
     @property
@@ -104,20 +104,16 @@ def check_budget(max_iterations: int, tolerance: float) -> None:
         raise ValueError(f"recovery.tolerance is {tolerance:g}; it must be at least 0 and finite")
 
 
-def starting_image(problem: Problem, start: int, own: Literal["measurement", "neutral", "grey"]) -> Tensor:
-    """The starting point of number `start`, (B, C, H, W): the method's `own`, the other two of these, random values.
+def starting_image(problem: Problem, start: int, own: Literal["measurement", "neutral"]) -> Tensor:
+    """The starting point of number `start`, (B, C, H, W): the method's `own`, the other of these two, random values.
 
-    Neutral, grey and random images give way to the measurement where and as far as it is trusted. Random values are
-    uniform in [0, 1], and those of a number are the same for every image.
+    Neutral and random images give way to the measurement where and as far as it is trusted. Random values are uniform
+    in [0, 1], and those of a number are the same for every image.
     """
-    kinds = [own, *(kind for kind in ("neutral", "measurement") if kind != own)]
-    kind = kinds[start] if start < len(kinds) else "random"
-    if kind == "measurement":
+    if start == (0 if own == "measurement" else 1):
         return problem.image
     fill = problem.neutral
-    if kind == "grey":
-        fill = torch.full_like(fill, 0.5)
-    elif kind == "random":
+    if start > 1:
         fill = torch.rand(fill.shape, generator=torch.Generator().manual_seed(start)).to(fill)
     return problem.operator.solve(problem.y, fill.expand(len(problem.y), -1, -1, -1), problem.ridge)
 

@@ -61,8 +61,7 @@ def solve(
 ) -> Recovery:
     """Recover the images behind `measurement` with `method`; `operator` says what it knows of `H` (default: all).
 
-    A method that asks for no operator gets the truth: to make an image of a smaller measurement, and to choose among
-    several starts.
+    A method that asks for no operator gets the truth to make an image of a smaller measurement.
 
     The autoencoder must be in eval mode and map (B, C, H, W) to the same shape. Numerical failure is a status of the
     image concerned, never an exception. With several `starts`, one after the other, each image keeps the answer of the
@@ -81,7 +80,7 @@ def solve(
             f"operator: {type(operator).__name__} cannot suppose what made a measurement of {sides} pixels of a larger "
             "image: use Known()"
         )
-    knowledge = operator if operator and method.uses_operator else Known()
+    knowledge = operator if operator and asks_operator(method, starts) else Known()
     best = _solve(autoencoder, measurement, method, knowledge, 0, starts > 1, trace, on_iteration)
     for start in range(1, starts):
         other = _solve(autoencoder, measurement, method, knowledge, start, True, trace, on_iteration)
@@ -120,6 +119,11 @@ def _padded(trace: Tensor | None, length: int) -> Tensor:
     return functional.pad(trace, (0, length - trace.shape[1]), value=torch.nan)
 
 
+def asks_operator(method: Method, starts: int) -> bool:
+    """Does `method` ask what `H` is, in its steps, or to make and to choose among several starts?"""
+    return method.uses_operator or starts > 1
+
+
 def check_starts(method: Method, starts: int) -> None:
     """Raise `ValueError` for a number of starts that `solve` cannot give to `method`."""
     if not isinstance(starts, int) or starts < 1:
@@ -148,7 +152,10 @@ def _solve(
         queries[active] += 1
         return autoencoder(x)
 
-    neutral = neutral_image(autoencoder, (y.shape[1], *measurement.erased.shape[2:]), y)
+    shape = (y.shape[1], *measurement.erased.shape[2:])
+    neutral = y.new_full(shape, 0.5)
+    if method.access == "gradients":
+        neutral = neutral_image(autoencoder, shape, y)
     image, hypothesis = divmod(start, knowledge.hypotheses)
     h = knowledge.start(measurement, hypothesis)
     state = method.start(Problem(y, h.y, h.operator, h.sigma, query, neutral), image)

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from base64 import b64decode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -82,7 +83,13 @@ def figures(findings: Findings, folder: Path) -> list[Path]:
     """Write each plot of the page as `<section>-<plot>.png` and `.pdf` into `folder`; gives the paths.
 
     In the tones of the light page, unfiltered. Raises `BrowserError`, or `OSError` if the folder cannot be written.
+    In a thread of its own, since Playwright refuses one in which an event loop runs, as in a notebook.
     """
+    with ThreadPoolExecutor(1) as alone:
+        return alone.submit(_figures, findings, folder).result()
+
+
+def _figures(findings: Findings, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with chromium() as browser, tempfile.TemporaryDirectory() as aside:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
-from memorization.degradations import Mask, Measurement
+from memorization.degradations import Downsample, Mask, Measurement
 from memorization.recovery import METHODS, Energy, Inpaint, Iterate, Known, NullSpace, PnPADMM, Robust, solve
 from memorization.recovery.solver import _solve
 from tests import problems
@@ -155,13 +157,40 @@ def test_a_diverged_image_has_infinite_energy():
     assert (answer.energy == torch.inf).all()
 
 
-def test_a_method_that_asks_for_no_operator_answers_alike_whatever_is_given():
+def test_iterate_asks_for_the_operator_only_with_several_starts():
     measurement = problems.erase(problems.images(5, seed=7), 0.5, seed=3)
-    answers = [
-        solve(problems.projection(MEMBERS), measurement, Iterate(), knowledge, starts=3).images
-        for knowledge in (Known(), Robust())
-    ]
-    assert torch.equal(*answers)
+    autoencoder = problems.projection(MEMBERS)
+
+    def answer(knowledge, starts, of=measurement):
+        return solve(autoencoder, of, Iterate(), knowledge, starts=starts).images
+
+    assert torch.equal(answer(Known(), 1), answer(Robust(), 1))
+    untrue = replace(measurement, operator=Mask(1 - measurement.operator.weight))
+    assert torch.equal(answer(Robust(), 3), answer(Robust(), 3, untrue))
+    assert not torch.equal(answer(Known(), 3), answer(Known(), 3, untrue))
+
+
+class Held(nn.Module):
+    """An autoencoder that holds an image, which it does not use."""
+
+    def __init__(self, image):
+        super().__init__()
+        self.register_buffer("mean", image)
+
+    def forward(self, x):
+        return 0.5 * x
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.access != "none"])
+def test_only_a_method_with_gradients_reads_what_the_model_holds(name):
+    """From a smaller measurement, so that every start has to make up an image."""
+    measurement = Downsample(2)(problems.images(3, seed=7), [1, 2, 3])
+    method, shape = METHODS[name](max_iterations=2), problems.SHAPE
+    dark, bright = (
+        [solve(Held(torch.full(shape, level)), measurement, method, starts=starts).images for starts in (1, 3)]
+        for level in (0.1, 0.9)
+    )
+    assert torch.equal(dark[0], bright[0]) == torch.equal(dark[1], bright[1]) == (method.access == "queries")
 
 
 @pytest.mark.parametrize("starts", [0, -1, 2.5])

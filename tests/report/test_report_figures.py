@@ -40,6 +40,7 @@ def test_every_plot_is_written_as_png_and_pdf(tmp_path: Path, capsys: pytest.Cap
         assert not drawn[:, [0, -1]].any()
 
 
+@pytest.mark.usefixtures("browser")  # with which an event loop runs, as in a notebook
 def test_plots_that_the_page_shows_on_demand_are_written_too(tmp_path: Path) -> None:
     for fraction in (0.1, 0.2, 0.3, 0.4, 0.5):
         write_run(tmp_path, {"degradation.fraction": fraction}, rungs=(0.1,))
