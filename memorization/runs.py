@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the store; part of every signature
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, ten times as fast, where libyaml is installed
+OWN = "checksum"  # of `done.json`: of all else that it says
 PART = 64  # runs whose results are read in one go
 REMEDY = "run the same command again and it is made anew (or delete its folder)"
 
@@ -117,7 +118,8 @@ def read_done(folder: Path) -> dict[str, Any]:
     path = folder / "done.json"
     try:
         done: dict[str, Any] = json.loads(path.read_bytes())
-        if not isinstance(done["checksums"], dict):
+        own = done.pop(OWN, None)  # older stores have none
+        if not isinstance(done["checksums"], dict) or own not in (None, _own_checksum(done)):
             raise TypeError
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{folder} holds no finished run (there is no done.json)") from error
@@ -163,7 +165,12 @@ def seal(folder: Path, facts: dict[str, Any]) -> None:
     """Write `done.json`: `facts` and the checksum of every file in `folder`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = {path.relative_to(folder).as_posix(): checksum(path) for path in files}
-    write(folder / "done.json", json.dumps({**facts, "checksums": sums}, indent=2, default=str))
+    done = json.loads(json.dumps({**facts, "checksums": sums}, default=str))
+    write(folder / "done.json", json.dumps({**done, OWN: _own_checksum(done)}, indent=2))
+
+
+def _own_checksum(done: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(done).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,6 @@
-"""What a store of many runs costs to list, load and report: `python experiments/scaling/store.py FOLDER [RUNS]`.
+"""What a store of many runs costs to list, load and report.
+
+    python experiments/scaling/store.py FOLDER [RUNS [COMMAND ...]]
 
 The runs are synthetic: their files are of the usual form and size (50 + 50 images at two rungs, a gallery of 2 + 2
 images of 8x8), their scores are drawn. They are made if FOLDER lacks them. Each command runs in a process of its own;
@@ -8,6 +10,7 @@ its seconds, with the start of Python, and its peak memory go to results.csv.
 from __future__ import annotations
 
 import copy
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save
-from table import record
+from table import report
 
 from memorization import runs
 
@@ -119,15 +122,16 @@ def make(store: Path, count: int) -> None:
         pool.starmap(make_run, ((store, number, template) for number in range(count)), chunksize=50)
 
 
-def measure(store: Path, command: str) -> tuple[float, float]:
-    """Seconds and peak memory (MB) of one of `COMMANDS` in a process of its own."""
+def measure(store: Path, command: str) -> dict[str, float]:
+    """Seconds, those of the processor, and peak memory (MB) of one of `COMMANDS` in a process of its own."""
     code = PEAK.format(code=COMMANDS[command].format(store=str(store)))
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begin
+    seconds, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     if "Traceback" in ended.stderr or "error" in ended.stderr:
         sys.exit(ended.stderr)
-    return seconds, int(ended.stderr.split()[-1]) / 1e3
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": seconds, "processor": processor, "megabytes": int(ended.stderr.split()[-1]) / 1e3}
 
 
 def main() -> None:
@@ -136,10 +140,8 @@ def main() -> None:
     if len(runs.finished(store)) != count:
         shutil.rmtree(store, ignore_errors=True)
         make(store, count)
-    for command in COMMANDS:
-        seconds, memory = measure(store, command)
-        record(f"store {command}", runs=count, seconds=seconds, megabytes=memory)
-        print(f"{command}: {seconds:.1f} s, {memory:.0f} MB", flush=True)
+    for command in sys.argv[3:] or COMMANDS:
+        report(f"store {command}", runs=count, **measure(store, command))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from table import record
+from table import report
 
 os.environ["OMP_NUM_THREADS"] = "1"
 RECOVER = ["-m", "experiment=smoke", "tracking=none", "progress=false", "recovery=energy", "degradation=random_pixels"]
@@ -42,7 +42,7 @@ def jobs() -> None:
         report(
             "sweep jobs",
             jobs=count,
-            seconds=processor_seconds("recover", *RECOVER, f"degradation.fraction={fractions}"),
+            processor=processor_seconds("recover", *RECOVER, f"degradation.fraction={fractions}"),
         )
 
 
@@ -50,7 +50,7 @@ def images() -> None:
     """One job that recovers ever more images."""
     for count in IMAGES:
         sizes = [f"dataset.members={count // 2}", f"dataset.non_members={count // 2}"]
-        report("sweep images", images=count, seconds=processor_seconds("recover", *RECOVER, *sizes, "rungs=[1e-1]"))
+        report("sweep images", images=count, processor=processor_seconds("recover", *RECOVER, *sizes, "rungs=[1e-1]"))
 
 
 def members() -> None:
@@ -58,7 +58,7 @@ def members() -> None:
     fixed = ["dataset=digits", "dataset.non_members=10", "architecture.depth=3", "architecture.width=128"]
     fixed += ["training.max_steps=300", "training.target_loss=1e-9", "tracking=none", "progress=false"]
     for count in MEMBERS:
-        report("train members", members=count, seconds=processor_seconds("train", *fixed, f"dataset.members={count}"))
+        report("train members", members=count, processor=processor_seconds("train", *fixed, f"dataset.members={count}"))
 
 
 class Stopwatch:
@@ -117,12 +117,6 @@ def overhead() -> None:
     for name, seconds in [*watch.seconds.items(), ("together", sum(watch.seconds.values()))]:
         report(f"overhead {name}", seconds=seconds, share=seconds / whole)
     report("overhead of", seconds=whole)
-
-
-def report(measure: str, **values: float) -> None:
-    """Record a measurement and print it."""
-    record(measure, **values)
-    print(measure, *(f"{name}={value:.4g}" for name, value in values.items()), flush=True)
 
 
 if __name__ == "__main__":

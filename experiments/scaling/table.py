@@ -8,7 +8,7 @@ import pandas as pd
 
 PATH = Path(__file__).with_name("results.csv")
 KEYS = ["measure", "runs", "jobs", "members", "images"]
-COLUMNS = [*KEYS, "seconds", "megabytes", "share"]
+COLUMNS = [*KEYS, "seconds", "processor", "megabytes", "share"]
 
 
 def read() -> pd.DataFrame:
@@ -22,3 +22,9 @@ def record(measure: str, **values: float) -> None:
     table = pd.concat([part for part in (read(), new) if len(part)], ignore_index=True)
     table = table.astype(dict.fromkeys(COLUMNS[1:], float)).drop_duplicates(KEYS, keep="last")
     table.sort_values(KEYS).to_csv(PATH, index=False, float_format="%.4g")
+
+
+def report(measure: str, **values: float) -> None:
+    """Record a measurement and print it."""
+    record(measure, **values)
+    print(measure, *(f"{name}={value:.4g}" for name, value in values.items()), flush=True)
