@@ -213,6 +213,7 @@ def shown(browser: Browser, source: Path, width: int, height: int) -> Page:
     """A page in a light window of this size, with its plots drawn."""
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
     page.goto(source.resolve().as_uri(), timeout=TIMEOUT)
+    page.evaluate("typeof builders === 'undefined' || builders.forEach((_, plot) => draw(plot))")  # those of the report
     page.wait_for_selector(".js-plotly-plot .main-svg", state="attached", timeout=TIMEOUT)
     page.wait_for_timeout(1000)
     return page
