@@ -3,7 +3,8 @@
 With `--keep`, rows of `results.csv` that the store has no newer ones for stay, where a part of a study was made anew.
 
 The table is `summary.summarise` of the study's results, with the settings of the recovery that the study varies. The
-figure is drawn by Chromium: the upper part of the report, or a figure of the study's own.
+figure is drawn by Chromium: the report, or a figure of the study's own. Of the study `audit`, `desktop.png` and
+`phone.png` show what the upper part of its report looks like.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page
 from plotly.subplots import make_subplots
 
 from memorization import load_results, load_run
 from memorization.controls import CONTROLS
 from memorization.probes import attraction
+from memorization.report.browser import TIMEOUT, chromium
 from memorization.runs import Run, finished
 from memorization.summary import controls_of, summarise
 
@@ -169,6 +171,7 @@ def network(run: Run) -> str:
     return " ".join([settings["name"], *(f"{key.replace('_', ' ')} {value}" for key, value in sizes.items())])
 
 
+SCREENS = {"desktop": (1280, 1600), "phone": (390, 844)}
 COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a"]
 FIGURES = {"methods": heat_map, "noise": curve, "audit": controls, "architectures": ladders}
 
@@ -186,7 +189,7 @@ def written(summary: pd.DataFrame) -> str:
 
 
 def main(study: str, store: Path, keep: bool) -> None:
-    """Needs `<store>/report.html`, which `memorization-report` writes, for a study without a figure of its own."""
+    """Needs `<store>/report.html`, which `memorization-report` writes, for what it shows of the report."""
     folder = Path(__file__).parent / study
     results = load_results(store)
     summary = summarise(of_study(results, study)).drop(columns="seconds")
@@ -198,21 +201,27 @@ def main(study: str, store: Path, keep: bool) -> None:
         summary = with_older(summary, folder / "results.csv")
     summary = summary.sort_values(CELL, ignore_index=True)
     (folder / "results.csv").write_text(written(summary))
-    with tempfile.TemporaryDirectory() as aside, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as aside, chromium() as browser:
         own = FIGURES.get(study)
         source = Path(aside) / "figure.html" if own else store / "report.html"
         if own:
             own(summary, store).write_html(source)
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme="light")
-        page.goto(source.resolve().as_uri(), timeout=120_000)
-        page.wait_for_selector(".js-plotly-plot .main-svg")
-        page.wait_for_timeout(1000)
+        page = shown(browser, source, 1300, 900)
         if own:
             page.locator(".js-plotly-plot").screenshot(path=folder / "figure.png")
         else:
             page.screenshot(path=folder / "figure.png", full_page=True)
-        browser.close()
+        for name, (width, height) in (SCREENS if study == "audit" else {}).items():
+            shown(browser, store / "report.html", width, height).screenshot(path=folder / f"{name}.png")
+
+
+def shown(browser: Browser, source: Path, width: int, height: int) -> Page:
+    """A page in a light window of this size, with its plots drawn."""
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+    page.goto(source.resolve().as_uri(), timeout=TIMEOUT)
+    page.wait_for_selector(".js-plotly-plot .main-svg", state="attached", timeout=TIMEOUT)
+    page.wait_for_timeout(1000)
+    return page
 
 
 if __name__ == "__main__":

@@ -1,6 +1,19 @@
 """How much of its training data does an autoencoder hold? See the README."""
 
-from memorization.audit import audit
-from memorization.runs import load_results, load_run
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memorization.auditing import audit
+    from memorization.runs import load_results, load_run
 
 __all__ = ["audit", "load_results", "load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for; torch takes seconds, for which a command that lists a store need not wait."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("memorization.auditing" if name == "audit" else "memorization.runs"), name)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from memorization import architectures, entry, runs, tracking
 from memorization.architectures import given_file
-from memorization.audit import describe
+from memorization.auditing import describe
 from memorization.controls import CONTROLS, NearestMember, inpaintable, without_mean
 from memorization.data import Split, as_float
 from memorization.probes import KINDS, attraction, recover_probes
@@ -181,15 +181,14 @@ def run(config: dict[str, Any]) -> tuple[Outcome, float]:
     if config["probes"] < 0:
         raise ValueError(f"probes is {config['probes']}; it must be at least 0")
     check_choice("objective", config["objective"], tuple(OBJECTIVES))
-    outcome, results = _run(config)
-    row = summarise(results).iloc[-1]
+    outcome, results, row = _run(config)
     if config["controls"] and config["control"] == "none":
         tables = [results]
         for name in CONTROLS:
             if reason := inapplicable(config, name):
                 print(f"not applicable  control {name}: {reason}", flush=True)
                 continue
-            done, table = _run({**config, "control": name})
+            done, table, _ = _run({**config, "control": name})
             print(f"{done.status}  {done.name}  {done.detail}", flush=True)
             tables.append(table)
         summary = summarise(pd.concat(tables, ignore_index=True))
@@ -202,12 +201,35 @@ def run(config: dict[str, Any]) -> tuple[Outcome, float]:
 
 
 def plan(config: dict[str, Any]) -> Outcome:
-    """What `run` would do, but for controls and probes."""
+    """What `run` would do: it is `found` if the store has the run, and the controls and probes asked for."""
+    parts = {"": _plan(config)}
+    if config["control"] == "none":
+        if config["controls"]:
+            applicable = [name for name in CONTROLS if not inapplicable(config, name)]
+            parts |= {f"; control {name} ": _plan({**config, "control": name}) for name in applicable}
+        if config["probes"]:
+            parts["; probes "] = planned("", _probes_folder(config)[0])
+    status = "found" if all(part.status == "found" for part in parts.values()) else "missing"
+    return Outcome(parts[""].name, status, "".join(text + part.detail for text, part in parts.items()))
+
+
+def _plan(config: dict[str, Any]) -> Outcome:
+    """What `_run` would do."""
     config, recipe, identity, *_ = _prepare(config)
-    trained = "" if "autoencoder" not in identity else planned("", autoencoder_folder(config)).detail
-    also = f"; autoencoder {trained}" if trained else ""
+    also = ""
+    if config["control"] in ("none", "reference"):
+        folder = autoencoder_folder(config, swap=config["control"] == "reference")
+        also = f"; autoencoder {planned('', folder).detail}"
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     return planned(_name(config, recipe), folder, also)
+
+
+def _probes_folder(config: dict[str, Any]) -> tuple[Path, str]:
+    """Where the store has, or will have, the probes of a run, and the run's setup."""
+    identity, _, setup = identity_of(config, recipe_of(config).method)
+    identity["probes"] = {name: list(kind.strengths) for name, kind in KINDS.items()}
+    identity["members"] = config["probes"]
+    return Path(config["store"]) / "probes" / runs.signature(identity), setup
 
 
 def _probe(config: dict[str, Any]) -> str:
@@ -216,10 +238,7 @@ def _probe(config: dict[str, Any]) -> str:
     They lie in `<store>/probes/<signature>`, one row a probe and rung.
     """
     recipe = recipe_of(config)
-    identity, _, setup = identity_of(config, recipe.method)
-    identity["probes"] = {name: list(kind.strengths) for name, kind in KINDS.items()}
-    identity["members"] = config["probes"]
-    folder = Path(config["store"]) / "probes" / runs.signature(identity)
+    folder, setup = _probes_folder(config)
     status = "found"
     with runs.lock(folder):
         if not runs.is_intact(folder, remove=True):
@@ -270,8 +289,8 @@ def _prepare(config: dict[str, Any]) -> tuple[dict[str, Any], Recipe, dict[str, 
     return config, recipe, *identity_of(config, recipe.method)
 
 
-def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame]:
-    """Make, or find, the one run that a resolved configuration stands for, and its results."""
+def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame, pd.Series]:
+    """Make, or find, the one run that a resolved configuration stands for; its results and their last summary row."""
     config, recipe, identity, task, setup = _prepare(config)
     folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
     status = "found"
@@ -289,7 +308,7 @@ def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame]:
     detail = (
         f"{level}members {last['members_recovered']:.0%}, non-members {last['non_members_recovered']:.0%} → {folder}"
     )
-    return Outcome(_name(config, recipe), status, detail), results
+    return Outcome(_name(config, recipe), status, detail), results, last
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:
@@ -326,8 +345,11 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         "study": config["study"],
         "signature": folder.name,
     }
-    tags = [columns["dataset"], columns["architecture"], columns["recovery"], columns["degradation"]]
-    details = {"kind": "recover", "name": name, "study": config["study"], "tags": tags}
+    tags = [columns[key] for key in ("dataset", "architecture", "recovery", "degradation")]
+    tags += [f"operator {columns['operator']}"] if recipe.method.uses_operator else []
+    tags += [f"seed {config['seed']}", *([] if config["control"] == "none" else [f"control {config['control']}"])]
+    title = f"{columns['dataset']} / {columns['architecture']}: {name}"
+    details = {"kind": "recover", "name": title, "study": config["study"], "tags": tags}
     batches = -(-count // config["recovery"]["batch_size"])
     tables: list[pd.DataFrame] = []
     pictures: dict[str, torch.Tensor] = {}
@@ -370,10 +392,10 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         shutil.rmtree(aside / "shards")
         tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
         if gallery:
-            strips = torch.cat(
-                [pictures["original"], pictures["degraded"], pictures[f"answer/{runs.rung_name(rungs[-1])}"]], dim=3
-            )
-            tracker.image("gallery", torch.cat(list(strips), dim=1), "original, degraded, recovered (last rung)")
+            kept = {name: pictures[name] for name in ("original", "degraded")}
+            kept["answer"] = pictures[f"answer/{runs.rung_name(rungs[-1])}"]
+            facts_shown = ["image", "member", "psnr_erased", "recovered", "status"]
+            tracker.gallery(kept, tables[-1].iloc[pictures["row"].tolist()][facts_shown])
 
 
 @hydra.main(version_base="1.3", config_path=str(entry.CONF), config_name="recover")

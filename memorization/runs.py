@@ -7,6 +7,8 @@ A run is finished once it has `done.json`, which is written last and holds a che
 folder holds what the next attempt goes on from, and `error.txt` if the last one failed. Every file is written aside
 and renamed, so that it is whole wherever it exists. One process at a time works on a run: its lock is the operating
 system's (`flock`), which frees it when the holder dies. Nothing is unpickled.
+
+Torch, pandas and Arrow are imported by what needs them: to find, verify and list runs takes none of them.
 """
 
 from __future__ import annotations
@@ -25,20 +27,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import pyarrow as pa
 import yaml
 from filelock import FileLock, Timeout
-from pyarrow import parquet
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
-from memorization import architectures
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from torch import Tensor, nn
 
 FORMAT = 1  # of the store; part of every signature
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, ten times as fast, where libyaml is installed
+OWN = "checksum"  # of `done.json`: of all else that it says
+PART = 64  # runs whose results are read in one go
 REMEDY = "run the same command again and it is made anew (or delete its folder)"
 
 
@@ -116,7 +118,8 @@ def read_done(folder: Path) -> dict[str, Any]:
     path = folder / "done.json"
     try:
         done: dict[str, Any] = json.loads(path.read_bytes())
-        if not isinstance(done["checksums"], dict):
+        own = done.pop(OWN, None)  # older stores have none
+        if not isinstance(done["checksums"], dict) or own not in (None, _own_checksum(done)):
             raise TypeError
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{folder} holds no finished run (there is no done.json)") from error
@@ -162,7 +165,12 @@ def seal(folder: Path, facts: dict[str, Any]) -> None:
     """Write `done.json`: `facts` and the checksum of every file in `folder`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = {path.relative_to(folder).as_posix(): checksum(path) for path in files}
-    write(folder / "done.json", json.dumps({**facts, "checksums": sums}, indent=2, default=str))
+    done = json.loads(json.dumps({**facts, "checksums": sums}, default=str))
+    write(folder / "done.json", json.dumps({**done, OWN: _own_checksum(done)}, indent=2))
+
+
+def _own_checksum(done: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(done).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -264,6 +272,10 @@ class Run:
 
         Of a recovery's run, the autoencoder it was made with.
         """
+        from safetensors.torch import load_file
+
+        from memorization import architectures
+
         if self.done.get("autoencoder") == "":
             raise StoreError(f"{self.folder} is a control without a trained autoencoder")
         if "autoencoder" in self.done:
@@ -287,12 +299,15 @@ class Run:
     @cached_property
     def results(self) -> pd.DataFrame:
         """Of a recovery: one row an image and rung."""
-        return pd.read_parquet(verified(self.folder, "results.parquet"))
+        table: pd.DataFrame = _read_table(self).to_pandas(use_threads=False)
+        return table
 
     @cached_property
     def gallery(self) -> dict[str, Tensor]:
         """Of a recovery: `original`, `degraded` (K, C, H, W) uint8, their `row` (index into a rung's results), and
         `answer/<rung>` for each rung."""
+        from safetensors.torch import load_file
+
         return load_file(verified(self.folder, "gallery.safetensors"))
 
 
@@ -313,24 +328,45 @@ def finished(store: str | Path, kind: str = "recoveries") -> list[Run]:
 
 
 def load_results(store: str | Path) -> pd.DataFrame:
-    """The results of all finished recoveries in a store, in one table."""
+    """The results of all finished recoveries in a store, in one table; its columns of text are categorical."""
+    import pyarrow as pa
+
     runs = finished(store)
     if not runs:
         raise StoreError(f"{store} holds no finished recovery; make one with memorization-recover store={store}")
+    parts = [runs[i : i + PART] for i in range(0, len(runs), PART)]
     with ThreadPoolExecutor(2) as pool:  # reading, hashing and decoding are done outside the interpreter's lock
-        tables = [*pool.map(_read_table, runs)]
-    results: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+        tables = [*pool.map(_read_part, parts)]
+    table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+    del tables  # of which `to_pandas` frees a column at a time; the system's allocator gives it back, Arrow's keeps it
+    system = pa.system_memory_pool()
+    results: pd.DataFrame = table.to_pandas(memory_pool=system, split_blocks=True, self_destruct=True)
     return results
+
+
+def _read_part(runs: list[Run]) -> pa.Table:
+    """The results of some runs in one piece, in which each text is stored once."""
+    import pyarrow as pa
+
+    tables = [_read_table(run) for run in runs]
+    table = pa.concat_tables(tables, promote_options="permissive").combine_chunks(pa.system_memory_pool())
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            table = table.set_column(i, field.name, table.column(i).dictionary_encode())
+    return table
 
 
 def _read_table(run: Run) -> pa.Table:
     """A recovery's results as they are stored, verified and read in one pass over the file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
     path = run.folder / "results.parquet"
-    expected = run.done["checksums"].get("results.parquet")
+    expected = read_done(run.folder)["checksums"].get("results.parquet")  # not kept: there may be thousands of runs
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         content = b""
     if hashlib.sha256(content).hexdigest() != expected:
         verified(run.folder, "results.parquet")  # says what is wrong
-    return parquet.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+    return parquet.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)

@@ -14,6 +14,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
 from inspect import Parameter
 from typing import Any, get_type_hints
 
@@ -105,6 +106,7 @@ class RecoverConfig(TrainConfig):
     operator: Any = MISSING
 
 
+@cache  # a component does not change, and each job asks many times
 def component_fields(component: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     """(name, type, default) of the keyword arguments that a config may set; the image shape comes from the data."""
     hints = get_type_hints(component.__init__ if inspect.isclass(component) else component)
@@ -120,6 +122,7 @@ def parts_of(component: Callable[..., Any]) -> list[str]:
     return [name for name, _, default in component_fields(component) if default == MISSING]
 
 
+@cache
 def schema_of(group: str, name: str) -> type:
     """The dataclass that checks the config of choice `name` of `group`."""
     component = GROUPS[group][name]

@@ -7,6 +7,7 @@ member closer to the answer than the original. The statistics themselves, with t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,10 @@ def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -
     """
     table = results.assign(score=scores(results), diverged=results["status"] == "diverged")
     for name, default in LINKS.items():
-        table[name] = table[name].fillna(default) if name in table else default
+        if name not in table:
+            table[name] = default
+        elif table[name].isna().any():
+            table[name] = table[name].astype(object).fillna(default)
     rows: list[dict[str, Any]] = []
     groups: list[pd.DataFrame] = []
     for _, group in table.groupby(["signature", "control", "rung"], sort=False, dropna=False):
@@ -221,20 +225,35 @@ def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHO
     return pd.DataFrame(columns | {"excess": share[0] - share[1], "excess_low": excess_low, "excess_high": excess_high})
 
 
-def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """Two methods on the same members: is one better? `first` and `second` are the results of one run and rung each.
+@dataclass(frozen=True)
+class MemberScores:
+    """Of the members of one run and rung, by their numbers in the data set: who came back, and the erased PSNR (dB)."""
+
+    image: np.ndarray
+    recovered: np.ndarray
+    psnr_erased: np.ndarray
+
+    @classmethod
+    def of(cls, results: pd.DataFrame) -> MemberScores:
+        """From the results of one run and rung."""
+        members = results[results["member"].to_numpy(bool)]
+        order = np.argsort(members["image"].to_numpy(), kind="stable")
+        return cls(*(members[name].to_numpy()[order] for name in ("image", "recovered", "psnr_erased")))
+
+
+def compare(first: MemberScores, second: MemberScores) -> dict[str, float]:
+    """Two methods on the same members: is one better?
 
     `recovered_difference` with the p-value of McNemar's exact test, and the mean difference of the erased PSNR in dB
     with a bootstrap interval and p-value; positive where `first` is better. Raises `ValueError` for other members.
     """
-    a, b = (table[table["member"]].set_index("image").sort_index() for table in (first, second))
-    if not len(a) or not a.index.equals(b.index):
+    if not len(first.image) or not np.array_equal(first.image, second.image):
         raise ValueError("the two tables hold different members; a paired comparison needs the same images in both")
-    psnr = paired_bootstrap(a["psnr_erased"], b["psnr_erased"])
+    psnr = paired_bootstrap(first.psnr_erased, second.psnr_erased)
     return {
-        "members": len(a),
-        "recovered_difference": float(a["recovered"].mean() - b["recovered"].mean()),
-        "recovered_p": mcnemar(a["recovered"], b["recovered"]),
+        "members": len(first.image),
+        "recovered_difference": float(first.recovered.mean() - second.recovered.mean()),
+        "recovered_p": mcnemar(first.recovered, second.recovered),
         "psnr_difference": psnr.mean.value,
         "psnr_difference_low": psnr.mean.low,
         "psnr_difference_high": psnr.mean.high,

@@ -105,7 +105,7 @@ class Sweep(Callback):
 
     def look(self) -> None:
         """Read the notes and print what is new."""
-        with self.lock, contextlib.suppress(FileNotFoundError):
+        with self.lock, contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for folder in sorted((f for f in self.folder.iterdir() if f.name.isdecimal()), key=lambda f: int(f.name)):
                 number = int(folder.name)
                 before = self.outcomes.get(number)

@@ -1,29 +1,50 @@
 """Weights & Biases: one run for a training and one for each recovery, offline unless asked otherwise.
 
 Each run is opened, filled and finished in one `with` block, so that a sweep in one process never merges two. With
-`tracking=none` nothing of wandb is imported.
+`tracking=none` nothing of wandb is imported. A server that does not answer costs `OPEN_SECONDS` once, and
+`CLOSE_SECONDS` where it went away during a run; the run is on disk all the same, and `wandb sync` sends it later.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 MODES = ("offline", "online", "none")
+OPEN_SECONDS, CLOSE_SECONDS = 20.0, 60.0
+# What is logged as curves, by the kind of a run, and against what: W&B draws these by themselves.
+STEPS = {"train": "train/step", "recover": "train_loss"}
+CURVES = {
+    "train": ("train/loss", "train/learning_rate"),
+    "recover": (
+        "members/recovered",
+        "members/median_psnr_erased",
+        "non_members/recovered",
+        "non_members/median_psnr_erased",
+        "excess/recovered",
+    ),
+}
+GALLERY = "gallery"  # pictures, one an image; and with its scores a row of the table
+GALLERY_TABLE = "gallery_table"
 
 
 class Tracker(Protocol):
-    """Where the metrics, the final figures and the pictures of one run go."""
+    """Where the metrics, the final figures and the pictures of one run go.
+
+    gallery: pictures by name (N, C, H, W) in uint8, and the scores of these N images.
+    """
 
     def log(self, metrics: dict[str, Any]) -> None: ...
     def summarise(self, metrics: dict[str, Any]) -> None: ...
-    def image(self, name: str, picture: Tensor, caption: str) -> None: ...
+    def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None: ...
 
 
 class _Nothing:
@@ -35,11 +56,13 @@ class _Nothing:
     def summarise(self, metrics: dict[str, Any]) -> None:
         pass
 
-    def image(self, name: str, picture: Tensor, caption: str) -> None:
+    def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None:
         pass
 
 
 class _WandB:
+    unreachable: ClassVar[bool] = False  # asked once a process, so that a sweep does not wait for each of its runs
+
     def __init__(self, run: Any) -> None:
         self.run = run
 
@@ -49,11 +72,24 @@ class _WandB:
     def summarise(self, metrics: dict[str, Any]) -> None:
         self.run.summary.update(metrics)
 
-    def image(self, name: str, picture: Tensor, caption: str) -> None:
+    def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None:
         import wandb
 
-        array = picture.permute(1, 2, 0).numpy()
-        self.run.log({name: wandb.Image(array.squeeze(2) if array.shape[2] == 1 else array, caption=caption)})
+        def image(picture: Tensor, caption: str | None = None) -> wandb.Image:
+            array = picture.permute(1, 2, 0).numpy()  # (H, W, C)
+            return wandb.Image(array.squeeze(2) if array.shape[2] == 1 else array, caption=caption)
+
+        rows = scores.to_dict("records")
+        strips = torch.cat(list(pictures.values()), dim=3)  # (N, C, H, names * W)
+        captions = [
+            f"{'member' if row['member'] else 'non-member'} {row['image']}: {row['psnr_erased']:.1f} dB on erased "
+            f"pixels, {'recovered' if row['recovered'] else 'not recovered'} ({', '.join(pictures)})"
+            for row in rows
+        ]
+        table = wandb.Table(columns=[*map(str, scores.columns), *pictures])
+        for row, *images in zip(rows, *pictures.values(), strict=True):
+            table.add_data(*row.values(), *map(image, images))
+        self.run.log({GALLERY: [*map(image, strips, captions)], GALLERY_TABLE: table})
 
 
 def check(settings: dict[str, Any]) -> None:
@@ -70,40 +106,63 @@ def tracking(
     if settings["mode"] == "none":
         yield _Nothing()
         return
-    import wandb
-
     logging.getLogger("wandb").setLevel(logging.ERROR)
-    run = wandb.init(
+    run = _opened(
+        settings["mode"],
+        store,
         project=settings["project"],
         entity=settings["entity"],
-        mode=settings["mode"],
-        dir=store,
         job_type=kind,
         group=study,
         name=name,
-        tags=tags,
+        tags=list(dict.fromkeys(tags)),
         config=config,
-        reinit="create_new",
-        settings=wandb.Settings(silent=True, console="off"),
     )
-    if kind == "train":
-        run.define_metric("train/step")
-        run.define_metric("train/*", step_metric="train/step")
-    else:
-        run.define_metric("train_loss")
-        for group in ("members", "non_members", "excess"):
-            run.define_metric(f"{group}/*", step_metric="train_loss")
+    run.define_metric(STEPS[kind], hidden=True)
+    for curve in CURVES[kind]:
+        run.define_metric(curve, step_metric=STEPS[kind])
     try:
         yield _WandB(run)
     except BaseException:
-        run.finish(exit_code=1)
+        _finish(run, exit_code=1)
         raise
-    run.finish()
+    _finish(run, exit_code=0)
+
+
+def _opened(mode: str, store: Path, **details: Any) -> Any:
+    """A W&B run; offline, and one line that says so, if it should be online and the server or the key is missing."""
+    import wandb
+
+    os.environ.setdefault("WANDB_DATA_DIR", str((store / "wandb").resolve()))  # pictures of tables wait there
+    quiet = wandb.Settings(
+        silent=True,
+        console="off",
+        init_timeout=OPEN_SECONDS,
+        finish_timeout=CLOSE_SECONDS,
+        finish_timeout_raises=True,
+    )
+    if mode == "online" and not _WandB.unreachable:
+        try:
+            return wandb.init(mode="online", dir=store, reinit="create_new", settings=quiet, **details)
+        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+            _WandB.unreachable = True
+            reason, runs = str(error).splitlines()[0].rstrip("."), store / "wandb" / "offline-run-*"
+            print(f"note: W&B is not reached ({reason}); nothing is lost, send it later: wandb sync {runs}", flush=True)
+    return wandb.init(mode="offline", dir=store, reinit="create_new", settings=quiet, **details)
+
+
+def _finish(run: Any, exit_code: int) -> None:
+    """Send what is left, within `CLOSE_SECONDS`; one line says where it lies if the server does not take it."""
+    folder = Path(run.settings.sync_dir)
+    try:
+        run.finish(exit_code=exit_code)
+    except TimeoutError:
+        print(f"note: W&B did not answer; nothing is lost, send it later: wandb sync {folder}", flush=True)
 
 
 def rung_metrics(row: pd.Series) -> dict[str, float]:
-    """What is logged for one rung, from its row of `audit.summarise`."""
-    metrics = {"train_loss": float(row["train_loss"])}
+    """What is logged for one rung, from its row of `summary.summarise`: `CURVES`, and what they are drawn against."""
+    metrics = {STEPS["recover"]: float(row["train_loss"])}
     for group in ("members", "non_members"):
         metrics[f"{group}/recovered"] = float(row[f"{group}_recovered"])
         metrics[f"{group}/median_psnr_erased"] = float(row[f"{group}_median_psnr"])

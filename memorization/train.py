@@ -44,9 +44,9 @@ def autoencoder_config(config: dict[str, Any], swap: bool = False) -> dict[str, 
     return identity
 
 
-def autoencoder_folder(config: dict[str, Any]) -> Path:
-    """Where the store has, or will have, the autoencoder of a configuration."""
-    return Path(config["store"]) / "autoencoders" / runs.signature(autoencoder_config(config))
+def autoencoder_folder(config: dict[str, Any], swap: bool = False) -> Path:
+    """Where the store has, or will have, the autoencoder of a configuration, or its reference."""
+    return Path(config["store"]) / "autoencoders" / runs.signature(autoencoder_config(config, swap))
 
 
 def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) -> tuple[runs.Run, Split, bool]:
@@ -95,7 +95,8 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
         )
         if any(split.left_out.values()):
             print(f"note: {told(split)}", flush=True)
-        details = {"kind": "train", "name": name, "study": config["study"], "tags": [], "config": identity}
+        tags = [config["dataset"]["name"], config["architecture"]["name"], f"seed {config['seed']}"]
+        details = {"kind": "train", "name": name, "study": config["study"], "tags": tags, "config": identity}
         with (
             runs.creating(folder, config, facts) as aside,
             tracking.tracking(config["tracking"], store, **details) as tracker,

@@ -11,7 +11,7 @@ from memorization import audit
 from memorization.degradations import RandomPixels
 from memorization.recovery import Energy
 from memorization.statistics import auc, difference_interval, mcnemar, tpr_at_fpr
-from memorization.summary import compare, summarise, threshold_curve
+from memorization.summary import MemberScores, compare, summarise, threshold_curve
 from tests import problems
 
 
@@ -73,14 +73,14 @@ def test_methods_are_compared_on_the_same_members():
     member = np.arange(60) < 40
     first = results(generator.normal(27, 3, 60), member)
     second = results(first["psnr_erased"] - generator.normal(3, 1, 60), member)
-    found = compare(first, second.sample(frac=1, random_state=0))
+    found = compare(MemberScores.of(first), MemberScores.of(second.sample(frac=1, random_state=0)))
     back = [table["recovered"][member] for table in (first, second)]
     assert found["recovered_difference"] == pytest.approx(back[0].mean() - back[1].mean())
     assert found["recovered_p"] == mcnemar(*back)
     assert found["psnr_difference_low"] < 3 < found["psnr_difference_high"]
     assert found["psnr_p"] == pytest.approx(1e-4)
     with pytest.raises(ValueError, match="different members; a paired comparison needs the same images"):
-        compare(first, second.assign(image=second["image"] + 1))
+        compare(MemberScores.of(first), MemberScores.of(second.assign(image=second["image"] + 1)))
 
 
 def test_a_perfect_memory_is_found_out():

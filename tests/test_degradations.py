@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from memorization.audit import describe
+from memorization.auditing import describe
 from memorization.degradations import (
     DEGRADATIONS,
     FILLS,

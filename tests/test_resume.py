@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from memorization import checkpoint, interruption, runs
+from memorization import checkpoint, interruption, recover, runs
 from memorization.architectures import build
 from memorization.runs import finished
 from memorization.training import Training, train
@@ -110,8 +111,9 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, dam
 def killing(cwd: Path, when: str, *arguments: str, number: int = signal.SIGKILL) -> subprocess.CompletedProcess[str]:
     """`memorization-recover`, which sends itself a signal; `when` is the code that has it sent by `die()`."""
     code = (
-        f"import os; die = lambda: os.kill(os.getpid(), {int(number)})\n{when}\n"
-        f"import sys; sys.argv = ['memorization-recover', *{[*ONE, *arguments]!r}]\n"
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # the background ignores it
+        f"die = lambda: os.kill(os.getpid(), {int(number)})\n{when}\n"
+        f"import sys; sys.argv = ['memorization-recover', *{[*arguments, *ONE]!r}]\n"
         "from memorization.recover import main; main()"
     )
     command = [sys.executable, "-c", code]
@@ -180,3 +182,92 @@ def test_a_killed_training_and_recovery_end_with_the_same_bits(unbroken, tmp_pat
     ended = run_script("recover", *ONE, *quick, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert_same(tmp_path / "runs", unbroken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_sweep_not_its_job_alone(tmp_path, number):
+    sweep = ["-m", "recovery.max_iterations=20,21"]
+    ended = killing(tmp_path, RECOVERY.format(step=30), *sweep, number=number)
+    assert ended.returncode == 128 + number, ended.stderr
+    assert f"stopped by {number.name}; the same command goes on from here" in ended.stderr
+    assert "0 of 2 jobs: 1 running" in ended.stdout
+    assert not finished(tmp_path / "runs")
+    (trained,) = finished(tmp_path / "runs", "autoencoders")
+    then = run_script("recover", *sweep, *ONE, cwd=tmp_path)
+    assert then.returncode == 0, then.stderr
+    assert "2 of 2 jobs: 2 done" in then.stdout
+    assert "training fc-digits" not in then.stdout
+    assert [run.folder for run in finished(tmp_path / "runs", "autoencoders")] == [trained.folder]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def again(store: Path, **changes: object) -> str:
+    """Do what `memorization-recover` does for the run in `store`, with some keys of `recovery` changed: its status."""
+    (run,) = finished(store)
+    config = {**run.config, "store": str(store), "progress": False}
+    config["recovery"] = {**config["recovery"], **changes}
+    return recover.run(config)[0].status
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+@pytest.mark.parametrize("name", ["config.yaml", "results.parquet", "gallery.safetensors", "done.json"])
+def test_a_damaged_recovery_is_made_anew_and_its_autoencoder_kept(unbroken, tmp_path, capsys, name, damage):
+    shutil.copytree(unbroken, tmp_path / "runs")
+    (run,), (trained,) = finished(tmp_path / "runs"), finished(tmp_path / "runs", "autoencoders")
+    config, before = run.config, (trained.folder / "done.json").stat().st_mtime_ns
+    damage(run.folder / name)
+    assert recover.run({**config, "store": str(tmp_path / "runs"), "progress": False})[0].status == "done"
+    assert f"{name} is damaged" in capsys.readouterr().out
+    assert (trained.folder / "done.json").stat().st_mtime_ns == before
+    assert_same(tmp_path / "runs", unbroken)
+    assert again(tmp_path / "runs") == "found"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "history.csv", "weights/1e-01.safetensors", "done.json"])
+def test_a_damaged_autoencoder_is_trained_anew_and_recoveries_kept(unbroken, tmp_path, capsys, name):
+    shutil.copytree(unbroken, tmp_path / "runs")
+    (run,), (trained,) = finished(tmp_path / "runs"), finished(tmp_path / "runs", "autoencoders")
+    expected, before = trained.done["checksums"], (run.folder / "done.json").stat().st_mtime_ns
+    cut(trained.folder / name)
+    assert again(tmp_path / "runs", max_iterations=1) == "done"
+    told = capsys.readouterr().out
+    assert f"{name} is damaged" in told
+    assert told.count("training fc-digits") == 1
+    (anew,) = finished(tmp_path / "runs", "autoencoders")
+    for file in expected.keys() - {"config.yaml"}:
+        assert anew.done["checksums"][file] == expected[file]
+    assert (run.folder / "done.json").stat().st_mtime_ns == before
+
+
+def test_two_that_need_the_same_autoencoder_train_it_once(tmp_path):
+    command = [sys.executable, "-m", "memorization.recover", *ONE, "progress=false"]
+    both = [
+        subprocess.Popen(
+            [*command, f"recovery.max_iterations={count}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        for count in (1, 2)
+    ]
+    told = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert "".join(told).count("training fc-digits") == 1
+    assert len(finished(tmp_path / "runs", "autoencoders")) == 1
+    assert len(finished(tmp_path / "runs")) == 2
+
+
+def test_a_store_that_cannot_be_written_is_a_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for arguments in (ONE, ["-m", *ONE]):
+        ended = run_script("recover", *arguments, f"store={tmp_path / 'file' / 'runs'}", cwd=tmp_path)
+        assert ended.returncode == 1
+        assert ended.stderr.strip().count("\n") == 0
+        assert "can be written" in ended.stderr or "cannot write there" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -6,6 +6,7 @@ import copy
 import resource
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,23 @@ def test_a_plan_writes_nothing(smoke, tmp_path):
     assert "6 of 6 jobs: 6 found" in run_script("recover", *SWEEP, "--plan", cwd=smoke[0]).stdout
 
 
+def test_a_plan_counts_controls_and_probes(composed, tmp_path):
+    config = OmegaConf.to_container(composed("dataset=digits", "controls=true", "probes=2", f"store={tmp_path}"))
+    del config["hydra"]
+    planned = recover.plan(config)
+    assert planned.status == "missing"
+    named = [Path(part.split()[0]) for part in planned.detail.split("→ ")[1:]]
+    folders = [Path(str(path).rstrip(";")) for path in named]
+    assert Counter(folder.parent.name for folder in folders) == {"recoveries": 5, "autoencoders": 2, "probes": 1}
+    for folder in folders[:-1]:
+        with runs.creating(folder, {}, {}):
+            pass
+    assert recover.plan(config).status == "missing"
+    with runs.creating(folders[-1], {}, {}):
+        pass
+    assert recover.plan(config).status == "found"
+
+
 @pytest.fixture
 def composed():
     schema.register()
@@ -127,6 +145,23 @@ def test_the_signature_is_made_of_what_can_change_a_number_and_of_nothing_else(c
         except ValueError:  # the value is out of range: it is looked at
             continue
     assert silent == SILENT
+
+
+def test_listing_a_store_does_not_wait_for_torch():
+    code = "import sys, memorization.store; print({'torch', 'pandas', 'pyarrow', 'hydra'} & {*sys.modules})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "set()\n"
+
+
+def test_all_results_are_those_of_each_run_with_text_as_categories(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PART", 2)
+    for seed in range(5):
+        write_run(tmp_path, {"seed": seed, "degradation.fill": f"fill {seed}"})
+    table = load_results(tmp_path)
+    assert isinstance(table["signature"].dtype, pd.CategoricalDtype)
+    for run, (_, rows) in zip(finished(tmp_path), table.groupby("signature", sort=True), strict=True):
+        rows = rows.reset_index(drop=True).astype(run.results.dtypes)
+        pd.testing.assert_frame_equal(rows, run.results, check_exact=True)
 
 
 def flip(path: Path) -> None:

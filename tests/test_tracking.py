@@ -1,9 +1,56 @@
-"""Tracking costs nothing where it is not wanted."""
+"""Tracking: what W&B is told, read back from its log on disk; and that neither it nor its absence gets in the way."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from memorization import load_results, tracking
+
+DEAD = "http://127.0.0.1:9"
+SETTINGS = {"mode": "online", "project": "p", "entity": None}
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The log of a W&B run: its records, each with a `type`."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def of_type(log: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record[kind] for record in log if record["type"] == kind]
+
+
+def track(store: Path, values: list[float]) -> None:
+    """A recovery of a train loss a value, with a gallery of two images."""
+    details = {"kind": "recover", "name": "n", "study": "s", "tags": ["a", "a"], "config": {"x": 1}}
+    with tracking.tracking(SETTINGS, store, **details) as tracker:
+        for value in values:
+            tracker.log({"train_loss": value, **dict.fromkeys(tracking.CURVES["recover"], value)})
+        pictures = {name: torch.zeros(2, 1, 5, 5, dtype=torch.uint8) for name in ("original", "answer")}
+        scores = pd.DataFrame({"image": [7, 8], "member": [True, False], "psnr_erased": 20.0, "recovered": False})
+        tracker.gallery(pictures, scores)
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Online, with a key, to a place where nobody answers."""
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", DEAD)
+    monkeypatch.setattr(tracking, "OPEN_SECONDS", 2.0)
+    monkeypatch.setattr(tracking, "CLOSE_SECONDS", 2.0)
+    monkeypatch.setattr(tracking._WandB, "unreachable", False)
 
 
 def test_nothing_of_wandb_is_imported_without_tracking(tmp_path):
@@ -13,3 +60,145 @@ def test_nothing_of_wandb_is_imported_without_tracking(tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_curves_against_the_train_loss_are_native_charts(smoke):
+    """A real sweep: each curve is declared with its step, logged once a rung, and what the results say."""
+    folder, done = smoke
+    assert done.returncode == 0, done.stderr
+    logs = [records(run) for run in sorted((folder / "runs" / "wandb").glob("offline-run-*"))]
+    by_kind = {"train": [], "recover": []}
+    for log in logs:
+        (run,) = [run for run in of_type(log, "run") if "display_name" in run][:1]
+        assert run["run_group"] == "smoke"
+        by_kind[run["job_type"]].append((run, log))
+    assert (len(by_kind["train"]), len(by_kind["recover"])) == (1, 6)
+    for kind, found in by_kind.items():
+        for run, log in found:
+            steps = {metric["name"]: metric.get("step_metric") for metric in of_type(log, "metric")}
+            assert steps == {tracking.STEPS[kind]: None, **dict.fromkeys(tracking.CURVES[kind], tracking.STEPS[kind])}
+            logged = [row["item"] for row in of_type(log, "history")]
+            assert all(
+                {tracking.STEPS[kind], *tracking.CURVES[kind]} <= row.keys()
+                for row in logged
+                if "gallery" not in str(row)
+            )
+            assert {"digits", "fc", "seed 0"} <= set(run["tags"])
+    results = load_results(folder / "runs")
+    for run, log in by_kind["recover"]:
+        assert run["display_name"].startswith("digits / fc: ")
+        (signature,) = {
+            row["update"]["signature"] for row in of_type(log, "summary") if "signature" in row.get("update", {})
+        }
+        own = results[results["signature"] == signature]
+        assert own["recovery"].iloc[0] in run["tags"]
+        rows = [row["item"] for row in of_type(log, "history") if "train_loss" in row["item"]]
+        assert [row["train_loss"] for row in rows] == pytest.approx(sorted(own["train_loss"].unique(), reverse=True))
+        members = own[own["member"]].groupby("train_loss", sort=False)
+        assert [row["members/median_psnr_erased"] for row in rows] == pytest.approx(
+            members["psnr_erased"].median().tolist()
+        )
+
+
+def test_gallery_is_kept_as_images_and_as_a_table(smoke):
+    folder, _ = smoke
+    found = 0
+    for run in (folder / "runs" / "wandb").glob("offline-run-*"):
+        for path in run.glob("files/media/table/gallery_table*.json"):
+            found += 1
+            content = json.loads(path.read_text())
+            names = ["image", "member", "psnr_erased", "recovered", "status", "original", "degraded", "answer"]
+            assert content["columns"] == names
+            assert [row[1] for row in content["data"]] == [True, True, False, False]
+            assert len(list((run / "files" / "media" / "images").glob("gallery_*.png"))) == 4
+            (artifact,) = of_type(records(run), "artifact")  # the table with its pictures
+            pictures = [entry["path"] for entry in artifact["manifest"]["contents"] if entry["path"].endswith(".png")]
+            assert len(pictures) == len(set(pictures)) > 4
+            staged = [Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]]
+            assert all(path.is_relative_to(folder / "runs") and path.is_file() for path in staged)
+    assert found == 6
+
+
+def losses(run: Path) -> list[float]:
+    """The train losses that a run's log holds."""
+    rows = [row["item"] for row in of_type(records(run), "history")]
+    return [row["train_loss"] for row in rows if "train_loss" in row]
+
+
+def test_a_server_that_is_away_is_one_line_and_asked_once(online, tmp_path, capsys):
+    track(tmp_path, [0.1])
+    track(tmp_path, [0.2])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("note: W&B is not reached (")
+    assert line.endswith(f"wandb sync {tmp_path}/wandb/offline-run-*")
+    kept = (tmp_path / "wandb").glob("offline-run-*")
+    assert sorted(loss for run in kept for loss in losses(run)) == [0.1, 0.2]
+
+
+class Server(BaseHTTPRequestHandler):
+    """Takes a run as W&B's server does, as far as wandb asks."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "{}")
+        name = asked.get("variables", {}).get("name")
+        project = {"id": "1", "name": "p", "entity": {"id": "1", "name": "e"}}
+        run = {"id": "1", "name": name, "displayName": "n", "config": "{}", "historyLineCount": 0, "project": project}
+        viewer = {"id": "1", "entity": "e", "username": "u", "flags": "{}", "teams": {"edges": []}}
+        server = {"cliVersionInfo": {}, "features": []}
+        answer = {"upsertBucket": {"bucket": run, "inserted": True}, "viewer": viewer, "model": {"bucket": None}}
+        content = json.dumps({"data": {**answer, "serverInfo": server}}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+ONLINE_UNTIL_LOST = """
+import sys
+from pathlib import Path
+from memorization import tracking
+tracking.CLOSE_SECONDS = 2.0
+settings = {"mode": "online", "project": "p", "entity": None}
+with tracking.tracking(settings, Path(sys.argv[1]), kind="recover", name="n", study="s", tags=[], config={}) as tracker:
+    tracker.log({"train_loss": 1.0})
+    print("online", flush=True)
+    input()
+    for i in range(500):
+        tracker.log({"train_loss": 2.0 + i})
+print("done", flush=True)
+"""
+
+
+def test_a_network_lost_in_the_middle_of_a_run_neither_stops_it_nor_loses_anything(online, tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    command = [sys.executable, "-c", ONLINE_UNTIL_LOST, str(tmp_path)]
+    environment = {**os.environ, "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as run:
+        first = run.stdout.readline()
+        server.shutdown()
+        server.server_close()
+        serving.join()
+        rest, errors = run.communicate("\n", timeout=300)
+    (folder,) = (tmp_path / "wandb").glob("run-*")
+    assert (first, run.returncode) == ("online\n", 0), errors
+    assert rest == f"note: W&B did not answer; nothing is lost, send it later: wandb sync {folder}\ndone\n"
+    assert losses(folder) == [1.0, *(2.0 + i for i in range(500))]
+
+
+def test_without_a_key_one_line_says_how_to_send_it_later(online, tmp_path):
+    settings = ["experiment=smoke", "tracking=online", "progress=false"]
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_API_KEY"}
+    environment |= {"NETRC": str(tmp_path / "none"), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "memorization.recover", *settings]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "W&B" in line]
+    assert "No API key configured" in line
+    assert line.endswith("wandb sync runs/wandb/offline-run-*")
+    assert len(list((tmp_path / "runs" / "wandb").glob("offline-run-*"))) == 2

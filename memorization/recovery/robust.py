@@ -7,11 +7,11 @@ The belief goes through two phases:
    others, the share `g` that was observed is read off the smoothness of images: two neighbours are close if both were
    observed, and by chance otherwise. Which pixels were observed cannot be told, but their mean can: `y` is
    `g x + (1 - g) / 2` plus noise of a known size, a linear measurement of the whole image.
-2. Once there is an image, a pixel's weight is its probability of being observed: observed pixels are Gaussian around
-   the current image with a deviation annealed from `widest` to `narrowest`, as in iteratively reweighted or
-   Geman-McClure estimation, and then that of the noise where it is larger, repeated ones Gaussian around the fill colour. Fill colour, its deviation, the noise and
-   the shares, which differ from place to place, are re-estimated from each image, one round of
-   expectation-maximisation an iteration.
+2. Once there is an image, a pixel's weight is its probability of being observed. Observed pixels are Gaussian around
+   the current image, with a deviation annealed from `widest` to `narrowest`, as in iteratively reweighted or
+   Geman-McClure estimation, and from then on with that of the noise where it is larger. Repeated ones are Gaussian
+   around the fill colour. Fill colour, its deviation, the noise and the shares, which differ from place to place, are
+   re-estimated from each image, one round of expectation-maximisation an iteration.
 
 Noise is told from an erasure up to a deviation of about 0.1. Where it is 0.2 in three channels, or 0.3 with a constant
 fill, most observed pixels are taken for erased, and the noise that is reported is too low.

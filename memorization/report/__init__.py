@@ -12,12 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+from memorization.report.browser import BrowserError, figures
 from memorization.report.findings import Findings
 from memorization.report.page import build
 from memorization.report.tables import comparisons, headline, records
 from memorization.runs import StoreError, write
 
-__all__ = ["Findings", "build", "headline", "main", "records", "watch"]
+__all__ = ["Findings", "build", "figures", "headline", "main", "records", "watch"]
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -29,12 +30,16 @@ def arguments() -> argparse.ArgumentParser:
         "  memorization-report                      write runs/report.html and print the headline table\n"
         "  memorization-report --summary            print the headline table only\n"
         "  memorization-report --json               the same for programs: one record a run and train loss\n"
+        "  memorization-report --figures plots      write every plot of the page as PNG and PDF, and no HTML\n"
         "  memorization-report --watch              rewrite the page as results land, until interrupted\n"
         "  memorization-report --store /data/runs --output audit.html",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--store", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML file (default: report.html in the store)")
+    parser.add_argument(
+        "--figures", type=Path, metavar="FOLDER", help="write the plots as PNG and PDF, for papers (needs Chromium)"
+    )
     parser.add_argument(
         "--watch", action="store_true", help="rewrite the HTML file as results land; an open page reloads itself"
     )
@@ -68,12 +73,15 @@ def main(argv: list[str] | None = None) -> None:
         if options.compare:
             print(comparisons(findings))
             return
+        if options.figures:
+            print(f"{len(figures(findings, options.figures))} files: {options.figures}")
+            return
         if not options.summary:
             write(output, build(findings))
         print(headline(findings))
         if not options.summary:
             print(f"\nreport: {output}")
-    except (StoreError, OSError) as error:
+    except (StoreError, BrowserError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
 
 

@@ -23,7 +23,7 @@ from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels, label_runs
 from memorization.runs import Run, StoreError, finished, load_results
 from memorization.statistics import Estimate, OperatingPoint, SeedVariation, holm, seed_variation
-from memorization.summary import RATES, compare, controls_of, summarise
+from memorization.summary import RATES, MemberScores, compare, controls_of, summarise
 
 # Keys of a configuration in which repetitions over seeds may differ.
 NOT_COMPARED = ("seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes")
@@ -117,10 +117,11 @@ class Findings:
         """Sorted by autoencoder, degradation, method and falling rung; of repetitions of a run, one."""
         every = rows_of(self.summary)
         rows = [(i, row) for i, row in enumerate(every) if row["control"] == "none"]
+        alone = len(rows) == len(every)  # then no controls are searched for, which takes long for many runs
         cells = {}
         for i, row in sorted(rows, key=lambda pair: _order(pair[1], self.labels[pair[1]["signature"]])):
             labels = self.labels[row["signature"]]
-            found = controls_of(self.summary.iloc[i], self.summary)
+            found = {} if alone else controls_of(self.summary.iloc[i], self.summary)
             cells[labels, row["rung"]] = _cell(row, labels, {name: every[at] for name, at in found.items()})
         return list(cells.values())
 
@@ -140,19 +141,23 @@ class Findings:
         return found
 
     @cached_property
+    def pairs(self) -> list[tuple[Cell, Cell]]:
+        """Each pair of methods on the same autoencoder and degradation, at the lowest rung of both."""
+        groups = partition(self.last_cells, "autoencoder", "degradation").values()
+        return [pair for cells in groups for pair in combinations(cells, 2) if pair[0].rung == pair[1].rung]
+
+    @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """Each pair of methods on the same autoencoder and degradation, at the lowest rung of both: see `compare`.
+        """`pairs`, compared on the same members: see `compare`.
 
         `_holm` are the p-values adjusted for all comparisons in this table (Holm), recovered and PSNR apart.
         """
+        scores = {cell.signature: MemberScores.of(self.rows[cell.signature, cell.rung]) for cell in self.last_cells}
         rows = []
-        for cells in partition(self.last_cells, "autoencoder", "degradation").values():
-            for first, second in combinations(cells, 2):
-                if first.rung == second.rung:
-                    tables = [self.rows[cell.signature, cell.rung] for cell in (first, second)]
-                    names = {"autoencoder": first.labels.autoencoder, "degradation": first.labels.degradation}
-                    names |= {"first": first.labels.method, "second": second.labels.method}
-                    rows.append({**names, "rung": first.rung, **compare(*tables)})
+        for first, second in self.pairs:
+            names = {"autoencoder": first.labels.autoencoder, "degradation": first.labels.degradation}
+            names |= {"first": first.labels.method, "second": second.labels.method}
+            rows.append({**names, "rung": first.rung, **compare(scores[first.signature], scores[second.signature])})
         table = pd.DataFrame(rows)
         for name in ("recovered_p", "psnr_p"):
             if len(table):

@@ -44,7 +44,7 @@ function imagesOf(cell) {
   if (!cell.list) {
     const {members, numbers} = data.images[cell.images];
     const psnr = new Float32Array(unpacked(cell.psnr).buffer), state = unpacked(cell.state);
-    cell.list = numbers.map((number, at) => ({at, number, member: at < members, psnr: psnr[at], recovered: !!(state[at] & 1), diverged: !!(state[at] & 2)}));
+    cell.list = numbers.map((number, at) => ({at, number, member: at < members, psnr: psnr[at], recovered: !!(state[at] & 1), diverged: !!(state[at] & 2), nearest: !!(state[at] & 4)}));
   }
   return cell.list;
 }
@@ -119,7 +119,8 @@ function nameFilters() {
     for (const label of details.querySelectorAll("label")) label.classList.toggle("none", !left.has(values[name][label.firstChild.value]));
   }
   const count = chosen().length;
-  $("count").textContent = `${count} of ${cells.length} results`;
+  $("count").textContent = `${count} of ${cells.length} results shown`;
+  $("count").title = "A result is one run at one train loss.";
 }
 
 // ---- the table
@@ -190,6 +191,7 @@ const tone = name => getComputedStyle(document.documentElement).getPropertyValue
 const colour = cell => tone(`--c${colourOf(cell)}`);
 const axis = more => ({gridcolor: tone("--grid"), linecolor: tone("--line"), color: tone("--soft"), zeroline: false, ...more});
 const layout = more => ({paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: tone("--soft"), size: 12, family: "system-ui, sans-serif"}, showlegend: false, hovermode: "closest", margin: {l: 52, r: 10, t: 8, b: 42}, ...more});
+const narrow = () => innerWidth < 600;  // a phone
 const builders = new Map();  // of each plot on the page
 const near = new IntersectionObserver(entries => entries.forEach(entry => { if (entry.isIntersecting) draw(entry.target); }), {rootMargin: "300px"});
 function draw(plot) {
@@ -281,6 +283,21 @@ function roc(list) {
   const range = [Math.log10(low), 0.03], ticks = {type: "log", range, dtick: 1, exponentformat: "power"};
   return {data: traces, click: select, layout: layout({xaxis: axis({...ticks, title: {text: "false positive rate (non-members)"}}), yaxis: axis({...ticks, title: {text: "true positive rate (members)"}})})};
 }
+const LIMITS = Array.from({length: 51}, (_, i) => 10 + i);  // dB
+function sensitivity(list) {  // the recovered share at each threshold; what diverged or is closer to another member never counts
+  const several = distinct(list, cell => cell.rung).length > 1;
+  const traces = list.flatMap(cell => GROUPS.map(([key, name]) => {
+    const own = imagesOf(cell).filter(image => image.member === (key === "members")), solid = key === "members";
+    const right = own.filter(image => image.nearest && !image.diverged);
+    const method = cell.method + (several ? `, ${cell.rung}` : "");
+    return {
+      type: "scatter", mode: "lines", name: `${method}, ${name}`, legendgroup: cell.method, visible: !state.hidden.has(cell.method), x: LIMITS, y: LIMITS.map(limit => 100 * right.filter(image => image.psnr >= limit).length / own.length), customdata: LIMITS.map(() => cell.place),
+      line: {color: colour(cell), dash: solid ? "solid" : "dot", width: solid ? 2 : 1.5, shape: "hv"}, hovertemplate: `${esc(method)}, ${name}<br>%{y:.0f} % at %{x} dB<extra></extra>`,
+    };
+  }));
+  const lines = distinct(list, cell => cell.threshold).map(x => ({type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: {dash: "dash", width: 1, color: tone("--soft")}}));
+  return {data: traces, click: select, layout: layout({shapes: lines, xaxis: axis({title: {text: "threshold of “recovered” (dB)"}}), yaxis: axis({title: {text: "recovered (%)"}, range: [-4, 104], dtick: 25})})};
+}
 function heat(list) {
   const lowest = new Map();
   for (const cell of list) lowest.set(`${cell.degradation}\n${cell.method}`, cell);
@@ -289,12 +306,12 @@ function heat(list) {
   const map = get => grid.map(row => row.map(cell => cell ? get(cell) : null));
   return {
     data: [{
-      type: "heatmap", x: x.map(esc), y: y.map(esc), z: map(cell => 100 * cell.members.recovered[0]), zmin: 0, zmax: 100, xgap: 2, ygap: 2, customdata: map(cell => cell.place),
+      type: "heatmap", x: x.map(esc), y: y.map(name => narrow() ? esc(name).replaceAll(", ", "<br>") : esc(name)), z: map(cell => 100 * cell.members.recovered[0]), zmin: 0, zmax: 100, xgap: 2, ygap: 2, customdata: map(cell => cell.place),
       colorscale: [[0, tone("--grid")], [1, tone("--accent")]], showscale: false, text: map(cell => percent(cell.members.recovered[0]) + (cell.others.recovered[0] ? ` (${percent(cell.others.recovered[0])})` : "")),
       texttemplate: "%{text}", hovertemplate: "%{x}<br>%{y}<br>members (non-members) recovered: %{text} %<extra></extra>",
     }],
     click: select,
-    layout: layout({xaxis: axis({side: "top", automargin: true, showgrid: false, tickangle: x.length > 5 ? -45 : 0}), yaxis: axis({autorange: "reversed", automargin: true, showgrid: false}), margin: {l: 8, r: 8, t: 8, b: 8}}),
+    layout: layout({xaxis: axis({side: "top", automargin: true, showgrid: false, tickangle: x.length > 5 || narrow() ? -45 : 0}), yaxis: axis({autorange: "reversed", automargin: true, showgrid: false}), margin: {l: 8, r: 8, t: 8, b: 8}}),
   };
 }
 
@@ -313,7 +330,7 @@ function plotSections(list) {
     {
       heading: "Methods and degradations", text: `Members recovered, in percent (in brackets: non-members, where any were)${state.rung === "all" ? ", at the lowest train loss of each run" : ""}. A click shows the run.`,
       facets: facets(list, cell => cell.autoencoder).filter(([, part]) => part.length > 1)
-        .map(([key, part]) => ({title: key, label: `Members recovered by each method under each degradation, ${key}`, build: () => heat(part), height: 90 + 30 * distinct(part, cell => cell.degradation).length, wide: true})),
+        .map(([key, part]) => ({title: key, label: `Members recovered by each method under each degradation, ${key}`, build: () => heat(part), height: (narrow() ? 150 : 90) + (narrow() ? 46 : 30) * distinct(part, cell => cell.degradation).length, wide: true})),
     },
     {
       heading: "As training proceeds", text: "All train losses, falling to the right.",
@@ -324,6 +341,10 @@ function plotSections(list) {
     {
       heading: "Members told from non-members", text: "ROC of the erased PSNR; both axes are logarithmic, and a rate of 0 stands at half of the least that the images can show. Dotted: chance.",
       facets: facets(list.filter(cell => cell.members.count && cell.others.count), groupName).map(([key, part]) => ({title: key, label: `ROC curves, ${key}`, build: () => roc(part), height: 380})),
+    },
+    {
+      heading: "If the threshold were another", text: "The share recovered, had the threshold been another; it was the dashed line. Right image and no divergence are asked for at each.",
+      facets: facets(list, groupName).map(([key, part]) => ({title: key, label: `Recovered share against the threshold, ${key}`, build: () => sensitivity(part), height: 380})),
     },
   ].filter(section => section.facets.length);
 }
@@ -386,7 +407,7 @@ function scatter(cell) {
   return {
     data: traces, click: at => openImage(cells[state.run], at),
     layout: layout({
-      showlegend: true, legend: {orientation: "h", y: 1.08}, xaxis: axis({title: {text: "rank among its kind (filled: recovered, cross: diverged)"}}), yaxis: axis({title: {text: "erased PSNR (dB)"}}),
+      showlegend: true, legend: {orientation: "h", y: 1.08}, xaxis: axis({title: {text: "rank (filled: recovered, cross: diverged)"}}), yaxis: axis({title: {text: "erased PSNR (dB)"}}),
       shapes: [{type: "line", xref: "paper", x0: 0, x1: 1, y0: cell.threshold, y1: cell.threshold, line: {dash: "dash", width: 1, color: tone("--soft")}}],
     }),
   };

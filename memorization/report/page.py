@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Iterable
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
 import jinja2
@@ -23,14 +24,15 @@ from plotly.offline import get_plotlyjs
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report import reproduce
 from memorization.report.figures import attraction
-from memorization.report.findings import Cell, Findings, Group
+from memorization.report.findings import Cell, Findings, Group, rows_of
 from memorization.report.gallery import Scene, scenes
 from memorization.report.labels import percent, without
-from memorization.report.tables import share
+from memorization.report.tables import share, without_seed
 from memorization.runs import rung_name
 from memorization.statistics import Estimate, OperatingPoint
 
-DIVERGED, RECOVERED = 2, 1  # bits of an image's state
+RECOVERED, DIVERGED, NEAREST = 1, 2, 4  # bits of an image's state
+COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
 
 
 def build(findings: Findings, *, watching: bool = False) -> str:
@@ -61,6 +63,9 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         data=data(findings, pictures),
         pictures=[{"images": scene.images, "answers": scene.answers} for scene in pictures.values()],
         extent=extent,
+        pairs=len(findings.pairs),
+        compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
+        seeds=[(without_seed(cell.labels), found) for cell, found in findings.over_seeds],
         probed=[(cell.labels, attraction(table)) for cell, table in findings.probed],
         thresholds=sorted({cell.threshold_db for cell in findings.cells}),
         operators=_operators(findings),
@@ -85,9 +90,8 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     for cell in findings.cells:
         scores = _members_first(findings.rows[cell.signature, cell.rung])
         numbers = (cell.members.count, *scores["image"].tolist())
-        state = RECOVERED * scores["recovered"].to_numpy(int) + DIVERGED * (scores["status"] == "diverged").to_numpy(
-            int
-        )
+        bits = {RECOVERED: scores["recovered"], DIVERGED: scores["status"] == "diverged", NEAREST: scores["is_nearest"]}
+        state = sum(bit * values.to_numpy(np.uint8) for bit, values in bits.items())
         cells.append(
             {
                 **_facts(findings, cell),
@@ -96,7 +100,7 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
                 "images": images.setdefault(numbers, len(images)),
                 "queries": _plain(float(scores["queries"].mean())),
                 "psnr": _packed(scores["psnr_erased"].to_numpy("<f4")),
-                "state": _packed(state.astype(np.uint8)),
+                "state": _packed(np.asarray(state, np.uint8)),
             }
         )
     places = {(cell.signature, cell.rung): place for place, cell in enumerate(findings.cells)}
@@ -114,6 +118,12 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
         "cards": _threat_models(cell.recovery for cell in findings.cells),
         "strongest": places[strongest.signature, strongest.rung],
     }
+
+
+def _compared(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The comparisons of methods, by where they were made."""
+    rows = rows_of(findings.comparisons)
+    return [(name, list(part)) for name, part in groupby(rows, lambda r: f"{r['autoencoder']}; {r['degradation']}")]
 
 
 def _members_first(scores: pd.DataFrame) -> pd.DataFrame:

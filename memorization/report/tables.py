@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from memorization.report.findings import Cell, Findings, Group, partition, rows_of, rungs_of
-from memorization.report.labels import percent
+from memorization.report.labels import Labels, percent
 from memorization.runs import rung_name
 from memorization.statistics import OperatingPoint
 
@@ -18,7 +18,7 @@ WIDTH = 120  # columns of a terminal
 
 
 def records(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of `audit.summarise` as JSON can hold them: what is not a finite number is None."""
+    """The rows of `summary.summarise` as JSON can hold them: what is not a finite number is None."""
     return [
         {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
         for row in rows_of(summary)
@@ -64,15 +64,19 @@ def over_seeds(findings: Findings) -> list[str]:
     """How the members' share varies over training seeds, a line for each cell that was repeated."""
     lines = ["Over seeds (of the draw of images, the first weights and the degradations), members recovered:"]
     for cell, found in findings.over_seeds:
-        name = re.sub(r",? seed=\d+", "", cell.labels.autoencoder)
         low, high = percent(found.mean.low).removesuffix(" %"), percent(found.mean.high)
         lines.append(
-            f"  {name}; {cell.labels.degradation}; {cell.labels.method}; train loss {rung_name(cell.rung)}: "
+            f"  {without_seed(cell.labels)}; train loss {rung_name(cell.rung)}: "
             f"{found.seeds} seeds, mean {percent(found.mean.value)} ({low} to {high}), standard deviation "
             f"{100 * found.between:.1f} points; {100 * found.within:.1f} are due to the images, "
             f"{100 * found.training:.1f} remain"
         )
     return lines
+
+
+def without_seed(labels: Labels) -> str:
+    """What a run is called, but for its seed."""
+    return f"{re.sub(r',? seed=[0-9]+', '', labels.autoencoder)}; {labels.degradation}; {labels.method}"
 
 
 def comparisons(findings: Findings) -> str:

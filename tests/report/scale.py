@@ -7,7 +7,6 @@ the seconds to open it and those that a filter takes until the page has been pai
 from __future__ import annotations
 
 import itertools
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from playwright.sync_api import sync_playwright
 from skimage.data import astronaut, chelsea, coffee
 
 from memorization.report import main
+from memorization.report.browser import chromium
 from memorization.runs import rung_name
 from tests.report.store import configured, write
 
@@ -79,8 +78,7 @@ def measure(store: Path) -> None:
     print(f"report: {time.perf_counter() - start:.1f} s")
     path = store / "report.html"
     print(f"size: {path.stat().st_size / 1e6:.1f} MB")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.on("pageerror", lambda error: print(error))
         start = time.perf_counter()
@@ -88,7 +86,6 @@ def measure(store: Path) -> None:
         page.wait_for_selector("#rows tr")
         print(f"opens: {time.perf_counter() - start:.1f} s")
         print(f"filters: {page.evaluate(FILTER):.2f} s, {page.evaluate(FILTER):.2f} s back")
-        browser.close()
 
 
 if __name__ == "__main__":

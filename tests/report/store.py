@@ -66,6 +66,7 @@ def write(store: Path, config: dict[str, Any], scores: dict[float, pd.DataFrame]
         name: config[name]["name"] for name in ("dataset", "architecture", "degradation", "recovery", "operator")
     }
     columns |= {
+        "is_nearest": True,
         "operator_error": np.nan,
         "queries": 20,
         "seconds": 0.1,

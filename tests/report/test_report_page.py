@@ -21,7 +21,7 @@ from memorization import load_results
 from memorization.report import Findings, build, main
 from memorization.report import gallery as gallery_module
 from memorization.statistics import log_roc
-from memorization.summary import scores
+from memorization.summary import scores, threshold_curve
 from tests.report.store import write_run
 
 PLOTS = "() => [...document.querySelectorAll('#figures .plot')].map(plot => [plot.ariaLabel, plot.data.length])"
@@ -99,6 +99,7 @@ def test_plots_show_every_line(report: Path, real_store: Path, page: Page) -> No
         ("Members recovered by each method under each degradation", 1),
         *[("Recovered share and median PSNR against train loss", 12)] * 2,  # 3 methods x 2 groups x (share, PSNR)
         *[("ROC curves", 4)] * 2,  # 3 methods and chance
+        *[("Recovered share against the threshold", 6)] * 2,  # 3 methods x 2 groups
     ]
     results = load_results(real_store)
     lines = page.evaluate(LINES, "train loss, random_pixels")
@@ -136,6 +137,53 @@ def test_roc_has_the_corners_of_the_results(report: Path, real_store: Path, page
     expected = log_roc(scores(rows)[member], scores(rows)[~member])
     assert set(zip(*np.round(expected, 6), strict=True)) <= found
     assert len(found) <= 21
+
+
+def test_the_recovered_share_at_each_threshold_is_that_of_the_results(
+    report: Path, real_store: Path, page: Page
+) -> None:
+    show(page, report)
+    results = load_results(real_store)
+    lines = page.evaluate(LINES, "threshold, random_pixels")
+    for recovery, operator in (("iterate", ""), ("energy", " alternating")):
+        chosen = (results["degradation"] == "random_pixels") & (results["recovery"] == recovery)
+        expected = threshold_curve(results[chosen & (results["rung"] == 0.01)])
+        for group in ("members", "non-members"):
+            ((x, y),) = [(x, y) for name, _, x, y in lines if name == f"{recovery}{operator}, {group}"]
+            assert x == expected["threshold_db"].tolist()
+            assert y == pytest.approx((100 * expected[f"{group.replace('-', '_')}_recovered"]).tolist())
+            assert max(y) > 0 or group == "non-members" or recovery == "iterate"
+
+
+def test_methods_are_compared_in_pairs(tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 of 4 members against 0: a p-value of 1/8, times 3 by Holm; see the test of `--compare`."""
+    write_run(tmp_path, {}, recovered=(4, 0))
+    write_run(tmp_path, {"recovery.name": "iterate"}, recovered=(0, 0))
+    write_run(tmp_path, {"recovery.name": "pnp_admm"}, recovered=(0, 0))
+    findings = Findings.load(tmp_path)
+    output = tmp_path / "report.html"
+    output.write_text(build(findings))
+    show(page, output)
+    rows = [row.split("\t") for row in page.inner_text("#compared tbody").splitlines()]
+    assert rows[0] == ["digits / fc; random_pixels 50 %, zero fill"]
+    assert [row[:4] for row in rows[1:]] == [
+        ["iterate known", "pnp_admm known", "+0", "1"],
+        ["iterate known", "energy known", "-100", "0.4"],
+        ["pnp_admm known", "energy known", "-100", "0.4"],
+    ]
+    assert rows[2][4].startswith("-40.0")
+    monkeypatch.setattr("memorization.report.page.COMPARED", 2)
+    assert "3 pairs of methods were tried on the same members" in build(findings)
+
+
+def test_variation_over_seeds_has_a_table_of_its_own(tmp_path: Path, page: Page) -> None:
+    for seed, recovered in enumerate([4, 2, 3]):
+        write_run(tmp_path, {"seed": seed}, recovered=(recovered, 0))
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    cells = page.locator("#seeds tbody tr").all_inner_texts()[0].split("\t")
+    assert cells[0] == "digits / fc; random_pixels 50 %, zero fill; energy known"
+    assert [" ".join(cell.split()) for cell in cells[1:]] == ["3", "75 % (13 to 100)", "25.0", "22.0", "11.8"]
 
 
 def test_lines_against_fraction_and_noise(tmp_path: Path, page: Page) -> None:
@@ -301,7 +349,7 @@ def test_filters_leave_what_was_chosen_and_outlive_a_reload(report: Path, real_s
         assert {name for name, *_ in page.evaluate(LINES, "train loss, box")} == {
             f"{method}, {group}" for method in ("iterate", "energy alternating") for group in ("members", "non-members")
         }
-        assert page.locator("#figures .plot").count() == 3  # heat map, train loss, ROC
+        assert page.locator("#figures .plot").count() == 4  # heat map, train loss, ROC, threshold
         assert page.locator("#scene option").all_inner_texts() == ["box 36 %, zero fill"]
         assert page.locator("#gallery thead").first.locator("th").count() == 2 + 2
         assert page.inner_text("#count").startswith("2 of ")

@@ -45,10 +45,10 @@ def test_open_page_takes_up_what_landed_and_keeps_its_filters(tmp_path: Path, br
     page.click("[data-filter=method] summary")
     page.locator("[data-filter=method] label", has_text="known").locator("input").check()
     page.keyboard.press("Escape")
-    assert page.inner_text("#count") == "1 of 4 results"
+    assert page.inner_text("#count") == "1 of 4 results shown"
     write_run(tmp_path, {"operator.name": "robust"})
     output.write_text(report.build(report.Findings.load(tmp_path), watching=True))
     with page.expect_navigation():
         page.evaluate("tick()")
-    page.wait_for_selector("#count:has-text('1 of 6 results')")
+    page.wait_for_selector("#count:has-text('1 of 6 results shown')")
     page.close()
