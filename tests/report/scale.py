@@ -62,7 +62,7 @@ def make(store: Path) -> None:
         for rung in RUNGS:
             member = np.arange(100) < 50
             psnr = rng.normal(np.where(member, 45 - 20 * fraction - 100 * noise + (rung < 1e-3) * 10, 14), 8)
-            facts = {"image": rng.permutation(100), "row": np.arange(100), "member": member, "psnr_erased": psnr}
+            facts = {"image": np.arange(100), "row": np.arange(100), "member": member, "psnr_erased": psnr}
             status = np.where(rng.random(100) < 0.01, "diverged", "converged")
             scores[rung] = pd.DataFrame(facts).assign(status=status, recovered=(psnr > 25) & (status != "diverged"))
             spread = (255 * 10 ** (-psnr[rows] / 20)).clip(0, 90).astype(int)[:, None, None, None]
