@@ -1,5 +1,7 @@
 """Write `results.csv` and `figure.png` of a study from its run store: `python experiments/collect.py STUDY STORE`.
 
+With `--keep`, rows of `results.csv` that the store has no newer ones for stay, where a part of a study was made anew.
+
 The table is `summary.summarise` of the study's results, with the settings of the recovery that the study varies. The
 figure is drawn by Chromium: the report, or a figure of the study's own. Of the study `audit`, `desktop.png` and
 `phone.png` show what the upper part of its report looks like.
@@ -7,7 +9,8 @@ figure is drawn by Chromium: the report, or a figure of the study's own. Of the 
 
 from __future__ import annotations
 
-import sys
+import argparse
+import io
 import tempfile
 from itertools import cycle
 from pathlib import Path
@@ -26,6 +29,7 @@ from memorization.runs import Run, finished
 from memorization.summary import controls_of, summarise
 
 SETTINGS = ["starts", "max_iterations"]
+CELL = ["network", "degradation", "fraction", "fill", "noise", "recovery", "operator", *SETTINGS, "rung", "control"]
 
 
 def of_study(results: pd.DataFrame, study: str) -> pd.DataFrame:
@@ -172,7 +176,19 @@ COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a"]
 FIGURES = {"methods": heat_map, "noise": curve, "audit": controls, "architectures": ladders}
 
 
-def main(study: str, store: Path) -> None:
+def with_older(summary: pd.DataFrame, table: Path) -> pd.DataFrame:
+    """`summary` as it is written, and the rows of the file `table` whose cells it does not have."""
+    newer, older = pd.read_csv(io.StringIO(written(summary))), pd.read_csv(table)
+    cells, known = (pd.MultiIndex.from_frame(rows[CELL].fillna("").astype(str)) for rows in (older, newer))
+    return pd.concat([older[~cells.isin(known)], newer], ignore_index=True)
+
+
+def written(summary: pd.DataFrame) -> str:
+    """The text of `results.csv`."""
+    return summary.to_csv(index=False, float_format="%.6g")
+
+
+def main(study: str, store: Path, keep: bool) -> None:
     """Needs `<store>/report.html`, which `memorization-report` writes, for what it shows of the report."""
     folder = Path(__file__).parent / study
     results = load_results(store)
@@ -181,20 +197,10 @@ def main(study: str, store: Path) -> None:
     for name in SETTINGS:
         summary[name] = [run.config["recovery"][name] for run in runs]
     summary["network"] = [network(run) for run in runs]
-    order = [
-        "network",
-        "degradation",
-        "fraction",
-        "fill",
-        "noise",
-        "recovery",
-        "operator",
-        *SETTINGS,
-        "rung",
-        "control",
-    ]
-    summary = summary.sort_values(order, ignore_index=True)
-    summary.to_csv(folder / "results.csv", index=False, float_format="%.6g")
+    if keep:
+        summary = with_older(summary, folder / "results.csv")
+    summary = summary.sort_values(CELL, ignore_index=True)
+    (folder / "results.csv").write_text(written(summary))
     with tempfile.TemporaryDirectory() as aside, chromium() as browser:
         own = FIGURES.get(study)
         source = Path(aside) / "figure.html" if own else store / "report.html"
@@ -220,4 +226,8 @@ def shown(browser: Browser, source: Path, width: int, height: int) -> Page:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study")
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--keep", action="store_true")
+    main(**vars(parser.parse_args()))

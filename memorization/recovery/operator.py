@@ -132,11 +132,11 @@ class Alternating:
     A pixel counts as observed if the image explains it at least as well as the fill value does:
     `|image - y|^2 <= |c - y|^2 + tau`, all channels of a pixel together. Before there is an image, the pixels that hold
     the fill count as erased. The fill `c` is the colour most often repeated in `y`; that, the start, `tau` and `every`
-    are our choices.
+    are our choices. It knows of no noise, and trusts an observed pixel fully.
     """
 
     tau: float = 0.0
-    every: int = 20  # iterations of the method on one estimate; with few, an image not yet found shapes the mask
+    every: int = 20  # from the first image on, iterations on one estimate; with few, an image not yet found shapes it
 
     blind: ClassVar[bool] = True
     hypotheses: ClassVar[int] = 1

@@ -61,6 +61,20 @@ def test_robust_reads_the_share_observed_off_the_smoothness(fraction):
     assert abs(uniform.mean() - fraction) < 0.05
 
 
+@pytest.mark.parametrize(("noise", "fill"), [(0.02, "zero"), (0.05, "grey"), (0.05, "random"), (0.1, "zero")])
+def test_robust_measures_the_noise_once_the_image_is_right(noise, fill):
+    images = gradients(4)
+    measured = RandomPixels(0.5, fill, noise)(images, image_seeds(0, range(4)))
+    knowledge, steps = Robust(), 100
+    estimate = knowledge.start(measured)
+    for k in range(steps):
+        estimate = knowledge.update(estimate, measured.y, images, k, k / steps)
+    torch.testing.assert_close(estimate.sigma, torch.full((4,), noise), rtol=0.1, atol=0.002)
+    assert (
+        (estimate.mask < 0.5) != measured.erased
+    ).float().mean() < 0.05  # some pixels of the ramps are grey themselves
+
+
 def test_robust_sees_where_an_image_is_smooth_and_where_it_holds_anything():
     measured = Half(0.5, fill="random")(gradients(8), image_seeds(0, range(8)))
     weight = Robust().start(measured, 1).operator.weight
