@@ -3,7 +3,7 @@
 With `--keep`, rows of `results.csv` that the store has no newer ones for stay, where a part of a study was made anew.
 
 The table is `summary.summarise` of the study's results, with the settings of the recovery that the study varies. The
-figure is drawn by Chromium: the report, or a figure of the study's own. Of the study `audit`, `desktop.png` and
+figure is drawn by Chromium: the upper part of the report, or a figure of the study's own. Of the study `audit`, `desktop.png` and
 `phone.png` show what the upper part of its report looks like.
 """
 
@@ -206,11 +206,8 @@ def main(study: str, store: Path, keep: bool) -> None:
         source = Path(aside) / "figure.html" if own else store / "report.html"
         if own:
             own(summary, store).write_html(source)
-        page = shown(browser, source, 1300, 900)
-        if own:
-            page.locator(".js-plotly-plot").screenshot(path=folder / "figure.png")
-        else:
-            page.screenshot(path=folder / "figure.png", full_page=True)
+        page = shown(browser, source, 1300, 1500)
+        (page.locator(".js-plotly-plot") if own else page).screenshot(path=folder / "figure.png")
         for name, (width, height) in (SCREENS if study == "audit" else {}).items():
             shown(browser, store / "report.html", width, height).screenshot(path=folder / f"{name}.png")
 
