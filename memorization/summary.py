@@ -6,6 +6,7 @@ member closer to the answer than the original. The statistics themselves, with t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,15 +86,17 @@ def controls_of(row: pd.Series, summary: pd.DataFrame) -> dict[str, int]:
     """The positions in `summary` of the controls of one of its rows, by name.
 
     A control without an autoencoder serves every method on the same images, degraded alike (`task`); the others share
-    the method and the autoencoder's settings (`setup`) and, if they have one, the rung.
+    the method and the autoencoder's settings (`setup`). Of a control at several rungs, the nearest to the row's counts:
+    a reference autoencoder need not have reached the same ones.
     """
     places = np.flatnonzero(summary["control"] != "none")
     if not len(places) or row["control"] != "none":
         return {}
     controls = summary.iloc[places]
     alike = np.where(controls["setup"] == "", controls["task"] == row["task"], controls["setup"] == row["setup"])
-    chosen = places[alike & (controls["rung"].isna() | (controls["rung"] == row["rung"])).to_numpy()]
-    return dict(zip(summary["control"].iloc[chosen], chosen.tolist(), strict=True))
+    away = np.log10(controls["rung"] / row["rung"]).abs().fillna(0).to_numpy()
+    chosen = [place for _, place in sorted(zip(away[alike], places[alike].tolist(), strict=True), reverse=True)]
+    return {summary["control"].iat[place]: place for place in chosen}
 
 
 def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing: Mapping[str, str]) -> dict[str, Any]:
@@ -116,7 +119,10 @@ def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing:
         if name in found:
             other = _matched(groups[found[name]], own)
             member = own["member"].to_numpy(bool)
-            texts.append(f"{name} {other['recovered'][member].mean():.0%}{'' if name in TO_BEAT else ' (ceiling)'}")
+            rung, note = summary["rung"].iat[found[name]], "" if name in TO_BEAT else " (ceiling)"
+            if rung != row["rung"] and not math.isnan(rung):
+                note = f" (at {rung:.0e})"
+            texts.append(f"{name} {other['recovered'][member].mean():.0%}{note}")
             if name in TO_BEAT:
                 p.append(mcnemar(own["recovered"][member], other["recovered"][member], greater=True))
             if name == "reference":

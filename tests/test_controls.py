@@ -139,6 +139,15 @@ def test_controls_belong_to_their_task_setup_and_rung():
     assert row["verdict_p"] == pytest.approx(max(2**-20, stats.fisher_exact([[20, 0], [0, 20]], "greater").pvalue))
 
 
+def test_a_reference_that_did_not_get_as_far_is_asked_at_its_nearest_rung():
+    member = np.arange(40) < 20
+    held = results(np.where(member, 50.0, 10.0), member, task="t", setup="s", control="none").assign(rung=1e-8)
+    lost = held.assign(recovered=False, psnr_erased=10.0, control="reference", signature="r")
+    row = summarise(pd.concat([held, lost.assign(rung=1e-7), held.assign(control="reference", rung=1e-2)])).iloc[0]
+    assert row["controls"] == "untrained not run, inpaint not run, reference 0% (at 1e-07), nearest not run"
+    assert row["calibrated_median"] == 40
+
+
 def test_the_score_is_calibrated_image_by_image():
     generator = np.random.default_rng(0)
     member, hardness = np.arange(80) < 40, generator.normal(0, 10, 80)  # dB
