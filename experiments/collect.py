@@ -3,8 +3,8 @@
 With `--keep`, rows of `results.csv` that the store has no newer ones for stay, where a part of a study was made anew.
 
 The table is `summary.summarise` of the study's results, with the settings of the recovery that the study varies. The
-figure is drawn by Chromium: the upper part of the report, or a figure of the study's own. Of the study `audit`, `desktop.png` and
-`phone.png` show what the upper part of its report looks like.
+figure is drawn by Chromium: the upper part of the report, or a figure of the study's own. Of the study `audit`,
+`desktop.png` and `phone.png` show what the upper part of its report looks like.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def job(
 
 
 def quieten() -> None:
-    """Only errors of Lightning are shown, and no warnings about its own internals."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
+    """Only errors of Lightning and of Optuna's database are shown, and no warnings about Lightning's own internals."""
+    for name in ("pytorch_lightning", "lightning_fabric", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)

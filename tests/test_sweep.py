@@ -88,6 +88,30 @@ def test_a_plan_counts_controls_and_probes(composed, tmp_path):
     assert recover.plan(config).status == "found"
 
 
+def test_optuna_is_told_what_was_recovered(tmp_path):
+    search = [argument for argument in SWEEP if not argument.startswith("experiment=")]
+    small = [
+        "dataset=digits",
+        "dataset.members=5",
+        "dataset.non_members=5",
+        "architecture.depth=2",
+        "training.max_steps=5",
+    ]
+    ended = run_script(
+        "recover", *search, *small, "training.ladder=[1.0]", "training.target_loss=1.0", "recovery.max_iterations=2",
+        "threshold_db=-20", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=3",
+        "recovery.penalty=tag(log, interval(0.05, 2))", cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "3 of 3 jobs: 3 done" in ended.stdout
+    penalties = {run.config["recovery"]["penalty"] for run in finished(tmp_path / "runs")}
+    assert len(penalties) == 3
+    assert all(0.05 <= penalty <= 2 for penalty in penalties)
+    best = max(run.results.query("member")["recovered"].mean() for run in finished(tmp_path / "runs"))
+    assert best > 0
+    assert f"Best value: {best}" in ended.stdout
+
+
 @pytest.fixture
 def composed():
     schema.register()
