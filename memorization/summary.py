@@ -6,7 +6,6 @@ member closer to the answer than the original. The statistics themselves, with t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +95,13 @@ def controls_of(row: pd.Series, summary: pd.DataFrame) -> dict[str, int]:
     alike = np.where(controls["setup"] == "", controls["task"] == row["task"], controls["setup"] == row["setup"])
     away = np.log10(controls["rung"] / row["rung"]).abs().fillna(0).to_numpy()
     chosen = [place for _, place in sorted(zip(away[alike], places[alike].tolist(), strict=True), reverse=True)]
-    return {summary["control"].iat[place]: place for place in chosen}
+    return {str(summary["control"].iat[place]): place for place in chosen}
+
+
+def _rung(group: pd.DataFrame) -> float | None:
+    """The rung of the rows of one run, None without one."""
+    rung = group["rung"].to_numpy(float)[0]
+    return None if np.isnan(rung) else float(rung)
 
 
 def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing: Mapping[str, str]) -> dict[str, Any]:
@@ -119,8 +124,8 @@ def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing:
         if name in found:
             other = _matched(groups[found[name]], own)
             member = own["member"].to_numpy(bool)
-            rung, note = summary["rung"].iat[found[name]], "" if name in TO_BEAT else " (ceiling)"
-            if rung != row["rung"] and not math.isnan(rung):
+            rung, note = _rung(groups[found[name]]), "" if name in TO_BEAT else " (ceiling)"
+            if rung not in (row["rung"], None):
                 note = f" (at {rung:.0e})"
             texts.append(f"{name} {other['recovered'][member].mean():.0%}{note}")
             if name in TO_BEAT:

@@ -149,10 +149,10 @@ function drawTable(list) {
       out.push(`<tr class="group"><th class="left" colspan="${width}" scope="rowgroup">${esc(group)}</th></tr>`);
     }
     const under = state.sort ? `<br><span class="soft">${esc(groupName(cell))}</span>` : "";
-    const verdict = judged ? `<td class="left">${cell.verdict ? `${esc(cell.verdict)} <small>(p = ${cell.p.toPrecision(1)})</small>` : ""}${cell.controls ? `<br><span class="soft">${esc(cell.controls)}</span>` : ""}</td>` : "";
-    out.push(`<tr data-cell="${cell.place}"${cell.place === state.run ? ' aria-current="true"' : ""}><th class="left" scope="row"><button title="Show this run in detail">${esc(cell.method)}</button>${under}</th>` +
+    const verdict = judged ? `<td class="left verdicts" title="${esc(cell.controls)}">${cell.verdict ? `${esc(cell.verdict)} <small>(p = ${cell.p.toPrecision(1)})</small>` : ""}</td>` : "";
+    out.push(`<tr data-cell="${cell.place}"${cell.place === state.run ? ' aria-current="true"' : ""}><th class="left" scope="row"><button title="Show this run in detail">${esc(cell.method)}</button>${under}</th>${verdict}` +
       `<td>${lossText(cell)}</td><td class="left">${forest(cell)}</td><td>${shares(cell.members.recovered)}</td><td>${shares(cell.others.recovered)}</td><td>${shares(cell.excess)}</td><td>${areas(cell.auc)}</td>` +
-      `<td class="wide">${decibels(cell.members.psnr)}</td><td class="wide">${decibels(cell.others.psnr)}</td><td>${SORTS.diverged(cell)}</td>${verdict}</tr>`);
+      `<td class="wide">${decibels(cell.members.psnr)}</td><td class="wide">${decibels(cell.others.psnr)}</td><td>${SORTS.diverged(cell)}</td></tr>`);
   }
   $("rows").innerHTML = out.join("") || `<tr class="group"><th class="left" colspan="${width}">No result passes these filters.</th></tr>`;
   const more = list.length - state.rows;
@@ -163,7 +163,7 @@ function drawTable(list) {
     else head.removeAttribute("aria-sort");
   }
 }
-for (const head of document.querySelectorAll(".numbers thead tr")) head.lastElementChild.hidden = !judged;
+for (const head of document.querySelectorAll(".numbers thead .verdicts")) head.hidden = !judged;
 $("rows-more").addEventListener("click", () => { state.rows = Infinity; drawTable(chosen()); });
 for (const button of document.querySelectorAll(".numbers thead button")) {
   button.addEventListener("click", () => {
