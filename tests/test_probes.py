@@ -17,6 +17,7 @@ from memorization.recovery import Iterate, Known, NullSpace
 from memorization.recovery.experiment import Recipe
 from memorization.report import Findings, headline
 from memorization.report.figures import attraction as attraction_figure
+from memorization.report.findings import distinct
 from memorization.runs import finished
 from memorization.statistics import proportion_interval
 from tests import problems
@@ -124,6 +125,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended.returncode == 0, ended.stderr
     assert "probes of iterate random_pixels 0.8" in ended.stdout
     return folder / "runs"
+
+
+def test_probes_that_two_runs_made_count_once():
+    row = {"setup": "s", "rung": 1e-8, "member": 3, "kind": "shift", "strength": 1.0, "attracted": True}
+    other = {**row, "strength": 2.0}
+    assert len(distinct(pd.DataFrame([row, row, other]))) == 2
 
 
 def test_probes_of_a_run_are_found_by_the_report(store):

@@ -43,7 +43,7 @@ FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is lef
 
 @dataclass(frozen=True)
 class Robust:
-    """Settings of the estimate; see the module."""
+    """The likelihood of each pixel: observed, erased to a repeated colour, or erased to anything; see the module."""
 
     widest: float = 0.15
     narrowest: float = 0.05

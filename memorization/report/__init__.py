@@ -107,10 +107,14 @@ def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
             if now != seen:
                 seen = now
                 if any(path.parent.parent.name == "recoveries" for path in now):
-                    findings = Findings.load(store)
-                    write(output, build(findings, watching=True))
-                    written = True
-                    print(f"{len(findings.runs)} runs: {output}", flush=True)
+                    try:
+                        findings = Findings.load(store)
+                    except (StoreError, FileNotFoundError) as error:  # a run is being made anew, or must be
+                        print(f"waiting: {' '.join(str(error).split())}", flush=True)
+                    else:
+                        write(output, build(findings, watching=True))
+                        written = True
+                        print(f"{len(findings.runs)} runs: {output}", flush=True)
             time.sleep(seconds)
     except KeyboardInterrupt:
         if written:

@@ -77,6 +77,8 @@ class Cell:
     verdict: str
     verdict_p: float
     controls: dict[str, Control]
+    calibrated_psnr: Estimate | None  # dB, members' median above the reference's; None without a reference
+    calibrated_auc: Estimate | None
     controls_text: str  # every control with the share of members that it brought back, or why it was not run
 
 
@@ -103,7 +105,7 @@ class Findings:
                 f"{store} holds nothing but controls; run memorization-recover store={store} without control="
             )
         probed = [run.results for run in finished(store, "probes")]
-        probes = attraction(pd.concat(probed), ("setup", "rung")) if probed else pd.DataFrame()
+        probes = attraction(distinct(pd.concat(probed)), ("setup", "rung")) if probed else pd.DataFrame()
         return cls(store, audited, results, summarise(results), probes)
 
     @cached_property
@@ -217,6 +219,11 @@ def natural(text: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
+def distinct(probes: pd.DataFrame) -> pd.DataFrame:
+    """`probes` without those of one setup, rung, member, kind and strength that several runs made."""
+    return probes.drop_duplicates(["setup", "rung", "member", "kind", "strength"], ignore_index=True)
+
+
 def partition(cells: Iterable[Cell], *parts: str) -> dict[tuple[str, ...], list[Cell]]:
     """`cells` by the labels named in `parts` (fields of `Labels`), in their order."""
     groups: dict[tuple[str, ...], list[Cell]] = {}
@@ -262,6 +269,10 @@ def _group(row: dict[str, Any], name: str) -> Group:
     )
 
 
+def _given(row: dict[str, Any], name: str) -> Estimate | None:
+    return None if math.isnan(row[name]) else _estimate(row, name)
+
+
 def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]]) -> Cell:
     copied = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss"]
     copied += ["threshold_db", "setup", "verdict", "verdict_p"]
@@ -282,5 +293,7 @@ def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any
             name: Control(name, _group(other, "members"), _group(other, "non_members"))
             for name, other in controls.items()
         },
+        calibrated_psnr=_given(row, "calibrated_median"),
+        calibrated_auc=_given(row, "calibrated_auc"),
         controls_text=row["controls"],
     )

@@ -30,7 +30,8 @@ class Labels:
 def percent(fraction: float) -> str:
     """`58 %`; with a decimal where 0 or 100 would be said of a fraction that is neither."""
     text = f"{100 * fraction:.0f}"
-    return f"{100 * fraction:.1f} %" if text in ("0", "100") and fraction not in (0, 1) else f"{text} %"
+    whole = fraction in (-1, 0, 1) or text.lstrip("-") not in ("0", "100")
+    return f"{text} %" if whole else f"{100 * fraction:.1f} %"
 
 
 def without(degradation: str, fraction: float, noise: float) -> dict[str, str]:

@@ -163,6 +163,9 @@ def _facts(findings: Findings, cell: Cell) -> dict[str, Any]:
         "verdict": cell.verdict,
         "p": _plain(cell.verdict_p),
         "controls": cell.controls_text,
+        "calibrated": cell.calibrated_psnr
+        and cell.calibrated_auc
+        and [_estimate(cell.calibrated_psnr), _estimate(cell.calibrated_auc)],
     }
 
 
@@ -226,8 +229,8 @@ def standing(findings: Findings) -> str:
     return (
         f"This is the strongest of {len(cells)} runs, each at its lowest train loss: the one with the largest excess "
         f"of members over non-members{ties if equal else ''}. Over all of them the excess is {percent(min(excesses))} "
-        f"to {percent(max(excesses))}, with a median of {percent(statistics.median(excesses))}. The intervals do not "
-        "account for this choice."
+        f"to {percent(max(excesses))}, with a median of {percent(statistics.median(excesses))}. Neither the "
+        "intervals nor the verdict account for this choice."
     )
 
 

@@ -53,7 +53,7 @@ def strongest(cell: Cell) -> list[str]:
     low, high = percent(excess.low).removesuffix(" %"), percent(excess.high)
     return [
         f"The strongest cell: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
-        f"{rung_name(cell.rung)}.",
+        f"{rung_name(cell.rung)}. It was chosen among all; neither intervals nor the verdict account for that.",
         f"  Excess of members over non-members {percent(excess.value)} (95 % interval {low} to {high}).",
         f"  AUC of the erased PSNR {area.value:.3f} ({area.low:.3f} to {area.high:.3f}).",
         *(f"  {operating_point(rate, point, cell.non_members.count)}" for rate, point in cell.operating.items()),

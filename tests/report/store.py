@@ -75,6 +75,7 @@ def write(store: Path, config: dict[str, Any], scores: dict[float, pd.DataFrame]
         "noise": config["degradation"].get("noise", 0.0),
         "seed": config["seed"],
         "threshold_db": config["threshold_db"],
+        "control": config.get("control", "none"),
         "signature": signature,
     }
     with runs.creating(store / "recoveries" / signature, config, {"signature": signature}) as folder:

@@ -160,7 +160,16 @@ def test_strongest_is_the_largest_excess_not_the_largest_share(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("fraction", "text"),
-    [(0.0, "0 %"), (1.0, "100 %"), (0.58, "58 %"), (0.004, "0.4 %"), (0.998, "99.8 %"), (-0.07, "-7 %")],
+    [
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.58, "58 %"),
+        (0.004, "0.4 %"),
+        (0.998, "99.8 %"),
+        (-0.07, "-7 %"),
+        (-0.003, "-0.3 %"),
+        (-1.0, "-100 %"),
+    ],
 )
 def test_percent_never_rounds_to_nothing_or_all(fraction: float, text: str) -> None:
     assert percent(fraction) == text

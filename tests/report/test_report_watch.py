@@ -17,6 +17,8 @@ def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.
 
     def sleep(seconds: float) -> None:
         pages.append(output.read_text() if output.exists() else "")
+        if len(pages) == 1:  # a control is the first to land
+            write_run(tmp_path, {"control": "untrained"})
         if len(pages) == 2:
             write_run(tmp_path, {})
         if len(pages) == 3:
