@@ -35,7 +35,7 @@ CELL = ["network", "degradation", "fraction", "fill", "noise", "recovery", "oper
 def of_study(results: pd.DataFrame, study: str) -> pd.DataFrame:
     """The results of a study, and those without noise that another study had made before it asked for them."""
     own = results[results["study"] == study]
-    asked = (results["noise"] == 0) & (results["study"] != study)
+    asked = (results["noise"] == 0) & (results["study"] != study) & (results["control"] == "none")
     for keys in (["recovery", "operator"], ["dataset", "architecture", "seed", "degradation", "fraction", "fill"]):
         asked &= pd.MultiIndex.from_frame(results[keys]).isin(pd.MultiIndex.from_frame(own[keys]))
     return pd.concat([own, results[asked]])
@@ -178,8 +178,12 @@ FIGURES = {"methods": heat_map, "noise": curve, "audit": controls, "architecture
 
 def with_older(summary: pd.DataFrame, table: Path) -> pd.DataFrame:
     """`summary` as it is written, and the rows of the file `table` whose cells it does not have."""
-    newer, older = pd.read_csv(io.StringIO(written(summary))), pd.read_csv(table)
-    cells, known = (pd.MultiIndex.from_frame(rows[CELL].fillna("").astype(str)) for rows in (older, newer))
+    new, old = written(summary), table.read_text()
+    newer, older = (pd.read_csv(io.StringIO(text)) for text in (new, old))
+    cells, known = (
+        pd.MultiIndex.from_frame(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)[CELL])
+        for text in (old, new)
+    )
     return pd.concat([older[~cells.isin(known)], newer], ignore_index=True)
 
 

@@ -21,13 +21,12 @@ from pytorch_lightning.callbacks import Callback
 
 from memorization import interruption, runs
 
-NAME = "last.ckpt"
 SHARE = 50  # a checkpoint is due after so many times the seconds that the last one took
 
 
 def load(folder: Path) -> dict[str, Any] | None:
     """The state in `folder`, or None if there is none; a damaged one is removed, with a note."""
-    path = folder / NAME
+    path = folder / runs.CHECKPOINT
     if not path.is_file():
         return None
     try:
@@ -62,7 +61,7 @@ class LastCheckpoint(Callback):
             begin = time.monotonic()
             content = io.BytesIO()
             torch.save(module.state(self.folder), content)
-            runs.write(self.folder / NAME, content.getvalue())
+            runs.write(self.folder / runs.CHECKPOINT, content.getvalue())
             self.last = time.monotonic()
             self.cost = self.last - begin
         if stopping:

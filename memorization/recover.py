@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -366,7 +365,7 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
     ):
         for rung in rungs:
             bar.set_postfix_str(f"rung {rung:g}")
-            shards = aside / "shards" / runs.rung_name(rung)
+            shards = aside / runs.SHARDS / runs.rung_name(rung)
             table, shown = recover(
                 subject.model(rung),
                 split,
@@ -389,7 +388,6 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
             tracker.summarise({f"{key}@{runs.rung_name(rung)}": value for key, value in metrics.items()})
         runs.write_table(aside / "results.parquet", pd.concat(tables, ignore_index=True))
         runs.write(aside / "gallery.safetensors", save(pictures))
-        shutil.rmtree(aside / "shards")
         tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
         if gallery:
             kept = {name: pictures[name] for name in ("original", "degraded")}

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the store; part of every signature
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, ten times as fast, where libyaml is installed
+SHARDS, CHECKPOINT = "shards", "last.ckpt"
+UNFINISHED = (SHARDS, CHECKPOINT)  # what a run that was stopped goes on from
 OWN = "checksum"  # of `done.json`: of all else that it says
 PART = 64  # runs whose results are read in one go
 REMEDY = "run the same command again and it is made anew (or delete its folder)"
@@ -162,11 +164,13 @@ def is_intact(folder: Path, remove: bool = False) -> bool:
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:
-    """Write `done.json`: `facts` and the checksum of every file in `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = {path.relative_to(folder).as_posix(): checksum(path) for path in files}
+    """Write `done.json`: `facts` and the checksum of every file in `folder`; then remove what it could go on from."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    sums = {path.as_posix(): checksum(folder / path) for path in files if path.parts[0] not in UNFINISHED}
     done = json.loads(json.dumps({**facts, "checksums": sums}, default=str))
     write(folder / "done.json", json.dumps({**done, OWN: _own_checksum(done)}, indent=2))
+    shutil.rmtree(folder / SHARDS, ignore_errors=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _own_checksum(done: dict[str, Any]) -> str:

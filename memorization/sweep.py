@@ -90,6 +90,8 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.folder = Path(config.hydra.sweep.dir)
         self.made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]  # innermost first
+        for stale in self.folder.glob(f"[0-9]*/{NOTE}"):  # of an earlier sweep in the same folder
+            stale.unlink()
         self.total = count_jobs(config)
         self.begin = self.shown = time.monotonic()
         Sweep.current = self
@@ -136,13 +138,19 @@ class Sweep(Callback):
         return text
 
     def finish(self) -> list[Outcome]:
-        """Turn the notes into `jobs.csv`; without any (no job could begin), remove the folder. Returns all outcomes."""
+        """Turn the notes into `jobs.csv`; without any (no job could begin), remove the folder. Returns all outcomes.
+
+        Of a folder that was there before the sweep, nothing is removed but what Hydra and this class write.
+        """
         self.ended.set()
         self.look()
         Sweep.current = None
         outcomes = [self.outcomes[number] for number in sorted(self.outcomes)]
         if not outcomes:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.made:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            else:
+                (self.folder / "multirun.yaml").unlink(missing_ok=True)
             for path in self.made[1:]:
                 with contextlib.suppress(OSError):
                     path.rmdir()
@@ -154,6 +162,8 @@ class Sweep(Callback):
             status = "interrupted" if outcome.status == "running" else outcome.status
             writer.writerow([number, outcome.name, status, outcome.detail])
             if not outcome.failed:
-                shutil.rmtree(self.folder / str(number), ignore_errors=True)
+                (self.folder / str(number) / NOTE).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    (self.folder / str(number)).rmdir()
         runs.write(self.folder / "jobs.csv", text.getvalue())
         return outcomes

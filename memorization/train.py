@@ -9,7 +9,7 @@ import hydra
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from memorization import architectures, checkpoint, entry, runs, tracking
+from memorization import architectures, entry, runs, tracking
 from memorization.contract import BATCH, check_contract, evaluating
 from memorization.data import Split, as_float, check_seed
 from memorization.schema import build
@@ -116,7 +116,6 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
                     checkpoint_seconds=config["checkpoint_seconds"],
                 )
             history.write(aside)
-            (aside / checkpoint.NAME).unlink(missing_ok=True)
             if file and config["architecture"]["export"]:  # a program is kept whole, not as its weights
                 (saved,) = (aside / "weights").iterdir()
                 runs.write(saved.with_suffix(".pt2"), file.read_bytes())

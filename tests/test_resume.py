@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, dam
             model(), MEMBERS, SETTINGS, log=lambda step, _: step == 50 and os.kill(os.getpid(), signal.SIGINT),
             progress=False, folder=tmp_path,
         )  # fmt: skip
-    path = tmp_path / checkpoint.NAME
+    path = tmp_path / runs.CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
     history = train(model(), MEMBERS, SETTINGS, progress=False, folder=tmp_path)
     assert "last.ckpt or the weights that it counts on are damaged" in capsys.readouterr().out
@@ -141,6 +141,13 @@ module.recover_batch = recover_batch
 """
 
 
+SEALING = """
+from memorization import runs
+seal = runs.seal
+runs.seal = lambda folder, facts: die() if folder.parent.name == "recoveries" else seal(folder, facts)
+"""
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """The store of `ONE`."""
@@ -148,6 +155,17 @@ def unbroken(tmp_path_factory):
     ended = run_script("recover", *ONE, "recovery.max_iterations=20", cwd=folder)
     assert ended.returncode == 0, ended.stderr
     return folder / "runs"
+
+
+def test_a_recovery_killed_at_its_very_end_keeps_its_batches(tmp_path):
+    ended = killing(tmp_path, SEALING, "recovery.max_iterations=20")
+    assert ended.returncode == -signal.SIGKILL
+    (folder,) = [f for f in (tmp_path / "runs" / "recoveries").iterdir() if f.is_dir()]
+    assert len(list((folder / "shards").rglob("*.parquet"))) == 2 * 5  # rungs, and batches of 4 of 20 images
+    ended = run_script("recover", *ONE, "recovery.max_iterations=20", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert not (folder / "shards").exists()
+    runs.verify(folder)
 
 
 def assert_same(store: Path, expected: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import resource
 import subprocess
 import sys
@@ -61,6 +62,23 @@ def test_a_second_sweep_runs_exactly_what_failed(tmp_path):
     assert again.returncode == 0, again.stderr
     assert "2 of 2 jobs: 1 found, 1 done" in again.stdout
     assert again.stdout.count("training fc-digits") == 1
+
+
+def test_a_folder_that_was_there_keeps_what_was_in_it(smoke, tmp_path):
+    """Whether no job can begin (one choice of two is wrong) or all end; earlier notes are not told again."""
+    folder = tmp_path / "precious"
+    (folder / "0").mkdir(parents=True)
+    for place in (folder / "thesis.txt", folder / "0" / "thesis.txt"):
+        place.write_text("keep")
+    (folder / "0" / "job.json").write_text(json.dumps({"name": "old", "status": "failed", "detail": "of yesterday"}))
+    chosen = [f"hydra.sweep.dir={folder}", "recovery=iterate", "degradation=box", f"store={smoke[0] / 'runs'}"]
+    ended = run_script("recover", *SWEEP, *chosen, "dataset=digits,nope", cwd=tmp_path)
+    assert ended.returncode == 1
+    ended = run_script("recover", *SWEEP, *chosen, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 of 1 jobs: 1 found" in ended.stdout
+    assert "of yesterday" not in ended.stdout + ended.stderr
+    assert len(list(folder.rglob("thesis.txt"))) == 2
 
 
 def test_a_plan_writes_nothing(smoke, tmp_path):
