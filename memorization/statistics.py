@@ -128,9 +128,9 @@ def tpr_at_fpr(positives: ArrayLike, negatives: ArrayLike, fpr: float) -> Operat
     thresholds = bounds[[-2 - allowed, -1 - fewest, -2 - most]]
     reached = len(above) - np.searchsorted(above, thresholds, "right")
     tpr, of_highest, of_lowest = (reached / len(above)).tolist()
-    low, high = proportion_interval(reached[0], len(above))
-    low = max(0.0, tpr - math.hypot(tpr - low, tpr - of_highest))
-    high = min(1.0, tpr + math.hypot(high - tpr, of_lowest - tpr))
+    wilson = [float(bound) for bound in proportion_interval(reached[0], len(above))]
+    low = max(0.0, tpr - math.hypot(tpr - wilson[0], tpr - of_highest))
+    high = min(1.0, tpr + math.hypot(wilson[1] - tpr, of_lowest - tpr))
     return OperatingPoint(float((below > thresholds[0]).mean()), Estimate(tpr, low, high))
 
 
