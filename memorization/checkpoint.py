@@ -21,6 +21,7 @@ from pytorch_lightning.callbacks import Callback
 
 from memorization import interruption, runs
 
+NEEDED = {"step", "autoencoder", "averaged", "optimiser", "random", "random_cuda", "written"}  # of a state
 SHARE = 50  # a checkpoint is due after so many times the seconds that the last one took
 
 
@@ -34,9 +35,12 @@ def load(folder: Path) -> dict[str, Any] | None:
             damaged = archive.testzip() is not None
         if not damaged:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            damaged = not state.keys() >= NEEDED
             for name, expected in state["written"].items():
                 damaged |= runs.checksum(folder / name) != expected
-    except (zipfile.BadZipFile, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, OSError):
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError):
+        damaged = True
+    except (KeyError, TypeError, AttributeError):  # a whole file that holds something else
         damaged = True
     if damaged:
         print(f"note: {path} or the weights that it counts on are damaged; the training begins anew", flush=True)

@@ -108,10 +108,12 @@ def status(folder: Path) -> str:
 def failure(folder: Path) -> tuple[str, str]:
     """How the last attempt at the run in `folder` failed (`failed` or `diverged`) and why, in a line; empty if not."""
     try:
-        with (folder / "error.txt").open() as file:
+        with (folder / "error.txt").open(errors="replace") as file:
             kind, _, cause = file.readline().strip().partition(": ")
     except FileNotFoundError:
         return "", ""
+    except OSError as error:
+        return "failed", f"error.txt cannot be read ({error.strerror})"
     return kind, cause
 
 

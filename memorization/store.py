@@ -61,7 +61,7 @@ def shown(store: Path, signature: str) -> int:
         print(json.dumps({key: value for key, value in done.items() if key != "checksums"}, indent=2))
         print(yaml.safe_dump(runs.load_run(folder).config, sort_keys=False))
     elif runs.failure(folder)[0]:
-        print((folder / "error.txt").read_text())
+        print((folder / "error.txt").read_text(errors="replace"))
     return 0
 
 
@@ -91,7 +91,7 @@ def collected(store: Path, remove: bool) -> int:
         raise StoreError(
             f"{unfinished[0]} is not finished and may need any of them: finish it (run its sweep again) or delete it"
         )
-    needed = {runs.read_done(folder)["autoencoder"] for folder in made}
+    needed = {runs.read_done(folder).get("autoencoder") for folder in made}
     size = count = 0
     for kind, folder in everything:
         if kind == "autoencoders" and folder.name not in needed and runs.is_done(folder):

@@ -108,6 +108,22 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, dam
     assert history.rows == train(model(), MEMBERS, SETTINGS, progress=False).rows
 
 
+@pytest.mark.parametrize("content", [[1, 2], {"written": []}, {"written": {}}, {"step": 3}])
+def test_a_file_that_is_no_checkpoint_is_not_gone_on_from(tmp_path, capsys, content):
+    torch.save(content, tmp_path / runs.CHECKPOINT)
+    assert checkpoint.load(tmp_path) is None
+    assert "the training begins anew" in capsys.readouterr().out
+    assert not (tmp_path / runs.CHECKPOINT).exists()
+
+
+def test_what_failed_is_told_whatever_its_note_holds(tmp_path):
+    (tmp_path / "error.txt").write_bytes(b"failed: \xff\xfe\n")
+    assert runs.failure(tmp_path) == ("failed", 2 * "\ufffd")
+    (tmp_path / "error.txt").unlink()
+    (tmp_path / "error.txt").mkdir()
+    assert "error.txt cannot be read (Is a directory)" in runs.failure(tmp_path)[1]
+
+
 def killing(cwd: Path, when: str, *arguments: str, number: int = signal.SIGKILL) -> subprocess.CompletedProcess[str]:
     """`memorization-recover`, which sends itself a signal; `when` is the code that has it sent by `die()`."""
     code = (
