@@ -256,7 +256,8 @@ def compare(first: MemberScores, second: MemberScores) -> dict[str, float]:
     """Two methods on the same members: is one better?
 
     `recovered_difference` with the p-value of McNemar's exact test, and the mean difference of the erased PSNR in dB
-    with a bootstrap interval and p-value; positive where `first` is better. Raises `ValueError` for other members.
+    with a bootstrap interval (NaN for a single member) and p-value; positive where `first` is better.
+    Raises `ValueError` for other members.
     """
     if not len(first.image) or not np.array_equal(first.image, second.image):
         raise ValueError("the two tables hold different members; a paired comparison needs the same images in both")

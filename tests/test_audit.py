@@ -78,7 +78,7 @@ def test_methods_are_compared_on_the_same_members():
     assert found["recovered_difference"] == pytest.approx(back[0].mean() - back[1].mean())
     assert found["recovered_p"] == mcnemar(*back)
     assert found["psnr_difference_low"] < 3 < found["psnr_difference_high"]
-    assert found["psnr_p"] == pytest.approx(1e-4)
+    assert found["psnr_p"] < 1e-4
     with pytest.raises(ValueError, match="different members; a paired comparison needs the same images"):
         compare(MemberScores.of(first), MemberScores.of(second.assign(image=second["image"] + 1)))
 

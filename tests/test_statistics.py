@@ -148,6 +148,27 @@ def test_a_rate_that_the_non_members_do_not_resolve_is_not_given():
     assert statistics.tpr_at_fpr(members, others, 0.001) is None
 
 
+@pytest.mark.parametrize(("count", "rate", "highest"), [(100, 0.1, 0.98), (500, 0.1, 0.97), (100, 0.01, 1)])
+def test_a_tpr_is_covered_though_its_threshold_is_estimated(count, rate, highest):
+    """Of N(2, 1) against N(0, 1). With 1 / rate negatives nothing but the upper bound can miss."""
+    generator = np.random.default_rng(0)
+    true = stats.norm.sf(stats.norm.isf(rate) - 2)
+    draws = zip(generator.normal(2, 1, (1500, count)), generator.normal(0, 1, (1500, count)), strict=True)
+    found = [statistics.tpr_at_fpr(*draw, rate).tpr for draw in draws]
+    assert 0.94 < np.mean([estimate.low <= true <= estimate.high for estimate in found]) <= highest
+    assert np.mean([estimate.high < true for estimate in found]) < 0.03
+    assert np.mean([estimate.high - estimate.low for estimate in found]) < 0.7
+
+
+def test_a_tpr_of_separated_groups_is_not_certain():
+    """The threshold of the highest 1 % is bounded from above by the highest of 400 non-members, but not of 100."""
+    members = np.arange(1000, 1100)
+    estimates = [statistics.tpr_at_fpr(members, np.arange(n), 0.01).tpr for n in (100, 400)]
+    assert [(estimate.value, estimate.high) for estimate in estimates] == [(1, 1), (1, 1)]
+    assert estimates[0].low == 0
+    assert estimates[1].low == pytest.approx(statistics.proportion_interval(100, 100)[0])
+
+
 def test_ties_lower_the_rate_achieved():
     found = statistics.tpr_at_fpr([3.0, 2.0, 1.0], [2.0] * 5 + [0.0] * 5, 0.1)
     assert (found.fpr, found.tpr.value) == (0, pytest.approx(1 / 3))
@@ -204,6 +225,28 @@ def test_a_paired_difference_is_covered():
     assert 0.93 < np.mean([estimate.low <= 1 <= estimate.high for estimate in found]) < 0.97
 
 
+def test_a_clear_difference_outlives_many_comparisons():
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(34, 3, 60), generator.normal(30, 3, 60)
+    found = statistics.paired_bootstrap(first, second)
+    assert found.p == pytest.approx(stats.ttest_rel(first, second).pvalue, rel=1e-6)
+    assert statistics.holm([found.p] + [0.9] * 4_999)[0] < 0.001
+
+
+def test_no_difference_is_seldom_significant():
+    """Of exponential differences, skewed, less their mean."""
+    samples = np.random.default_rng(0).exponential(1, (1500, 50)) - 1
+    p = np.array([statistics.paired_bootstrap(sample, np.zeros(50)).p for sample in samples])
+    assert 0.03 < (p <= 0.05).mean() < 0.08
+    assert (p <= 1e-4).mean() < 0.003
+
+
+def test_a_single_pair_has_no_interval():
+    found = statistics.paired_bootstrap([30.0], [31.0])
+    assert (found.mean.value, found.p) == (-1, 1)
+    assert np.isnan([found.mean.low, found.mean.high]).all()
+
+
 def test_holm_is_that_of_statsmodels():
     p = np.array([0.04, 0.001, 0.03, 0.8, 0.03])
     np.testing.assert_allclose(statistics.holm(p), multipletests(p, method="holm")[1], atol=1e-9)
@@ -222,3 +265,17 @@ def test_variation_over_seeds_is_told_from_that_over_images():
     alone = statistics.seed_variation([25], [50])
     assert alone.mean.value == 0.5
     assert np.isnan([alone.between, alone.training, alone.mean.low]).all()
+
+
+def test_seeds_that_agree_leave_the_error_of_the_images():
+    for successes in (50, 25):
+        found = statistics.seed_variation([successes] * 2, [50] * 2).mean
+        assert (found.low, found.high) == pytest.approx(statistics.proportion_interval(2 * successes, 100))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_the_mean_over_seeds_is_covered(spread):
+    generator = np.random.default_rng(0)
+    p = generator.normal(0.8, spread, (2000, 3)).clip(0.6, 1)  # symmetric about 0.8
+    found = [statistics.seed_variation(k, np.full(3, 50)).mean for k in generator.binomial(50, p)]
+    assert 0.94 < np.mean([estimate.low <= 0.8 <= estimate.high for estimate in found]) < 0.99

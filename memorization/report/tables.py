@@ -91,11 +91,12 @@ def comparisons(findings: Findings) -> str:
     for (autoencoder, degradation), part in table.groupby(["autoencoder", "degradation"], sort=False):
         lines += ["", f"{autoencoder}; {degradation}"]
         for row in rows_of(part):
+            low, high = row["psnr_difference_low"], row["psnr_difference_high"]
+            interval = f"{low:.1f} to {high:.1f}" if row["members"] > 1 else "one member, no interval"
             lines.append(
                 f"  {row['first']} - {row['second']}: recovered {100 * row['recovered_difference']:+.0f} points "
                 f"(McNemar p = {row['recovered_p_holm']:.1g}); PSNR {row['psnr_difference']:+.1f} dB "
-                f"({row['psnr_difference_low']:.1f} to {row['psnr_difference_high']:.1f}; bootstrap p = "
-                f"{row['psnr_p_holm']:.1g})"
+                f"({interval}; bootstrap p = {row['psnr_p_holm']:.1g})"
             )
     return "\n".join(_wrapped(lines))
 
