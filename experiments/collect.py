@@ -172,7 +172,7 @@ def network(run: Run) -> str:
 
 
 SCREENS = {"desktop": (1280, 1600), "phone": (390, 844)}
-COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a"]
+COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666"]
 FIGURES = {"methods": heat_map, "noise": curve, "audit": controls, "architectures": ladders}
 
 
