@@ -35,13 +35,11 @@ def load(folder: Path) -> dict[str, Any] | None:
             damaged = archive.testzip() is not None
         if not damaged:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            damaged = not state.keys() >= NEEDED
-            for name, expected in state["written"].items():
-                damaged |= runs.checksum(folder / name) != expected
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError):
-        damaged = True
-    except (KeyError, TypeError, AttributeError):  # a whole file that holds something else
-        damaged = True
+            damaged = not state.keys() >= NEEDED or any(
+                runs.checksum(folder / name) != expected for name, expected in state["written"].items()
+            )
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, TypeError, AttributeError):
+        damaged = True  # the last two: a whole file that holds something else
     if damaged:
         print(f"note: {path} or the weights that it counts on are damaged; the training begins anew", flush=True)
         path.unlink()

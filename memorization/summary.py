@@ -98,12 +98,6 @@ def controls_of(row: pd.Series, summary: pd.DataFrame) -> dict[str, int]:
     return {str(summary["control"].iat[place]): place for place in chosen}
 
 
-def _rung(group: pd.DataFrame) -> float | None:
-    """The rung of the rows of one run, None without one."""
-    rung = group["rung"].to_numpy(float)[0]
-    return None if np.isnan(rung) else float(rung)
-
-
 def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing: Mapping[str, str]) -> dict[str, Any]:
     """Whether row `at` beats its controls, and the calibration of its scores by its reference autoencoder.
 
@@ -124,8 +118,8 @@ def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing:
         if name in found:
             other = _matched(groups[found[name]], own)
             member = own["member"].to_numpy(bool)
-            rung, note = _rung(groups[found[name]]), "" if name in TO_BEAT else " (ceiling)"
-            if rung not in (row["rung"], None):
+            rung, note = other["rung"].to_numpy(float)[0], "" if name in TO_BEAT else " (ceiling)"
+            if rung != row["rung"] and not np.isnan(rung):
                 note = f" (at {rung:.0e})"
             texts.append(f"{name} {other['recovered'][member].mean():.0%}{note}")
             if name in TO_BEAT:
