@@ -345,7 +345,7 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         "signature": folder.name,
     }
     tags = [columns[key] for key in ("dataset", "architecture", "recovery", "degradation")]
-    tags += [f"operator {columns['operator']}"] if recipe.method.uses_operator else []
+    tags += [f"operator {columns['operator']}"] if recipe.asks_operator else []
     tags += [f"seed {config['seed']}", *([] if config["control"] == "none" else [f"control {config['control']}"])]
     title = f"{columns['dataset']} / {columns['architecture']}: {name}"
     details = {"kind": "recover", "name": title, "study": config["study"], "tags": tags}
