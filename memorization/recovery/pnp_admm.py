@@ -22,9 +22,8 @@ LEAST_PENALTY = 1e-6  # below, and above its inverse, float32 rounds the data or
 
 
 class State(NamedTuple):
-    """What one step hands to the next; all of shape (B, C, H, W) unless said otherwise."""
+    """What one step hands to the next, (B, C, H, W) each."""
 
-    x: Tensor  # (B, C, H, W), agrees with the measurement
     v: Tensor  # agrees with the autoencoder
     u: Tensor  # the scaled dual variable
 
@@ -49,18 +48,21 @@ class PnPADMM:
             )
 
     def start(self, problem: Problem, start: int = 0) -> State:
-        x = starting_image(problem, start, own="measurement")
-        return State(x=x, v=x, u=torch.zeros_like(x))
+        v = starting_image(problem, start, own="measurement")
+        return State(v=v, u=torch.zeros_like(v))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         penalty = self.penalty / problem.trust.view(-1, 1, 1, 1)
-        x = problem.operator.solve(problem.y, state.v - state.u, penalty)
-        z = x + state.u
+        scratch = state.v - state.u
+        x = problem.operator.solve(problem.y, scratch, penalty)
+        z = torch.add(x, state.u, out=scratch)  # a new tensor costs more than the sum
         v = problem.autoencoder(z)
-        return State(x=x, v=v, u=z - v)
+        return State(v=v, u=z - v)
 
     def answer(self, state: State) -> Tensor:
         return state.v
 
     def residual(self, previous: State, state: State) -> Tensor:
-        return torch.maximum(rms(state.x - state.v), self.penalty * rms(state.v - previous.v))
+        change = state.u - previous.u  # what x and v differ by
+        primal = rms(change)
+        return torch.maximum(primal, self.penalty * rms(torch.sub(state.v, previous.v, out=change)))
