@@ -95,6 +95,12 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
         )
         if any(split.left_out.values()):
             print(f"note: {told(split)}", flush=True)
+        if not file and (least := architectures.least_loss(model, as_float(trained_on))) > settings.target_loss:
+            print(
+                f"note: no weights of this width bring the train loss below {least:.1e}, as the last layer is linear; "
+                f"to go lower, set architecture.width to {len(trained_on)} or more",
+                flush=True,
+            )
         tags = [config["dataset"]["name"], config["architecture"]["name"], f"seed {config['seed']}"]
         details = {"kind": "train", "name": name, "study": config["study"], "tags": tags, "config": identity}
         with (

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from scipy.integrate import quad
+from sklearn.decomposition import PCA
 from torch import nn
 
-from memorization.architectures import ARCHITECTURES, Centred, build
+from memorization.architectures import ARCHITECTURES, Centred, build, least_loss
 from memorization.architectures.activations import ACTIVATIONS, GAINS, PROXIMAL
 from memorization.architectures.convolutional import doubling
 from memorization.architectures.initialisation import initialise
@@ -35,6 +36,34 @@ def test_images_of_any_size_come_back_at_their_size_through_every_parameter(name
     assert y.shape == (2, *shape)
     y.square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def left_by_components(images, count):
+    """The mean squared error of the best approximation by `count` principal components, by scikit-learn."""
+    flat = images.flatten(1).double().numpy()
+    components = PCA(count, svd_solver="full").fit(flat)
+    return ((components.inverse_transform(components.transform(flat)) - flat) ** 2).mean()
+
+
+def test_fewer_units_than_images_leave_a_loss_that_no_weights_undercut():
+    model = build("fc", (1, 4, 4), centre=True, seed=0, depth=3, width=6)
+    images = noise(12, 1, 4, 4)
+    least = least_loss(model, images)
+    assert least == pytest.approx(left_by_components(images, 6), rel=1e-12)
+    assert least_loss(model, torch.cat([images, images])) == pytest.approx(least / 2)  # the first 12 of them count
+    assert least_loss(model, images[:7]) == 0
+    last = model.network.layers[-1]  # weights that reach it, given hidden units that say which image it is
+    with torch.no_grad():
+        u, s, vh = torch.linalg.svd(images.flatten(1) - images.flatten(1).mean(0), full_matrices=False)
+        last.weight.copy_(vh[:6].T * s[:6])
+        reached = last(u[:, :6]) - last.bias + images.flatten(1).mean(0)
+    assert (reached - images.flatten(1)).square().mean() == pytest.approx(least, rel=1e-5)
+
+
+def test_no_least_loss_is_claimed_where_the_last_layer_is_not_linear():
+    images = noise(30, 1, 4, 4)
+    assert least_loss(build("fc", (1, 4, 4), centre=True, output="sigmoid", seed=0, depth=3, width=6), images) == 0
+    assert least_loss(build("conv", (1, 4, 4), centre=True, seed=0), images) == 0
 
 
 def test_the_seed_alone_decides_the_weights():

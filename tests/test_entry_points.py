@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -276,3 +277,12 @@ def test_help_names_every_choice():
     assert shown.returncode == 0
     for _, choice in CHOICES:
         assert choice in shown.stdout
+
+
+def test_a_width_that_cannot_reach_the_target_is_told_before_the_training(tmp_path):
+    words = ("dataset=digits", "architecture.width=8", "training.max_steps=2", "tracking=none", "progress=false")
+    shown = run_script("train", *words, f"store={tmp_path}", cwd=tmp_path).stdout
+    assert re.search(
+        r"note: no weights of this width bring the train loss below \d\.\de-\d\d, .* architecture\.width to 50 or more",
+        shown,
+    )

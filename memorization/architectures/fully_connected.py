@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from memorization.architectures.initialisation import activated
@@ -39,7 +40,7 @@ class FullyConnected(nn.Module):
             raise ValueError(
                 f"architecture.depth={depth} architecture.width={width}: the depth must be at least 2, the width 1"
             )
-        self.shape = shape
+        self.shape, self.width = shape, width
         pixels = math.prod(shape)
         sizes = [pixels, *[width] * (depth - 1), pixels]
         layers: list[nn.Module] = []
@@ -50,3 +51,17 @@ class FullyConnected(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layers(x.flatten(1))
         return y.view(-1, *self.shape)
+
+    def least_loss(self, images: Tensor) -> float:
+        """A mean squared error on `images` (N, C, H, W), floating point, that no weights can undercut.
+
+        The last layer is linear, so that all outputs lie in an affine subspace of dimension `width`. The nearest one is
+        that of the principal components (Eckart and Young, 1936); what they leave is the bound, 0 if N <= width + 1.
+        It is computed on the first 2 * width images, and counts nothing for the others.
+        """
+        some = images[: 2 * self.width].flatten(1).double()
+        if len(some) <= self.width + 1:
+            return 0.0
+        some = some - some.mean(0)
+        energies = torch.linalg.eigvalsh(some @ some.T)  # ascending
+        return float(energies[: -self.width].clamp_min(0).sum() / images.numel())
