@@ -118,9 +118,10 @@ def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
     titles = ["Brought back: members (filled), non-members (open)", "Probes drawn to the member they were made from"]
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.09)
     table = labelled(summary)
-    audited = table[table["control"] == "none"].reset_index(drop=True)
-    for place, row in audited.iterrows():
-        colour, found = COLOURS[place % len(COLOURS)], controls_of(row, table)
+    alone = (table["control"] == "none").to_numpy()
+    audited, belonging = table[alone].reset_index(drop=True), np.array(controls_of(table), object)[alone]
+    for (place, row), found in zip(audited.iterrows(), belonging, strict=True):
+        colour = COLOURS[place % len(COLOURS)]
         shown = pd.DataFrame([row, *(table.iloc[found[name]] for name in CONTROLS if name in found)])
         x = np.arange(len(shown)) + 0.15 * (place - (len(audited) - 1) / 2)
         for group, filled in (("members", ""), ("non_members", "-open")):
