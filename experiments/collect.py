@@ -118,9 +118,10 @@ def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
     titles = ["Brought back: members (filled), non-members (open)", "Probes drawn to the member they were made from"]
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.09)
     table = labelled(summary)
-    audited = table[table["control"] == "none"].reset_index(drop=True)
-    for place, row in audited.iterrows():
-        colour, found = COLOURS[place % len(COLOURS)], controls_of(row, table)
+    alone = (table["control"] == "none").to_numpy()
+    audited, belonging = table[alone].reset_index(drop=True), np.array(controls_of(table), object)[alone]
+    for (place, row), found in zip(audited.iterrows(), belonging, strict=True):
+        colour = COLOURS[place % len(COLOURS)]
         shown = pd.DataFrame([row, *(table.iloc[found[name]] for name in CONTROLS if name in found)])
         x = np.arange(len(shown)) + 0.15 * (place - (len(audited) - 1) / 2)
         for group, filled in (("members", ""), ("non_members", "-open")):
@@ -147,8 +148,11 @@ def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
 
 
 def ladders(summary: pd.DataFrame, store: Path) -> go.Figure:
-    """Members recovered against the train loss, a panel a degradation and a line an architecture."""
+    """Members recovered against the train loss, a panel a degradation and a line an architecture of several rungs."""
     table = labelled(summary)
+    table = table[table.groupby(["network", "method", "cell"])["rung"].transform("nunique") > 1]
+    common = set.intersection(*(set(name.split(", ")) for name in table["network"]))
+    table["network"] = [", ".join(part for part in name.split(", ") if part not in common) for name in table["network"]]
     cells = list(table["cell"].unique())
     figure = make_subplots(rows=1, cols=len(cells), subplot_titles=cells, shared_yaxes=True)
     for colour, (name, lines) in zip(cycle(COLOURS), table.groupby(["network", "method"], sort=False), strict=False):
@@ -165,10 +169,12 @@ def ladders(summary: pd.DataFrame, store: Path) -> go.Figure:
 
 
 def network(run: Run) -> str:
-    """The architecture of a recovery's autoencoder, with the sizes that the studies vary."""
+    """What a recovery's autoencoder is, with the sizes that the studies vary, and how many images it was trained on."""
     settings = run.config["architecture"]
-    sizes = {key: settings[key] for key in ("depth", "skips", "kernel_size", "bottleneck") if key in settings}
-    return " ".join([settings["name"], *(f"{key.replace('_', ' ')} {value}" for key, value in sizes.items())])
+    varied = ("depth", "channels", "skips", "kernel_size", "bottleneck")
+    sizes = {key: settings[key] for key in varied if key in settings}
+    told = [f"{key.replace('_', ' ')} {value}".replace(", ", "-") for key, value in sizes.items()]
+    return ", ".join([settings["name"], *told, f"{run.config['dataset']['members']} members"])
 
 
 SCREENS = {"desktop": (1280, 1600), "phone": (390, 844)}

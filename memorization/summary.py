@@ -30,11 +30,15 @@ CHOICES = ["dataset", "architecture", "degradation", "fraction", "fill", "noise"
 FACTS = ["rung", "train_loss", "seed", "threshold_db", "signature"]
 # What ties a control to what it belongs to, with the values of results that have none; see `controls_of`.
 LINKS = {"control": "none", "task": "", "setup": ""}
+KEYS = ("member", "image")
+MEASURED = (*KEYS, "recovered", "psnr_erased", "score", "diverged", "operator_error", "queries", "seconds")
 CALIBRATED = ("median", "median_low", "median_high", "auc", "auc_low", "auc_high")
 UNJUDGED: dict[str, Any] = {"verdict": "", "verdict_p": np.nan, "controls": ""}
 UNJUDGED |= {f"calibrated_{name}": np.nan for name in CALIBRATED}
 RATES = (0.1, 0.01, 0.001)  # false positive rates at which the true positive rate is asked for
 THRESHOLDS = tuple(range(10, 61))  # dB, of a threshold curve
+
+Columns = dict[str, np.ndarray]  # of the images of one run and rung
 
 
 def scores(results: pd.DataFrame) -> np.ndarray:
@@ -51,54 +55,71 @@ def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -
     `_judged`; `missing` says why a control was not run.
     """
     table = results.assign(score=scores(results), diverged=results["status"] == "diverged")
+    table = table.astype({"member": bool, "recovered": bool, "operator_error": float})
     for name, default in LINKS.items():
         if name not in table:
             table[name] = default
         elif table[name].isna().any():
             table[name] = table[name].astype(object).fillna(default)
+    order, starts = _grouped(table)
+    columns = {name: table[name].to_numpy()[order] for name in MEASURED}
+    firsts = table[[*CHOICES, *FACTS, *LINKS]].iloc[order[starts]].to_dict("records")
     rows: list[dict[str, Any]] = []
-    groups: list[pd.DataFrame] = []
-    for _, group in table.groupby(["signature", "control", "rung"], sort=False, dropna=False):
+    groups: list[Columns] = []
+    for first, start, end in zip(firsts, starts, [*starts[1:], len(order)], strict=True):
+        group = {name: values[start:end] for name, values in columns.items()}
         groups.append(group)
-        first = group.iloc[0]
-        row: dict[str, Any] = {name: first[name] for name in (*CHOICES, *FACTS, *LINKS)}
-        columns = {name: group[name].to_numpy() for name in ("recovered", "psnr_erased", "score", "diverged")}
-        member = group["member"].to_numpy(bool)
+        row: dict[str, Any] = {str(name): value for name, value in first.items()}
+        member = group["member"]
         for name, part in (("members", member), ("non_members", ~member)):
             row[name] = int(part.sum())
             if row[name]:
-                row |= {f"{name}_{key}": value for key, value in _group(columns, part).items()}
-        if 0 < row["members"] < len(group):
-            row |= _contrast(columns["score"][member], columns["score"][~member])
-        errors = group["operator_error"].to_numpy(float)[member]
-        row["operator_error"] = float(errors.mean()) if len(errors) else np.nan
-        row["queries"] = float(group["queries"].to_numpy().mean())
-        row["seconds"] = float(group["seconds"].to_numpy().sum())
+                row |= {f"{name}_{key}": value for key, value in _group(group, part).items()}
+        if 0 < row["members"] < len(member):
+            row |= _contrast(group["score"][member], group["score"][~member])
+        row["operator_error"] = float(group["operator_error"][member].mean()) if row["members"] else np.nan
+        row["queries"] = float(group["queries"].mean())
+        row["seconds"] = float(group["seconds"].sum())
         rows.append(row)
     summary = _with_intervals(pd.DataFrame(rows))
-    alone = bool((summary["control"] == "none").all())  # then none is searched for, which takes long for many runs
-    judged = [UNJUDGED if alone else _judged(i, summary, groups, missing or {}) for i in range(len(rows))]
+    found = controls_of(summary)
+    judged = [_judged(i, rows, groups, found[i], missing or {}) for i in range(len(rows))]
     return summary.assign(**pd.DataFrame(judged, index=summary.index))
 
 
-def controls_of(row: pd.Series, summary: pd.DataFrame) -> dict[str, int]:
-    """The positions in `summary` of the controls of one of its rows, by name.
+def _grouped(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The places of a table's rows, those of each run, control and rung together, and where in them each begins."""
+    group = table.groupby(["signature", "control", "rung"], sort=False, dropna=False).ngroup().to_numpy()
+    order = np.argsort(group, kind="stable")
+    return order, np.flatnonzero(np.diff(group[order], prepend=-1))
+
+
+def controls_of(summary: pd.DataFrame) -> list[dict[str, int]]:
+    """For each row of `summary`, the positions in it of the row's controls, by name.
 
     A control without an autoencoder serves every method on the same images, degraded alike (`task`); the others share
     the method and the autoencoder's settings (`setup`). Of a control at several rungs, the nearest to the row's counts:
     a reference autoencoder need not have reached the same ones.
     """
-    places = np.flatnonzero(summary["control"] != "none")
-    if not len(places) or row["control"] != "none":
-        return {}
-    controls = summary.iloc[places]
-    alike = np.where(controls["setup"] == "", controls["task"] == row["task"], controls["setup"] == row["setup"])
-    away = np.log10(controls["rung"] / row["rung"]).abs().fillna(0).to_numpy()
-    chosen = [place for _, place in sorted(zip(away[alike], places[alike].tolist(), strict=True), reverse=True)]
-    return {str(summary["control"].iat[place]): place for place in chosen}
+    names, setups, tasks = (summary[name].tolist() for name in ("control", "setup", "task"))
+    rungs = summary["rung"].to_numpy(float)
+    serving: dict[tuple[str, str], list[int]] = {}
+    for place, (name, setup, task) in enumerate(zip(names, setups, tasks, strict=True)):
+        if name != "none":
+            serving.setdefault(("task", task) if setup == "" else ("setup", setup), []).append(place)
+    found = []
+    for name, setup, task, rung in zip(names, setups, tasks, rungs, strict=True):
+        alike = [*serving.get(("task", task), []), *serving.get(("setup", setup), [])] if name == "none" else []
+        with np.errstate(all="ignore"):
+            away = np.nan_to_num(np.abs(np.log10(rungs[alike] / rung)), posinf=np.inf)
+        ordered = sorted(zip(away.tolist(), alike, strict=True), reverse=True)
+        found.append({str(names[place]): place for _, place in ordered})
+    return found
 
 
-def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing: Mapping[str, str]) -> dict[str, Any]:
+def _judged(
+    at: int, rows: list[dict[str, Any]], groups: list[Columns], found: dict[str, int], missing: Mapping[str, str]
+) -> dict[str, Any]:
     """Whether row `at` beats its controls, and the calibration of its scores by its reference autoencoder.
 
     It is `unremarkable` unless more members came back than of the non-members (Fisher's exact test, one-sided) and than
@@ -108,17 +129,14 @@ def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing:
     `calibrated_auc` says how well that difference tells members from non-members. The reference was trained on the
     non-members, so it is the chance to say which of the two autoencoders held an image.
     """
-    row, own = summary.iloc[at], groups[at]
-    found = controls_of(row, summary)
     if not found:
         return UNJUDGED
-    judged, texts = UNJUDGED.copy(), []
-    p = [_excess_p(row)]
+    row, own, judged, texts = rows[at], groups[at], UNJUDGED.copy(), []
+    member, p = own["member"], [_excess_p(own)]
     for name in CONTROLS:
         if name in found:
             other = _matched(groups[found[name]], own)
-            member = own["member"].to_numpy(bool)
-            rung, note = other["rung"].to_numpy(float)[0], "" if name in TO_BEAT else " (ceiling)"
+            rung, note = rows[found[name]]["rung"], "" if name in TO_BEAT else " (ceiling)"
             if rung != row["rung"] and not np.isnan(rung):
                 note = f" (at {rung:.0e})"
             texts.append(f"{name} {other['recovered'][member].mean():.0%}{note}")
@@ -134,28 +152,30 @@ def _judged(at: int, summary: pd.DataFrame, groups: list[pd.DataFrame], missing:
     return judged | {"controls": ", ".join(texts)}
 
 
-def _absence(control: str, row: pd.Series) -> str:
+def _absence(control: str, row: Mapping[str, Any]) -> str:
     chained = str(row["degradation"]).lower() == "chain"
     return "not applicable" if control == "inpaint" and (chained or row["fill"] == "none") else "not run"
 
 
-def _excess_p(row: pd.Series) -> float:
+def _excess_p(images: Columns) -> float:
     """Fisher's exact one-sided p-value of more members than non-members coming back."""
-    counts = [(round(row[f"{name}_recovered"] * row[name]), row[name]) for name in ("members", "non_members")]
-    return float(stats.fisher_exact([[k, n - k] for k, n in counts], alternative="greater").pvalue)
+    count, members, recovered = len(images["member"]), images["member"].sum(), images["recovered"].sum()
+    return float(stats.hypergeom.sf((images["recovered"] & images["member"]).sum() - 1, count, recovered, members))
 
 
-def _matched(other: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `other` in the order of `own`: the same images."""
-    keys = ["member", "image"]
-    if (other[keys].to_numpy() == own[keys].to_numpy()).all():
+def _matched(other: Columns, own: Columns) -> Columns:
+    """`other` in the order of `own`: the same images."""
+    if all(np.array_equal(other[name], own[name]) for name in KEYS):
         return other
-    return other.set_index(keys).loc[pd.MultiIndex.from_frame(own[keys])].reset_index()
+    keys, wanted = (list(zip(*(images[name].tolist() for name in KEYS), strict=True)) for images in (other, own))
+    place = {key: i for i, key in enumerate(keys)}
+    rows = [place[key] for key in wanted]
+    return {name: values[rows] for name, values in other.items()}
 
 
-def _finite(rows: pd.DataFrame) -> np.ndarray:
+def _finite(images: Columns) -> np.ndarray:
     """Erased PSNRs (dB), 0 for diverged images: those of an answer that is as wrong as can be."""
-    return np.where(rows["diverged"], 0.0, rows["psnr_erased"])
+    return np.where(images["diverged"], 0.0, images["psnr_erased"])
 
 
 def _calibration(difference: np.ndarray, member: np.ndarray) -> dict[str, float]:
@@ -165,7 +185,7 @@ def _calibration(difference: np.ndarray, member: np.ndarray) -> dict[str, float]
     return {f"calibrated_{name}": float(value) for name, value in zip(CALIBRATED, values, strict=True)}
 
 
-def _group(columns: dict[str, np.ndarray], part: np.ndarray) -> dict[str, float]:
+def _group(columns: Columns, part: np.ndarray) -> dict[str, float]:
     """The statistics of the members, or of the non-members."""
     psnr = columns["psnr_erased"][part]
     low, high = median_interval(psnr)

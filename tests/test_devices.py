@@ -17,18 +17,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does no
 
 TRAINING = [
     *["dataset=digits", "dataset.members=13", "dataset.non_members=10", "architecture.depth=3"],
-    *["training.max_steps=60", "training.ladder=[1e-1]", "training.batch_size=9", "training.micro_batch=2"],
+    *["training.max_steps=60", "training.ladder=[1e-1]", "training.micro_batch=2"],
     *["trainer.accelerator=cpu", "tracking=none", "progress=false"],
 ]
 RECOVERY = ["recovery=iterate", "recovery.max_iterations=10", "recovery.batch_size=4", "degradation=box"]
 
 
-def test_two_processes_train_and_recover_as_one(tmp_path, monkeypatch):
-    """Shares of a batch differ in size: 5 and 4 images of 9, 2 of 4, and 12 and 11 of the 23 to recover."""
+@pytest.mark.parametrize("batch", [9, 0])
+def test_two_processes_train_and_recover_as_one(tmp_path, monkeypatch, batch):
+    """Shares differ in size: 5 and 4 images of a batch of 9, 7 and 6 of a full one, 12 and 11 of the 23 to recover."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["memorization-recover", *TRAINING, *RECOVERY, "store=runs-1"])
+    words = [*TRAINING, f"training.batch_size={batch}", *RECOVERY]
+    monkeypatch.setattr("sys.argv", ["memorization-recover", *words, "store=runs-1"])
     recover_main()
-    ended = run_script("recover", *TRAINING, *RECOVERY, "trainer.devices=2", "store=runs-2", cwd=tmp_path)
+    ended = run_script("recover", *words, "trainer.devices=2", "store=runs-2", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     (one,), (two,) = (finished(tmp_path / f"runs-{devices}") for devices in (1, 2))

@@ -119,12 +119,10 @@ class Findings:
         """Sorted by autoencoder, degradation, method and falling rung; of repetitions of a run, one."""
         every = rows_of(self.summary)
         rows = [(i, row) for i, row in enumerate(every) if row["control"] == "none"]
-        alone = len(rows) == len(every)  # then no controls are searched for, which takes long for many runs
-        cells = {}
+        controls, cells = controls_of(self.summary), {}
         for i, row in sorted(rows, key=lambda pair: _order(pair[1], self.labels[pair[1]["signature"]])):
             labels = self.labels[row["signature"]]
-            found = {} if alone else controls_of(self.summary.iloc[i], self.summary)
-            cells[labels, row["rung"]] = _cell(row, labels, {name: every[at] for name, at in found.items()})
+            cells[labels, row["rung"]] = _cell(row, labels, {name: every[at] for name, at in controls[i].items()})
         return list(cells.values())
 
     @cached_property

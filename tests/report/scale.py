@@ -1,7 +1,8 @@
 """A store of 1,000 recoveries of 100 images, and what its report costs: `python -m tests.report.scale FOLDER`.
 
-The store is made if FOLDER holds none. Printed: the seconds that the report takes, its size, and in headless Chromium
-the seconds to open it and those that a filter takes until the page has been painted anew.
+The store is made if FOLDER holds none. Printed: the seconds that the statistics of its results take, repeated to a
+million rows, and those that the report takes, its size, and in headless Chromium the seconds to open it and those that
+a filter takes until the page has been painted anew.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from skimage.data import astronaut, chelsea, coffee
 
 from memorization.report import main
 from memorization.report.browser import chromium
-from memorization.runs import rung_name
+from memorization.runs import load_results, rung_name
+from memorization.summary import summarise
 from tests.report.store import configured, write
 
 RUNGS = (1e-2, 1e-4)
@@ -72,7 +74,14 @@ def make(store: Path) -> None:
 
 
 def measure(store: Path) -> None:
-    """Print what the report costs."""
+    """Print what the statistics and the report cost."""
+    results = load_results(store)
+    copies = [results.assign(signature=results["signature"].astype(str) + f" {i}") for i in range(5)]
+    million = pd.concat(copies, ignore_index=True)
+    start, work = time.perf_counter(), time.process_time()
+    summarise(million)
+    print(f"statistics: {time.perf_counter() - start:.1f} s for {len(million):,} rows ", end="")
+    print(f"({time.process_time() - work:.1f} s of work)")
     start = time.perf_counter()
     main(["--store", str(store)])
     print(f"report: {time.perf_counter() - start:.1f} s")
