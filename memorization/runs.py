@@ -85,9 +85,12 @@ def write(path: Path, content: bytes | str) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """`table` as a parquet file; raises as `write` does."""
-    content = io.BytesIO()
-    table.to_parquet(content, index=False)
+    """`table` as a parquet file; raises as `write` does.
+
+    Numbers are packed but not put into dictionaries, and lightly: thousands of such files are read at once.
+    """
+    content, text = io.BytesIO(), [*table.select_dtypes(exclude=["number", "bool"])]
+    table.to_parquet(content, index=False, compression="lz4", use_dictionary=text)
     write(path, content.getvalue())
 
 
@@ -383,7 +386,7 @@ def load_results(store: str | Path) -> pd.DataFrame:
     if not runs:
         raise StoreError(f"{store} holds no finished recovery; make one with memorization-recover store={store}")
     parts = [runs[i : i + PART] for i in range(0, len(runs), PART)]
-    with ThreadPoolExecutor(2) as pool:  # reading, hashing and decoding are done outside the interpreter's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading, hashing and decoding do not hold the interpreter's lock
         tables = [*pool.map(partial(_read_part, files=cache(files_of)), parts)]
     table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
     del tables  # of which `to_pandas` frees a column at a time; the system's allocator gives it back, Arrow's keeps it

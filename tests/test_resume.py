@@ -60,7 +60,7 @@ def test_a_stopped_training_ends_with_the_same_bits(signals, tmp_path, changes, 
 
     with pytest.raises(interruption.Interrupted, match="SIGTERM"):
         train(broken, MEMBERS, settings, log=log, progress=False, folder=tmp_path)
-    state = checkpoint.load(tmp_path)
+    state = checkpoint.load(tmp_path, lambda state: True)
     assert state["step"] == stop - stop % 10 + 1  # within one step
     again = model()
     history = train(again, MEMBERS, settings, progress=False, folder=tmp_path)
@@ -110,10 +110,34 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, dam
     assert history.rows == train(model(), MEMBERS, SETTINGS, progress=False).rows
 
 
+@pytest.mark.parametrize("change", ["width", "depth", "ema", "frozen"])
+def test_a_checkpoint_of_another_model_is_not_gone_on_from(signals, tmp_path, capsys, change):
+    with pytest.raises(interruption.Interrupted):
+        train(
+            model(), MEMBERS, SETTINGS, log=lambda step, _: step == 50 and os.kill(os.getpid(), signal.SIGINT),
+            progress=False, folder=tmp_path,
+        )  # fmt: skip
+    settings = dataclasses.replace(SETTINGS, ema=0.9) if change == "ema" else SETTINGS
+
+    def other():
+        sizes = {"depth": 3, "width": 64} | {"width": {"width": 32}, "depth": {"depth": 4}}.get(change, {})
+        made = build("fc", (1, 6, 6), centre=True, seed=0, **sizes)
+        if change == "frozen":  # what was learned is a constant now
+            last = [part for part in made.modules() if isinstance(part, nn.Linear)][-1]
+            bias = last.bias.detach()
+            del last.bias
+            last.register_buffer("bias", bias)
+        return made
+
+    history = train(other(), MEMBERS, settings, progress=False, folder=tmp_path)
+    assert "last.ckpt is of another model, or of other code; the training begins anew" in capsys.readouterr().out
+    assert history.rows == train(other(), MEMBERS, settings, progress=False).rows
+
+
 @pytest.mark.parametrize("content", [[1, 2], {"written": []}, {"written": {}}, {"step": 3}])
 def test_a_file_that_is_no_checkpoint_is_not_gone_on_from(tmp_path, capsys, content):
     torch.save(content, tmp_path / runs.CHECKPOINT)
-    assert checkpoint.load(tmp_path) is None
+    assert checkpoint.load(tmp_path, lambda state: True) is None
     assert "the training begins anew" in capsys.readouterr().out
     assert not (tmp_path / runs.CHECKPOINT).exists()
 
