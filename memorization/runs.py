@@ -311,7 +311,8 @@ class Run:
     @cached_property
     def gallery(self) -> dict[str, Tensor]:
         """Of a recovery: `original`, `degraded` (K, C, H, W) uint8, their `row` (index into a rung's results), and
-        `answer/<rung>` for each rung."""
+        for each rung `answer/<rung>` and, in newer runs, `path/<rung>` (K, P, C, h, w): the answers after the numbers
+        of iterations in `steps` (P,), reduced to small pictures, of an image that was still being solved."""
         from safetensors.torch import load_file
 
         return load_file(verified(self.folder, "gallery.safetensors"))
