@@ -146,7 +146,8 @@ def reduced(path: Tensor) -> Tensor:
     height, width = path.shape[3:]
     scale = min(1.0, THUMBNAIL / max(height, width))
     size = max(1, round(scale * height)), max(1, round(scale * width))
-    return functional.interpolate(path.flatten(0, 1), size, mode="area").unflatten(0, path.shape[:2])
+    small = functional.interpolate(path.flatten(0, 1), size, mode="area")
+    return small.view(*path.shape[:3], *size)
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -71,8 +71,8 @@ def solve(
     image concerned, never an exception. With several `starts`, one after the other, each image keeps the answer of the
     lowest energy, which costs one more query a start; they take turns through the hypotheses of the operator knowledge,
     then through the starting images of `starting_image`. `path` are numbers of iterations after which the answers are
-    kept (of the start that won), an image each in memory and nothing else. `on_iteration` is called with the number of iterations gone by
-    (in all, `starts * max_iterations`), for a progress bar.
+    kept (of the start that won), an image each in memory and nothing else. `on_iteration` is called with the number of
+    iterations gone by (in all, `starts * max_iterations`), for a progress bar.
     """
     check_starts(method, starts)
     if bad := [i for i, finite in enumerate(measurement.y.flatten(1).isfinite().all(1).tolist()) if not finite]:
