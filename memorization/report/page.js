@@ -58,6 +58,8 @@ function picturesOf(scene) {
   return pictureCache.get(scene);
 }
 const source = text => `data:image/webp;base64,${text}`;
+// The answers on the way: at the start, and after so many iterations.
+const pathFigure = (path, name) => `<figure class="path" style="--n: ${path.steps.length}"><img src="${source(path.pixels)}" alt="${name}: the answers at the start and after ${path.steps.slice(1).join(", ")} iterations"><figcaption class="caption">${path.steps.map(step => `<span>${step || "start"}</span>`).join("")}</figcaption></figure>`;
 
 // ---- what is chosen: in the page's address, so that it outlives a reload and can be passed on
 
@@ -442,6 +444,8 @@ async function openImage(cell, at) {
     ? [["original", pictures.images[row].original], ["degraded", pictures.images[row].degraded], ["answer", answer]].map(([name, text]) => `<figure><img src="${source(text)}" alt="${imageName(image)}, ${name}"><figcaption class="caption">${name}</figcaption></figure>`).join("") +
       `<figure><canvas role="img" aria-label="Map of the error"></canvas><figcaption class="caption">error, white: 0.25 or more</figcaption></figure>`
     : "<p>The pictures of this image are not in this report: a run keeps those of the first images of each kind (<code>gallery=6</code>), and a large report shows some of them.</p>";
+  const path = (pictures.paths[cell.place] ?? [])[row];
+  $("image-path").innerHTML = path ? `<p class="soft">On the way: after so many iterations. The answer took ${path.iterations}.</p>${pathFigure(path, imageName(image))}` : "";
   for (const button of document.querySelectorAll("[data-step]")) button.disabled = !order[opened.rank + Number(button.dataset.step)];
   if (!$("image").open) $("image").showModal();
   if (!answer) return;
@@ -506,9 +510,17 @@ function drawGallery() {
       });
       return `<tr><th scope="row">${names.has(rank) ? `<b>${names.get(rank)}</b><br>` : ""}${imageName(image)}</th>${fixedPicture("original")}${fixedPicture("degraded")}${answers.join("")}</tr>`;
     }).join("");
+    const failed = rows.find(image => !image.recovered), paths = pictures.paths[by.place] ?? [];
+    const way = rows.map((image, rank) => {
+      const row = numbers.get(`${member}${image.number}`), path = paths[row];
+      const name = [names.get(rank), image === failed && "best of the failed"].filter(Boolean).join(", ");
+      if (!path || names.size && !name) return "";
+      return `<tr><th scope="row">${name ? `<b>${name}</b><br>` : ""}${imageName(image)}</th><td>${pathFigure(path, imageName(image))}</td><td${image.recovered ? ' class="recovered"' : ""}><img src="${source(pictures.answers[by.place][row])}" alt="${imageName(image)}, answer after ${path.iterations} iterations"><span class="caption">${path.iterations}</span></td></tr>`;
+    }).join("");
     const part = document.createElement("div");
     part.className = `gallery${small ? " pixels" : ""}`;
-    part.innerHTML = `<h3>${heading}</h3>` + (body ? `<div class="scroll" tabindex="0" role="region" aria-label="${heading}, ${esc(data.scenes[view.scene].degradation)}"><table><thead><tr><td></td><th scope="col">original</th><th scope="col">degraded</th>${columns.map(cell => `<th scope="col">${esc(cell.method).replaceAll("_", "_<wbr>")}</th>`).join("")}</tr></thead><tbody>${body}</tbody></table></div>` : "<p>None of the kept images.</p>");
+    part.innerHTML = `<h3>${heading}</h3>` + (body ? `<div class="scroll" tabindex="0" role="region" aria-label="${heading}, ${esc(data.scenes[view.scene].degradation)}"><table><thead><tr><td></td><th scope="col">original</th><th scope="col">degraded</th>${columns.map(cell => `<th scope="col">${esc(cell.method).replaceAll("_", "_<wbr>")}</th>`).join("")}</tr></thead><tbody>${body}</tbody></table></div>` : "<p>None of the kept images.</p>") +
+      (way ? `<h3>On the way, ${esc(by.method)}</h3><div class="scroll" tabindex="0" role="region" aria-label="The path of iterates of ${heading.toLowerCase()}"><table class="way"><thead><tr><td></td><th scope="col">the answer after so many iterations</th><th scope="col">the last</th></tr></thead><tbody>${way}</tbody></table></div>` : "");
     $("gallery").append(part);
   }
 }

@@ -61,7 +61,9 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         standing=standing(findings),
         strongest=strongest,
         data=data(findings, pictures),
-        pictures=[{"images": scene.images, "answers": scene.answers} for scene in pictures.values()],
+        pictures=[
+            {"images": scene.images, "answers": scene.answers, "paths": scene.paths} for scene in pictures.values()
+        ],
         extent=extent,
         pairs=len(findings.pairs),
         compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
