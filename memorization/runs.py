@@ -336,11 +336,16 @@ def finished(store: str | Path, kind: str = "recoveries") -> list[Run]:
 
 def load_results(store: str | Path) -> pd.DataFrame:
     """The results of all finished recoveries in a store, in one table; its columns of text are categorical."""
-    import pyarrow as pa
-
     runs = finished(store)
     if not runs:
         raise StoreError(f"{store} holds no finished recovery; make one with memorization-recover store={store}")
+    return results_of(runs)
+
+
+def results_of(runs: list[Run]) -> pd.DataFrame:
+    """The results of recoveries in one table, as of `load_results`."""
+    import pyarrow as pa
+
     parts = [runs[i : i + PART] for i in range(0, len(runs), PART)]
     with ThreadPoolExecutor(2) as pool:  # reading, hashing and decoding are done outside the interpreter's lock
         tables = [*pool.map(_read_part, parts)]

@@ -71,12 +71,29 @@ function readAddress() {
   state.rung = [...rungs, "all"].includes(query.get("rung")) ? query.get("rung") : "lowest";
   const run = cells.findIndex(cell => keyOf(cell) === query.get("run"));
   state.run = run < 0 ? data.strongest : run;
+  const sort = query.get("sort") ?? "", column = sort.replace("-", "");
+  state.sort = Object.hasOwn(SORTS, column) ? column : null;
+  state.falling = sort.startsWith("-") || !state.sort;
+  state.rows = query.has("rows") ? Infinity : ROWS;
+  state.hidden = new Set(query.getAll("hide"));
+  state.all = new Set(query.getAll("more"));
+  const scene = data.scenes.findIndex(scene => sceneName(scene) === query.get("scene"));
+  Object.assign(view, {scene: scene < 0 ? null : scene, rung: query.get("pictures") ?? "lowest", order: query.get("order"), show: query.get("show") ?? "all"});
 }
+const sceneName = scene => `${scene.autoencoder}; ${scene.degradation}`;
 function writeAddress() {
   const query = new URLSearchParams();
   for (const name in FILTERS) for (const value of state[name]) query.append(name, value);
   if (state.rung !== "lowest") query.set("rung", state.rung);
   if (state.run !== data.strongest) query.set("run", keyOf(cells[state.run]));
+  if (state.sort) query.set("sort", (state.falling ? "-" : "") + state.sort);
+  if (state.rows > ROWS) query.set("rows", "all");
+  for (const method of state.hidden) query.append("hide", method);
+  for (const heading of state.all) query.append("more", heading);
+  if (view.scene !== null && view.scene !== cells[state.run].scene) query.set("scene", sceneName(data.scenes[view.scene]));
+  if (view.rung !== "lowest") query.set("pictures", view.rung);
+  if (view.order && view.order !== cells[state.run].method) query.set("order", view.order);
+  if (view.show !== "all") query.set("show", view.show);
   history.replaceState(null, "", `#${query}`);
 }
 const passes = (cell, except) => Object.keys(FILTERS).every(name => name === except || !state[name].size || state[name].has(cell[name]));
@@ -166,11 +183,12 @@ function drawTable(list) {
   }
 }
 for (const head of document.querySelectorAll(".numbers thead .verdicts")) head.hidden = !judged;
-$("rows-more").addEventListener("click", () => { state.rows = Infinity; drawTable(chosen()); });
+$("rows-more").addEventListener("click", () => { state.rows = Infinity; writeAddress(); drawTable(chosen()); });
 for (const button of document.querySelectorAll(".numbers thead button")) {
   button.addEventListener("click", () => {
     state.falling = state.sort !== button.dataset.sort || !state.falling;
     state.sort = button.dataset.sort;
+    writeAddress();
     drawTable(chosen());
   });
 }
@@ -210,7 +228,7 @@ function later(plot, build) {
   near.observe(plot);
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const plot of builders.keys()) if (plot.data) draw(plot); });
-addEventListener("beforeprint", () => { for (const plot of builders.keys()) draw(plot); });
+addEventListener("beforeprint", () => { for (const details of document.querySelectorAll("#compared details")) details.open = true; for (const plot of builders.keys()) draw(plot); });
 
 const GROUPS = [["others", "non-members"], ["members", "members"]];
 function bounds(list) {
@@ -372,7 +390,7 @@ function drawPlots(list) {
       const button = document.createElement("button");
       button.className = "plain more";
       button.textContent = `Show ${section.facets.length - limit} more`;
-      button.onclick = () => { state.all.add(section.heading); drawPlots(chosen()); };
+      button.onclick = () => { state.all.add(section.heading); writeAddress(); drawPlots(chosen()); };
       part.append(button);
     }
     $("figures").append(part);
@@ -385,6 +403,7 @@ $("legend").addEventListener("click", event => {
   const method = button.dataset.method;
   if (!state.hidden.delete(method)) state.hidden.add(method);
   button.setAttribute("aria-pressed", !state.hidden.has(method));
+  writeAddress();
   for (const plot of document.querySelectorAll("#figures .plot")) if (plot.data) draw(plot);
 });
 for (const script of document.querySelectorAll("#probes script")) {
@@ -529,7 +548,7 @@ $("gallery").addEventListener("click", event => {
   if (button) openImage(cells[button.dataset.place], Number(button.dataset.at));
 });
 for (const [id, name] of [["scene", "scene"], ["scene-rung", "rung"], ["scene-order", "order"], ["scene-show", "show"]]) {
-  $(id).onchange = () => { view[name] = name === "scene" ? Number($(id).value) : $(id).value; drawGallery(); };
+  $(id).onchange = () => { view[name] = name === "scene" ? Number($(id).value) : $(id).value; drawGallery(); writeAddress(); };
 }
 function drawStrip() {  // of the answer
   const cell = cells[data.strongest], pictures = picturesOf(cell.scene), answers = pictures.answers[cell.place] ?? [];

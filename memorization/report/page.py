@@ -33,6 +33,7 @@ from memorization.statistics import Estimate, OperatingPoint
 
 RECOVERED, DIVERGED, NEAREST = 1, 2, 4  # bits of an image's state
 COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
+OPEN = 10  # pairs that it shows at once; more, on a click
 
 
 def build(findings: Findings, *, watching: bool = False) -> str:
@@ -53,6 +54,7 @@ def build(findings: Findings, *, watching: bool = False) -> str:
     strongest = findings.strongest
     return environment.get_template("page.html").render(
         store=findings.store,
+        damaged=findings.damaged,
         watching=watching,
         style=Markup(_file("page.css")),
         script=Markup(_file("page.js")),
@@ -66,6 +68,7 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         ],
         extent=extent,
         pairs=len(findings.pairs),
+        open_pairs=OPEN,
         compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
         seeds=[(without_seed(cell.labels), found) for cell, found in findings.over_seeds],
         probed=[(cell.labels, attraction(table)) for cell, table in findings.probed],

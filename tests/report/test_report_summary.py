@@ -192,14 +192,37 @@ def test_empty_store_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["results.parquet", "gallery.safetensors", "config.yaml"])
 def test_damaged_file_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / "recoveries" / write_run(tmp_path, {}) / name
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    damage(path)
     with pytest.raises(SystemExit) as stopped:
         main(["--store", str(tmp_path)])
     assert str(stopped.value).startswith(f"error: {path} is damaged")
     assert "\n" not in str(stopped.value)
     assert not (tmp_path / "report.html").exists()
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "gallery.safetensors", "config.yaml", "done.json"])
+def test_a_damaged_run_is_left_out_and_named(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recoveries" / write_run(tmp_path, {"operator.name": "robust"}) / name
+    damage(path)
+    whole = write_run(tmp_path, {})
+    main(["--store", str(tmp_path)])
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"warning: left out: {path} is damaged")
+    assert "robust" not in printed.out
+    page = (tmp_path / "report.html").read_text()
+    assert "A damaged run is left out of this page." in page
+    assert f"memorization-store --store {tmp_path} verify" in page
+    assert str(path) in page
+    assert whole in page
+    main(["--store", str(tmp_path), "--json"])
+    assert {row["signature"] for row in json.loads(capsys.readouterr().out)} == {whole}
 
 
 def test_unwritable_output_is_one_line(tmp_path: Path) -> None:
