@@ -57,7 +57,10 @@ class Control:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run at one rung; `verdict` is `beats its controls`, `unremarkable`, or empty without controls."""
+    """One run at one rung; `verdict` is `beats its controls`, `unremarkable`, or empty without controls.
+
+    verdict_holm: its p-value adjusted for all verdicts of the store, or NaN.
+    """
 
     signature: str
     labels: Labels
@@ -77,6 +80,7 @@ class Cell:
     setup: str  # autoencoder, method and task; see `summary.controls_of`
     verdict: str
     verdict_p: float
+    verdict_holm: float
     controls: dict[str, Control]
     calibrated_psnr: Estimate | None  # dB, members' median above the reference's; None without a reference
     calibrated_auc: Estimate | None
@@ -87,6 +91,7 @@ class Cell:
 class Findings:
     """A store that was read: `results` has one row an image (and rung), `summary` is `summarise` of it.
 
+    `summary` has one more column, `verdict_holm`: each `verdict_p` adjusted for all of them (Holm).
     `runs` are those that are audited; controls are in `results` and `summary`, and each cell knows its own. `damaged`
     says of each run that was left out what is wrong with it.
     """
@@ -114,7 +119,10 @@ class Findings:
         found, broken = _whole(store, "probes")
         probed = [run.results for run in found]
         probes = attraction(distinct(pd.concat(probed)), ("setup", "rung")) if probed else pd.DataFrame()
-        return cls(store, audited, results, summarise(results), probes, (*damaged, *broken))
+        summary = summarise(results)
+        judged = summary["verdict_p"].notna()
+        summary.loc[judged, "verdict_holm"] = holm(summary.loc[judged, "verdict_p"])
+        return cls(store, audited, results, summary, probes, (*damaged, *broken))
 
     @cached_property
     def labels(self) -> dict[str, Labels]:
@@ -298,7 +306,7 @@ def _given(row: dict[str, Any], name: str) -> Estimate | None:
 
 def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]]) -> Cell:
     copied = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss"]
-    copied += ["threshold_db", "setup", "verdict", "verdict_p"]
+    copied += ["threshold_db", "setup", "verdict", "verdict_p", "verdict_holm"]
     return Cell(
         **{name: row[name] for name in copied},
         labels=labels,

@@ -31,6 +31,7 @@ function percent(fraction) {
   const text = fixed(100 * fraction, 0);
   return ["0", "100"].includes(text) && ![0, 1].includes(fraction) ? fixed(100 * fraction, 1) : text;
 }
+const pText = cell => `p = ${cell.p.toPrecision(1)}${cell.holm > cell.p ? `; Holm: ${cell.holm.toPrecision(1)}` : ""}`;
 const decibel = value => value === null ? "–" : fixed(value, 1);
 const shares = estimate => estimate[0] === null ? "–" : `${percent(estimate[0])} % <small>(${percent(estimate[1])} to ${percent(estimate[2])})</small>`;
 const decibels = estimate => estimate[0] === null ? "–" : `${decibel(estimate[0])} <small>(${decibel(estimate[1])} to ${decibel(estimate[2])})</small>`;
@@ -168,7 +169,7 @@ function drawTable(list) {
       out.push(`<tr class="group"><th class="left" colspan="${width}" scope="rowgroup">${esc(group)}</th></tr>`);
     }
     const under = state.sort ? `<br><span class="soft">${esc(groupName(cell))}</span>` : "";
-    const verdict = judged ? `<td class="left verdicts" title="${esc(cell.controls)}">${cell.verdict ? `${esc(cell.verdict)} <small>(p = ${cell.p.toPrecision(1)})</small>` : ""}</td>` : "";
+    const verdict = judged ? `<td class="left verdicts" title="${esc(cell.controls)}">${cell.verdict ? `${esc(cell.verdict)} <small>(${pText(cell)})</small>` : ""}</td>` : "";
     out.push(`<tr data-cell="${cell.place}"${cell.place === state.run ? ' aria-current="true"' : ""}><th class="left" scope="row"><button title="Show this run in detail">${esc(cell.method)}</button>${under}</th>${verdict}` +
       `<td>${lossText(cell)}</td><td class="left">${forest(cell)}</td><td>${shares(cell.members.recovered)}</td><td>${shares(cell.others.recovered)}</td><td>${shares(cell.excess)}</td><td>${areas(cell.auc)}</td>` +
       `<td class="wide">${decibels(cell.members.psnr)}</td><td class="wide">${decibels(cell.others.psnr)}</td><td>${SORTS.diverged(cell)}</td></tr>`);
@@ -438,7 +439,7 @@ function drawRun() {
   $("run-name").innerHTML = `<b>${esc(cell.method)}</b>, ${esc(cell.degradation)}, ${esc(cell.autoencoder)}, train loss ${lossText(cell)}. Choose another in the table or a plot.`;
   const rate = ([fpr, point]) => `<dt>TPR at FPR ${fixed(100 * fpr, 1).replace(/\.0$/, "")} %</dt><dd>${point ? `${percent(point[1])} % <small>(${percent(point[2])} to ${percent(point[3])}; FPR achieved ${percent(point[0])} %)</small>` : `not resolvable with ${cell.others.count} non-members (${Math.ceil(1 / fpr)} would do)`}</dd>`;
   const group = (name, key) => `<dt>${name}</dt><dd>${Math.round(cell[key].recovered[0] * cell[key].count)} of ${cell[key].count}: ${shares(cell[key].recovered)}; median ${decibels(cell[key].psnr)} dB</dd>`;
-  const verdict = cell.controls ? `<dt>Verdict</dt><dd><span class="verdict">${esc(cell.verdict || "none")}</span>${cell.p === null ? "" : ` (p = ${cell.p.toPrecision(1)})`}; members by controls: ${esc(cell.controls)}</dd>` : "";
+  const verdict = cell.controls ? `<dt>Verdict</dt><dd><span class="verdict">${esc(cell.verdict || "none")}</span>${cell.p === null ? "" : ` (${pText(cell)})`}; members by controls: ${esc(cell.controls)}</dd>` : "";
   const calibrated = cell.calibrated ? `<dt>Above the reference</dt><dd>Members by ${decibels(cell.calibrated[0])} dB in the median; AUC of that difference ${areas(cell.calibrated[1])}</dd>` : "";
   const threat = card ? `<h3>Threat model of ${esc(cell.recovery)}</h3><p>${inCode(card.text)}</p><dl><dt>Access</dt><dd>${esc(card.access)}</dd><dt>Knows</dt><dd>${inCode(card.knows)}</dd><dt>Queries</dt><dd>${fixed(cell.queries, 0)} an image, on average</dd></dl>` : "";
   $("card").innerHTML = `<h3>Results</h3><dl>${group("Members", "members")}${group("Non-members", "others")}<dt>Excess</dt><dd>${shares(cell.excess)}</dd><dt>AUC</dt><dd>${areas(cell.auc)}</dd>${cell.operating.map(rate).join("")}${verdict}${calibrated}</dl>${threat}`;

@@ -167,6 +167,7 @@ def _facts(findings: Findings, cell: Cell) -> dict[str, Any]:
         "operating": [[rate, _point(point)] for rate, point in cell.operating.items()],
         "verdict": cell.verdict,
         "p": _plain(cell.verdict_p),
+        "holm": _plain(cell.verdict_holm),
         "controls": cell.controls_text,
         "calibrated": cell.calibrated_psnr
         and cell.calibrated_auc
@@ -227,6 +228,9 @@ def standing(findings: Findings) -> str:
     best = findings.strongest
     equal = sum(cell.excess.value == best.excess.value for cell in cells) - 1
     excesses = [cell.excess.value for cell in cells]
+    adjusted = (
+        "" if math.isnan(best.verdict_holm) else f"; the p-value adjusted for all (Holm) does: {best.verdict_holm:.1g}"
+    )
     ties = (
         f" ({equal} {'other has' if equal == 1 else 'others have'} the same; of these, the one with most pixels "
         "erased, then with the highest median PSNR, is shown)"
@@ -235,7 +239,7 @@ def standing(findings: Findings) -> str:
         f"This is the strongest of {len(cells)} runs, each at its lowest train loss: the one with the largest excess "
         f"of members over non-members{ties if equal else ''}. Over all of them the excess is {percent(min(excesses))} "
         f"to {percent(max(excesses))}, with a median of {percent(statistics.median(excesses))}. Neither the "
-        "intervals nor the verdict account for this choice."
+        f"intervals nor the verdict account for this choice{adjusted}."
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from statsmodels.stats.multitest import multipletests
 
 from memorization import load_results
 from memorization.report import Findings, headline, main
@@ -223,6 +224,19 @@ def test_a_damaged_run_is_left_out_and_named(tmp_path: Path, name: str, capsys: 
     assert whole in page
     main(["--store", str(tmp_path), "--json"])
     assert {row["signature"] for row in json.loads(capsys.readouterr().out)} == {whole}
+
+
+def test_verdicts_are_adjusted_for_their_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, {"control": "inpaint"}, rungs=(0.1,), recovered=(0, 0))
+    for penalty, recovered in enumerate([(4, 0), (3, 0), (0, 0)]):
+        write_run(tmp_path, {"recovery.penalty": penalty}, rungs=(0.1,), recovered=recovered)
+    summary = Findings.load(tmp_path).summary
+    audited = summary[summary["control"] == "none"].set_index("members_recovered")
+    np.testing.assert_allclose(audited["verdict_holm"], multipletests(audited["verdict_p"], method="holm")[1])
+    assert audited["verdict_holm"][1] == 3 * audited["verdict_p"][1]
+    assert summary[summary["control"] != "none"]["verdict_holm"].isna().all()
+    main(["--store", str(tmp_path)])
+    assert "(p = 0.06; Holm: 0.2)" in capsys.readouterr().out
 
 
 def test_unwritable_output_is_one_line(tmp_path: Path) -> None:
