@@ -12,6 +12,7 @@ import io
 import pickle
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ from pytorch_lightning.callbacks import Callback
 from memorization import interruption, runs
 
 NEEDED = {"step", "autoencoder", "averaged", "optimiser", "random", "random_cuda", "written"}  # of a state
+OTHER_CONTENT = (TypeError, AttributeError, KeyError)  # a whole file that holds something else
 SHARE = 50  # a checkpoint is due after so many times the seconds that the last one took
 
 
-def load(folder: Path) -> dict[str, Any] | None:
-    """The state in `folder`, or None if there is none; a damaged one is removed, with a note."""
+def load(folder: Path, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """The state in `folder`, or None if there is none; one that is damaged, or does not fit, is removed with a note."""
     path = folder / runs.CHECKPOINT
     if not path.is_file():
         return None
+    misfit = False
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip() is not None
@@ -38,10 +41,12 @@ def load(folder: Path) -> dict[str, Any] | None:
             damaged = not state.keys() >= NEEDED or any(
                 runs.checksum(folder / name) != expected for name, expected in state["written"].items()
             )
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, TypeError, AttributeError):
-        damaged = True  # the last two: a whole file that holds something else
-    if damaged:
-        print(f"note: {path} or the weights that it counts on are damaged; the training begins anew", flush=True)
+            misfit = not damaged and not fits(state)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, *OTHER_CONTENT):
+        damaged = True
+    if damaged or misfit:
+        why = "or the weights that it counts on are damaged" if damaged else "is of another model, or of other code"
+        print(f"note: {path} {why}; the training begins anew", flush=True)
         path.unlink()
         return None
     return state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,14 @@ class Subject:
     """What a run recovers from: at each rung its train loss and its autoencoder; and the images.
 
     signature: that of the trained autoencoder, "" for a control that has none. Without one, the only rung is NaN.
+    weights: the autoencoder's files at these rungs, with their checksums.
     """
 
     split: Split
     losses: dict[float, float]
     model: Callable[[float], nn.Module]
     signature: str = ""
+    weights: dict[str, str] = field(default_factory=dict)
 
 
 def recipe_of(config: dict[str, Any]) -> Recipe:
@@ -161,7 +163,8 @@ def subject_of(config: dict[str, Any], method: Method) -> Subject:
         except ValueError as error:
             raise ValueError(f"{error}" if control == "none" else f"control={control}: {error}") from None
         losses = {rung: autoencoder.rungs[rung] for rung in rungs}
-        return Subject(split, losses, autoencoder.autoencoder, autoencoder.folder.name)
+        weights = autoencoder.weights(rungs)
+        return Subject(split, losses, autoencoder.autoencoder, autoencoder.folder.name, weights)
     split = build("dataset", config["dataset"]).load(config["seed"])
     model: nn.Module = nn.Identity()
     if control == "untrained":
@@ -255,7 +258,12 @@ def _probe(config: dict[str, Any]) -> str:
                     batch_size=config["recovery"]["batch_size"],
                 )
                 tables.append(found.assign(rung=rung, train_loss=loss))
-            facts = {"signature": folder.name, "autoencoder": subject.signature, "setup": setup}
+            facts = {
+                "signature": folder.name,
+                "autoencoder": subject.signature,
+                "weights": subject.weights,
+                "setup": setup,
+            }
             with runs.creating(folder, config, facts) as aside:
                 table = pd.concat(tables, ignore_index=True).assign(setup=setup, signature=folder.name)
                 runs.write_table(aside / "results.parquet", table)
@@ -327,9 +335,14 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
     gallery = [*range(min(config["gallery"], len(split.members)))]
     gallery += [len(split.members) + i for i in range(min(config["gallery"], len(split.non_members)))]
     name = _name(config, recipe)
-    facts: dict[str, Any] = {"signature": folder.name, "name": name, "autoencoder": subject.signature}
-    facts["study"] = config["study"]
-    facts["left_out"] = split.left_out
+    facts = {
+        "signature": folder.name,
+        "name": name,
+        "autoencoder": subject.signature,
+        "weights": subject.weights,
+        "study": config["study"],
+        "left_out": split.left_out,
+    }
     columns = {
         "dataset": config["dataset"]["name"],
         "architecture": config["architecture"]["name"],
@@ -365,7 +378,7 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
     ):
         for rung in rungs:
             bar.set_postfix_str(f"rung {rung:g}")
-            shards = aside / runs.SHARDS / runs.rung_name(rung)
+            shards = aside / runs.SHARDS / runs.signature(subject.weights) / runs.rung_name(rung)  # of these weights
             table, shown = recover(
                 subject.model(rung),
                 split,

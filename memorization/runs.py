@@ -22,10 +22,10 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,9 +85,12 @@ def write(path: Path, content: bytes | str) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """`table` as a parquet file; raises as `write` does."""
-    content = io.BytesIO()
-    table.to_parquet(content, index=False)
+    """`table` as a parquet file; raises as `write` does.
+
+    Numbers are packed but not put into dictionaries, and lightly: thousands of such files are read at once.
+    """
+    content, text = io.BytesIO(), [*table.select_dtypes(exclude=["number", "bool"])]
+    table.to_parquet(content, index=False, compression="lz4", use_dictionary=text)
     write(path, content.getvalue())
 
 
@@ -122,9 +125,11 @@ def read_done(folder: Path) -> dict[str, Any]:
     path = folder / "done.json"
     try:
         done: dict[str, Any] = json.loads(path.read_bytes())
-        own = done.pop(OWN, None)  # older stores have none
-        if not isinstance(done["checksums"], dict) or own not in (None, _own_checksum(done)):
+        *_, last = done
+        if not isinstance(done["checksums"], dict):
             raise TypeError
+        if last != "checksums" and done.pop(OWN) != _own_checksum(done):  # older stores have none: nothing follows
+            raise ValueError
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{folder} holds no finished run (there is no done.json)") from error
     except (ValueError, TypeError, KeyError) as error:
@@ -132,9 +137,12 @@ def read_done(folder: Path) -> dict[str, Any]:
     return done
 
 
-def verified(folder: Path, name: str) -> Path:
-    """The path of a finished run's file, after its checksum was compared; raises `StoreError` if it differs."""
-    path, expected = folder / name, read_done(folder)["checksums"].get(name)
+def verified(folder: Path, name: str, done: dict[str, Any] | None = None) -> Path:
+    """The path of a finished run's file, after its checksum was compared; raises `StoreError` if it differs.
+
+    `done` is what `read_done` gave, if the caller has it.
+    """
+    path, expected = folder / name, (done or read_done(folder))["checksums"].get(name)
     if expected is None or not path.is_file():
         raise StoreError(f"{path} is missing; {REMEDY}")
     if checksum(path) != expected:
@@ -143,9 +151,40 @@ def verified(folder: Path, name: str) -> Path:
 
 
 def verify(folder: Path) -> None:
-    """Raise `StoreError` unless the run in `folder` is finished and each of its files is what was written."""
-    for name in read_done(folder)["checksums"]:
-        verified(folder, name)
+    """Raise `StoreError` unless the run in `folder` is finished, each of its files what was written, and, if it has an
+    autoencoder, made with the weights that this has in the store."""
+    done = read_done(folder)
+    for name in done["checksums"]:
+        verified(folder, name, done)
+    check_weights(folder, done)
+
+
+def files_of(store: Path, autoencoder: str) -> dict[str, str]:
+    """The checksums of a finished autoencoder's files; none if the store lacks it or its `done.json` is damaged."""
+    try:
+        checksums: dict[str, str] = read_done(store / "autoencoders" / autoencoder)["checksums"]
+    except StoreError:
+        return {}
+    return checksums
+
+
+def check_weights(
+    folder: Path,
+    done: dict[str, Any],
+    store: Path | None = None,
+    files: Callable[[Path, str], dict[str, str]] = files_of,
+) -> None:
+    """Raise `StoreError` if a run was made with other weights than its autoencoder has in `store` (default: its own).
+
+    This was then trained anew and ended with other bits, on another machine for instance. `done` is what `read_done`
+    gave; `files` may remember what `files_of` gives.
+    """
+    if weights := done.get("weights"):
+        present = files(store or folder.absolute().parents[1], done["autoencoder"])
+        for name, expected in weights.items():
+            if present and present.get(name) != expected:
+                trained = f"autoencoders/{done['autoencoder']}/{name}"
+                raise StoreError(f"{folder} was made with other weights than {trained}, which was made anew; {REMEDY}")
 
 
 def is_intact(folder: Path, remove: bool = False) -> bool:
@@ -273,6 +312,11 @@ class Run:
             raise StoreError(f"{self.folder} is a recovery; its autoencoder is {self.done.get('autoencoder')}")
         return {float(rung): loss for rung, loss in self.done["rungs"].items()}
 
+    def weights(self, rungs: Iterable[float]) -> dict[str, str]:
+        """Of an autoencoder: the files of weights of some rungs, with their checksums."""
+        names = {f"weights/{rung_name(rung)}" for rung in rungs}
+        return {name: digest for name, digest in self.done["checksums"].items() if name.rpartition(".")[0] in names}
+
     def autoencoder(self, rung: float | None = None) -> nn.Module:
         """The trained autoencoder at `rung` (default: the lowest reached), in eval mode, its parameters frozen.
 
@@ -285,7 +329,8 @@ class Run:
         if self.done.get("autoencoder") == "":
             raise StoreError(f"{self.folder} is a control without a trained autoencoder")
         if "autoencoder" in self.done:
-            folder = self.folder.parents[1] / "autoencoders" / self.done["autoencoder"]
+            check_weights(self.folder, self.done)
+            folder = self.folder.absolute().parents[1] / "autoencoders" / self.done["autoencoder"]
             return load_run(folder, self.packages).autoencoder(rung)
         reached = list(self.rungs)
         if not reached:
@@ -295,11 +340,11 @@ class Run:
             raise StoreError(f"{self.folder}: no rung {rung:g}; it has {', '.join(f'{r:g}' for r in reached)}")
         settings, name = dict(self.config["architecture"]), f"weights/{rung_name(rung)}"
         if settings["name"] == "custom":
-            export = str(verified(self.folder, f"{name}.pt2")) if settings["export"] else ""
+            export = str(verified(self.folder, f"{name}.pt2", self.done)) if settings["export"] else ""
             settings |= {"weights": "", "export": export, "allowed": self.packages}
         model = architectures.build(shape=tuple(self.done["shape"]), seed=0, **settings)
         if not settings.get("export"):
-            model.load_state_dict(load_file(verified(self.folder, f"{name}.safetensors")))
+            model.load_state_dict(load_file(verified(self.folder, f"{name}.safetensors", self.done)))
         return model.eval().requires_grad_(False)
 
     @cached_property
@@ -319,12 +364,12 @@ class Run:
 
 
 def load_run(path: str | Path, packages: Iterable[str] = ()) -> Run:
-    """The finished run in the folder `path`; raises `StoreError` if there is none.
+    """The finished run in the folder `path`; raises `StoreError` if there is none, or its autoencoder was made anew.
 
     An autoencoder of a class of your own is loaded only from the `packages` that you name here.
     """
     folder = Path(path)
-    read_done(folder)
+    check_weights(folder, read_done(folder))
     return Run(folder, tuple(packages))
 
 
@@ -347,8 +392,8 @@ def results_of(runs: list[Run]) -> pd.DataFrame:
     import pyarrow as pa
 
     parts = [runs[i : i + PART] for i in range(0, len(runs), PART)]
-    with ThreadPoolExecutor(2) as pool:  # reading, hashing and decoding are done outside the interpreter's lock
-        tables = [*pool.map(_read_part, parts)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading, hashing and decoding do not hold the interpreter's lock
+        tables = [*pool.map(partial(_read_part, files=cache(files_of)), parts)]
     table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
     del tables  # of which `to_pandas` frees a column at a time; the system's allocator gives it back, Arrow's keeps it
     system = pa.system_memory_pool()
@@ -356,11 +401,11 @@ def results_of(runs: list[Run]) -> pd.DataFrame:
     return results
 
 
-def _read_part(runs: list[Run]) -> pa.Table:
+def _read_part(runs: list[Run], files: Callable[[Path, str], dict[str, str]]) -> pa.Table:
     """The results of some runs in one piece, in which each text is stored once."""
     import pyarrow as pa
 
-    tables = [_read_table(run) for run in runs]
+    tables = [_read_table(run, files) for run in runs]
     table = pa.concat_tables(tables, promote_options="permissive").combine_chunks(pa.system_memory_pool())
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
@@ -368,13 +413,15 @@ def _read_part(runs: list[Run]) -> pa.Table:
     return table
 
 
-def _read_table(run: Run) -> pa.Table:
-    """A recovery's results as they are stored, verified and read in one pass over the file."""
+def _read_table(run: Run, files: Callable[[Path, str], dict[str, str]] = files_of) -> pa.Table:
+    """A recovery's results as they are stored, verified (see `check_weights`) and read in one pass over the file."""
     import pyarrow as pa
     from pyarrow import parquet
 
     path = run.folder / "results.parquet"
-    expected = read_done(run.folder)["checksums"].get("results.parquet")  # not kept: there may be thousands of runs
+    done = read_done(run.folder)  # not kept: there may be thousands of runs
+    check_weights(run.folder, done, files=files)
+    expected = done["checksums"].get("results.parquet")
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -109,7 +109,10 @@ def collected(store: Path, remove: bool) -> int:
 
 
 def merged(store: Path, other: Path) -> int:
-    """Copy the finished, undamaged runs of `other` that `store` lacks; nothing of `store` is replaced."""
+    """Copy the finished, undamaged runs of `other` that `store` lacks; nothing of `store` is replaced.
+
+    Not a recovery whose autoencoder has other weights in `store`.
+    """
     counts: Counter[str] = Counter()
     for kind, source in folders(other):
         target = store / kind / source.name
@@ -118,9 +121,10 @@ def merged(store: Path, other: Path) -> int:
             continue
         try:
             runs.verify(source)
+            runs.check_weights(source, runs.read_done(source), store)
         except StoreError as error:
             print(f"not copied: {error}")
-            counts["damaged"] += 1
+            counts["not copied"] += 1
             continue
         with runs.lock(target):
             if runs.is_done(target):
@@ -135,7 +139,7 @@ def merged(store: Path, other: Path) -> int:
                 shutil.rmtree(aside, ignore_errors=True)
             counts["copied"] += 1
     print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no runs")
-    return 1 if counts["damaged"] else 0
+    return 1 if counts["not copied"] else 0
 
 
 def arguments() -> argparse.ArgumentParser:

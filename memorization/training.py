@@ -210,8 +210,18 @@ class TrainingModule(pl.LightningModule):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.history, self.failure = History(**state["history"]), state["failure"]
 
+    def fits(self, state: dict[str, Any]) -> bool:
+        """Are a checkpoint's weights, their average and the optimiser's parameters of the number and shapes of ours?"""
+        ours = [self.autoencoder.state_dict(), self.averaged.state_dict() if self.averaged else {}]
+        shapes, expected = (
+            [{name: getattr(value, "shape", None) for name, value in part.items()} for part in parts]
+            for parts in ([state["autoencoder"], state["averaged"]], ours)
+        )
+        moved = sum(len(group["params"]) for group in state["optimiser"]["param_groups"])
+        return shapes == expected and moved == len([*self.autoencoder.parameters()])
+
     def resume(self, state: dict[str, Any], folder: Path) -> None:
-        """Go on from the `state` of a checkpoint in `folder`."""
+        """Go on from the `state` of a checkpoint in `folder`, which `fits`."""
         self.autoencoder.load_state_dict(state["autoencoder"])
         if self.averaged:
             self.averaged.load_state_dict(state["averaged"])
@@ -239,7 +249,7 @@ class TrainingModule(pl.LightningModule):
     def on_train_start(self) -> None:
         if self.earlier:
             torch.set_rng_state(self.earlier["random"])
-            torch.cuda.set_rng_state_all(self.earlier["random_cuda"])
+            torch.cuda.set_rng_state_all(self.earlier["random_cuda"][: torch.cuda.device_count()])
             self.earlier = None
         else:
             torch.manual_seed(self.seed)  # of dropout and the like
@@ -420,7 +430,14 @@ def stopping(runner: pl.Trainer) -> Iterator[None]:
 
 
 def check_trainer(settings: dict[str, Any]) -> None:
-    """Raise `ValueError` for settings of Lightning's Trainer (accelerator, devices, precision) that it cannot use."""
+    """Raise `ValueError` for settings of Lightning's Trainer (accelerator, devices, precision) that it cannot use.
+
+    Nor does half precision with 5 bits of exponent: its gradients need a scale, which `last.ckpt` does not keep.
+    """
+    if str(settings.get("precision")) in ("16", "16-mixed", "16-true"):
+        raise ValueError(
+            f"trainer.precision={settings['precision']} is not supported; take bf16-mixed or 32-true (the default)"
+        )
     try:
         pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, **hardware(settings))
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
@@ -455,7 +472,7 @@ def train(
     together = "strategy" not in arguments  # `log` cannot go to other processes: it gets all rows at the end
     callbacks: list[Callback] = [Recorder(log if together else None)]
     if folder:
-        if state := checkpoint.load(folder):
+        if state := checkpoint.load(folder, module.fits):
             module.resume(state, folder)
             print(f"the training goes on from step {module.step}", flush=True)
             if log and together:

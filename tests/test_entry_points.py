@@ -176,6 +176,7 @@ MISTAKES = {
     "trainer.devices=0": "trainer.devices=0 trainer.precision=32-true: `Trainer(devices=0)` value is not a valid input",
     "trainer.devices=-1 trainer.accelerator=cpu": "should be an int > 0. The default is trainer.accelerator=auto",
     "trainer.accelerator=gpux": "You selected an invalid accelerator name: `accelerator='gpux'`",
+    "trainer.precision=16-mixed": "trainer.precision=16-mixed is not supported; take bf16-mixed or 32-true",
     "-m recovery=iterat,energy": "recovery=iterat: there is no such choice",
     "recovery.penalty=1e-300": "recovery.penalty is 1e-300; it must be from 1e-06 to 1e+06",
     "probes=-1": "probes is -1; it must be at least 0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -14,9 +15,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from memorization import checkpoint, interruption, recover, runs
+from memorization import checkpoint, interruption, recover, runs, store
 from memorization.architectures import build
 from memorization.runs import finished
 from memorization.training import Training, train
@@ -58,7 +60,7 @@ def test_a_stopped_training_ends_with_the_same_bits(signals, tmp_path, changes, 
 
     with pytest.raises(interruption.Interrupted, match="SIGTERM"):
         train(broken, MEMBERS, settings, log=log, progress=False, folder=tmp_path)
-    state = checkpoint.load(tmp_path)
+    state = checkpoint.load(tmp_path, lambda state: True)
     assert state["step"] == stop - stop % 10 + 1  # within one step
     again = model()
     history = train(again, MEMBERS, settings, progress=False, folder=tmp_path)
@@ -108,10 +110,34 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, dam
     assert history.rows == train(model(), MEMBERS, SETTINGS, progress=False).rows
 
 
+@pytest.mark.parametrize("change", ["width", "depth", "ema", "frozen"])
+def test_a_checkpoint_of_another_model_is_not_gone_on_from(signals, tmp_path, capsys, change):
+    with pytest.raises(interruption.Interrupted):
+        train(
+            model(), MEMBERS, SETTINGS, log=lambda step, _: step == 50 and os.kill(os.getpid(), signal.SIGINT),
+            progress=False, folder=tmp_path,
+        )  # fmt: skip
+    settings = dataclasses.replace(SETTINGS, ema=0.9) if change == "ema" else SETTINGS
+
+    def other():
+        sizes = {"depth": 3, "width": 64} | {"width": {"width": 32}, "depth": {"depth": 4}}.get(change, {})
+        made = build("fc", (1, 6, 6), centre=True, seed=0, **sizes)
+        if change == "frozen":  # what was learned is a constant now
+            last = [part for part in made.modules() if isinstance(part, nn.Linear)][-1]
+            bias = last.bias.detach()
+            del last.bias
+            last.register_buffer("bias", bias)
+        return made
+
+    history = train(other(), MEMBERS, settings, progress=False, folder=tmp_path)
+    assert "last.ckpt is of another model, or of other code; the training begins anew" in capsys.readouterr().out
+    assert history.rows == train(other(), MEMBERS, settings, progress=False).rows
+
+
 @pytest.mark.parametrize("content", [[1, 2], {"written": []}, {"written": {}}, {"step": 3}])
 def test_a_file_that_is_no_checkpoint_is_not_gone_on_from(tmp_path, capsys, content):
     torch.save(content, tmp_path / runs.CHECKPOINT)
-    assert checkpoint.load(tmp_path) is None
+    assert checkpoint.load(tmp_path, lambda state: True) is None
     assert "the training begins anew" in capsys.readouterr().out
     assert not (tmp_path / runs.CHECKPOINT).exists()
 
@@ -184,12 +210,14 @@ def test_a_recovery_killed_at_its_very_end_keeps_its_batches(tmp_path):
     runs.verify(folder)
 
 
+def assert_frames_equal(table: pd.DataFrame, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(table.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True)
+
+
 def assert_same(store: Path, expected: Path) -> None:
     (run,), (reference,) = finished(store), finished(expected)
     assert run.folder.name == reference.folder.name
-    pd.testing.assert_frame_equal(
-        run.results.drop(columns="seconds"), reference.results.drop(columns="seconds"), check_exact=True
-    )
+    assert_frames_equal(run.results, reference.results)
     assert (
         runs.read_done(run.folder)["checksums"]["gallery.safetensors"]
         == reference.done["checksums"]["gallery.safetensors"]
@@ -232,6 +260,21 @@ def test_a_signal_ends_a_sweep_not_its_job_alone(tmp_path, number):
     assert "2 of 2 jobs: 2 done" in then.stdout
     assert "training fc-digits" not in then.stdout
     assert [run.folder for run in finished(tmp_path / "runs", "autoencoders")] == [trained.folder]
+
+
+def test_a_flipped_bit_of_done_json_is_noticed_wherever_it_is(tmp_path):
+    """Be it in the name of its own checksum; a file of an older store, which has none, is read."""
+    with runs.creating(tmp_path / "run", {}, {"name": "x"}):
+        pass
+    path = tmp_path / "run" / "done.json"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 2]) + whole[place + 1 :])
+        with pytest.raises(runs.StoreError, match=r"done\.json is damaged"):
+            runs.read_done(path.parent)
+    older = {key: value for key, value in json.loads(whole).items() if key != "checksum"}
+    path.write_text(json.dumps(older))
+    assert runs.read_done(path.parent) == older
 
 
 def flip(path: Path) -> None:
@@ -280,6 +323,54 @@ def test_a_damaged_autoencoder_is_trained_anew_and_recoveries_kept(unbroken, tmp
     for file in expected.keys() - {"config.yaml"}:
         assert anew.done["checksums"][file] == expected[file]
     assert (run.folder / "done.json").stat().st_mtime_ns == before
+
+
+def retrain(store: Path) -> Path:
+    """The weights of the one autoencoder in `store`, made anew with other bits, as on another machine."""
+    (trained,) = finished(store, "autoencoders")
+    path = trained.folder / "weights" / "1e-01.safetensors"
+    save_file({name: tensor * 1.001 for name, tensor in load_file(path).items()}, path)
+    sealed = trained.done
+    (trained.folder / "done.json").unlink()
+    runs.seal(trained.folder, {key: value for key, value in sealed.items() if key != "checksums"})
+    return path
+
+
+def test_a_recovery_whose_autoencoder_was_made_anew_with_other_bits_is_redone(unbroken, tmp_path, capsys):
+    shutil.copytree(unbroken, tmp_path / "runs")
+    (run,) = finished(tmp_path / "runs")
+    assert runs.load_run(run.folder).autoencoder() is not None
+    before, path = run.results, retrain(tmp_path / "runs")
+    told = rf"was made with other weights than autoencoders/\w+/weights/{path.name}, which was made anew; run the same"
+    for load in (runs.load_run, lambda folder: runs.load_results(folder.parents[1]), lambda _: run.autoencoder()):
+        with pytest.raises(runs.StoreError, match=told):
+            load(run.folder)
+    assert store.verified(tmp_path / "runs") == 1
+    assert f"damaged: {run.folder} was made with other weights" in capsys.readouterr().out
+    assert again(tmp_path / "runs") == "done"
+    assert "was made with other weights" in capsys.readouterr().out
+    assert store.verified(tmp_path / "runs") == 0
+    assert not before["psnr"].equals(runs.load_run(run.folder).results["psnr"])
+
+
+def test_a_merge_takes_no_recovery_of_other_weights(unbroken, tmp_path, capsys):
+    shutil.copytree(unbroken / "autoencoders", tmp_path / "runs" / "autoencoders")
+    retrain(tmp_path / "runs")
+    assert store.merged(tmp_path / "runs", unbroken) == 1
+    assert "was made with other weights" in capsys.readouterr().out
+    assert not finished(tmp_path / "runs")
+
+
+def test_shards_made_with_other_weights_are_not_gone_on_from(tmp_path):
+    ended = killing(tmp_path, SEALING, "recovery.max_iterations=20")
+    assert ended.returncode == -signal.SIGKILL
+    retrain(tmp_path / "runs")
+    ended = run_script("recover", *ONE, "recovery.max_iterations=20", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    broken = runs.load_results(tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "recoveries")
+    assert run_script("recover", *ONE, "recovery.max_iterations=20", cwd=tmp_path).returncode == 0
+    assert_frames_equal(runs.load_results(tmp_path / "runs"), broken)
 
 
 def test_two_that_need_the_same_autoencoder_train_it_once(tmp_path):

@@ -91,7 +91,9 @@ def make_run(store: Path, number: int, template: dict[str, object]) -> None:
     columns = {**WORDS, **choices, "fraction": FRACTIONS[place], "noise": 0.0, "control": "none", "seed": seed}
     columns |= {"task": task, "setup": setup, "threshold_db": 25.0, "study": "scaling", "signature": signature}
     name = f"{METHODS[method]} {OPERATORS[operator]} random_pixels {FRACTIONS[place]:g}"
-    facts = {"signature": signature, "name": name, "autoencoder": runs.signature({"seed": seed}), "study": "scaling"}
+    autoencoder = runs.Run(store / "autoencoders" / runs.signature({"seed": seed}))
+    facts = {"signature": signature, "name": name, "autoencoder": autoencoder.folder.name, "study": "scaling"}
+    facts["weights"] = autoencoder.weights(RUNGS)
     picture = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     pictures = {
         name: picture.clone() for name in ("original", "degraded", *(f"answer/{runs.rung_name(r)}" for r in RUNGS))
@@ -100,6 +102,14 @@ def make_run(store: Path, number: int, template: dict[str, object]) -> None:
         table = scores(np.random.default_rng(number), FRACTIONS[place]).assign(**columns)
         runs.write_table(folder / "results.parquet", table)
         runs.write(folder / "gallery.safetensors", save({**pictures, "row": torch.tensor([0, 1, 50, 51])}))
+
+
+def make_autoencoder(store: Path, seed: int) -> None:
+    """An autoencoder of the synthetic sweep, with files of no meaning in place of its weights."""
+    signature = runs.signature({"seed": seed})
+    with runs.creating(store / "autoencoders" / signature, {"seed": seed}, {"signature": signature}) as folder:
+        for rung in RUNGS:
+            runs.write(folder / f"weights/{runs.rung_name(rung)}.safetensors", f"{seed} {rung}")
 
 
 def configuration() -> dict[str, object]:
@@ -118,6 +128,8 @@ def configuration() -> dict[str, object]:
 def make(store: Path, count: int) -> None:
     """Fill `store` with `count` synthetic runs, with all cores."""
     template = configuration()
+    for seed in range(-(-count // (len(METHODS) * len(OPERATORS) * len(FRACTIONS)))):
+        make_autoencoder(store, seed)
     with Pool() as pool:
         pool.starmap(make_run, ((store, number, template) for number in range(count)), chunksize=50)
 
