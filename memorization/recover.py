@@ -26,6 +26,7 @@ from memorization.probes import KINDS, attraction, recover_probes
 from memorization.recovery import Anderson, Method, asks_operator
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
+from memorization.recovery.solver import ITERATION_LIMIT
 from memorization.schema import build, check_choice, defaults, flat
 from memorization.summary import summarise
 from memorization.sweep import Outcome
@@ -312,10 +313,17 @@ def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame, pd.Series]:
     results = runs.load_run(folder).results.assign(control=config["control"], task=task, setup=setup)
     last = summarise(results).iloc[-1]
     level = "" if math.isnan(last["train_loss"]) else f"at train loss {last['train_loss']:.0e}: "
-    detail = (
-        f"{level}members {last['members_recovered']:.0%}, non-members {last['non_members_recovered']:.0%} → {folder}"
-    )
+    share, others = last["members_recovered"], last["non_members_recovered"]
+    detail = f"{level}members {share:.0%}{_cut_short(results)}, non-members {others:.0%} → {folder}"
     return Outcome(_name(config, recipe), status, detail), results, last
+
+
+def _cut_short(results: pd.DataFrame) -> str:
+    """Of how many members that the last rung did not bring back the iterations ran out, in brackets; empty if none."""
+    last = results if results["rung"].isna().all() else results[results["rung"] == results["rung"].min()]
+    missing = last.loc[last["member"] & ~last["recovered"], "status"]
+    count = int((missing == ITERATION_LIMIT).sum())
+    return f" ({count} of the {len(missing)} missing ran out of iterations)" if count else ""
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:

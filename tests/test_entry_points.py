@@ -287,3 +287,13 @@ def test_a_width_that_cannot_reach_the_target_is_told_before_the_training(tmp_pa
         r"note: no weights of this width bring the train loss below \d\.\de-\d\d, .* architecture\.width to 50 or more",
         shown,
     )
+
+
+def test_members_whose_iterations_ran_out_are_told_of(tmp_path):
+    words = ("dataset=digits", "architecture.depth=2", "training.max_steps=2", "training.ladder=[1e3]")
+    words += ("tracking=none", "progress=false", f"store={tmp_path}")
+    shown = run_script("recover", *words, "recovery=energy", "recovery.max_iterations=1", cwd=tmp_path).stdout
+    assert "members 0% (50 of the 50 missing ran out of iterations), non-members 0% →" in shown
+    control = run_script("recover", *words, "recovery=inpaint", cwd=tmp_path).stdout
+    assert "members" in control
+    assert "ran out" not in control
