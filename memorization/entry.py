@@ -103,6 +103,8 @@ def main(application: Callable[[], Any]) -> None:
             application()
         except interruption.Interrupted as signal:
             status, stopped = signal.status, f"stopped by {signal}; the same command goes on from here"
+            if sweep.Sweep.current and (going := sweep.Sweep.current.cancel()):
+                stopped += f"; jobs that did not stop: kill {' '.join(map(str, going))}"
         except Exception as error:
             if not isinstance(error, EXPLAINED):
                 traceback.print_exception(error)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -32,11 +33,15 @@ def _handle(signum: int, frame: Any) -> None:
 
 
 def handle() -> None:
-    """Turn both signals into `Interrupted`, where nobody else has claimed them (submitit requeues its jobs itself)."""
+    """Turn both signals into `Interrupted`, where nobody else has claimed them.
+
+    In a SLURM job, submitit has: SIGTERM comes before it queues the job again. In a local one, it only comes from us.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
+    local = os.environ.get("SUBMITIT_EXECUTOR") == "local"
     for signum in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+        if local or signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(signum, _handle)
 
 

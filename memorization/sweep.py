@@ -12,7 +12,9 @@ import csv
 import io
 import json
 import math
+import os
 import shutil
+import signal
 import threading
 import time
 from collections import Counter
@@ -74,6 +76,14 @@ def count_jobs(config: DictConfig) -> int | None:
     return len(BasicSweeper.split_arguments(overrides, None)[0])
 
 
+def _is_child(number: int) -> bool:
+    """Is this the number of a process that this one has started, and that has not ended?"""
+    try:
+        return os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
 class Sweep(Callback):
     """Hydra's callback for a sweep: keeps the notes, and prints a line for each job that ends and for all."""
 
@@ -119,6 +129,21 @@ class Sweep(Callback):
                     if outcome.status != "running":
                         print(f"{outcome.status}  {outcome.name}  {outcome.detail}", flush=True)
                         self._show()
+
+    def cancel(self, seconds: float = 60.0) -> list[int]:
+        """End the jobs of `cluster=submitit_local`, processes of their own whose ids name folders in `.submitit`.
+
+        Returns those that go on after `seconds`. They are told every five, for a job that just begins does not listen.
+        """
+        going = [int(path.name) for path in self.folder.glob(".submitit/*") if path.name.isdecimal()]
+        begin = told = time.monotonic()
+        while (going := [number for number in going if _is_child(number)]) and told - begin < seconds:
+            for number in going:
+                os.kill(number, signal.SIGTERM)
+            while time.monotonic() - told < 5 and any(map(_is_child, going)):
+                time.sleep(0.05)
+            told = time.monotonic()
+        return going
 
     def _show(self) -> None:
         now = time.monotonic()

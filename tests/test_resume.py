@@ -277,6 +277,29 @@ def test_a_flipped_bit_of_done_json_is_noticed_wherever_it_is(tmp_path):
     assert runs.read_done(path.parent) == older
 
 
+BEGUN = """
+from pathlib import Path
+from memorization import runs, sweep
+look = sweep.Sweep.look
+def seen(self):
+    if sum(runs.status(f) == "running" for f in Path("runs", "autoencoders").glob("[!.]*")) == 2:
+        sweep.Sweep.look = look
+        die()
+sweep.Sweep.look = seen
+"""
+
+
+def test_a_signal_ends_the_jobs_that_submitit_started(tmp_path):
+    long = ["training.max_steps=1000000", "training.target_loss=1e-30", "checkpoint_seconds=0", "progress=false"]
+    sweep = ["-m", *long, "seed=0,1", "cluster=submitit_local"]
+    ended = killing(tmp_path, BEGUN, *sweep, number=signal.SIGTERM)
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    assert ended.stderr == "stopped by SIGTERM; the same command goes on from here\n"
+    assert "0 of 2 jobs: 2 running" in ended.stdout
+    folders = [folder for _, folder in store.folders(tmp_path / "runs")]
+    assert [runs.status(folder) for folder in folders] == ["interrupted", "interrupted"]
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
