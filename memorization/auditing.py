@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -80,7 +82,7 @@ def audit(
     `indices` is a number for each image, members first, from which and `seed` its degradation is drawn; default 0, 1,
     2, … With `split.member_indices + split.non_member_indices` the images are degraded as by `memorization-recover`.
 
-    Raises `ValueError` for images or settings out of range, for non-members that are members, and for an autoencoder
+    Raises `ValueError` for images or settings out of range, for an image that is given twice, and for an autoencoder
     that breaks its contract (see `contract.check_contract`).
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
@@ -96,15 +98,10 @@ def audit(
         raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
     if members.shape[1:] != non_members.shape[1:]:
         raise ValueError(f"members are {tuple(members.shape[1:])}, non-members {tuple(non_members.shape[1:])}")
-    index = {image.cpu().numpy().tobytes(): i for i, image in enumerate(members)}
-    for i, image in enumerate(non_members):
-        if (same := index.get(image.cpu().numpy().tobytes())) is not None:
-            raise ValueError(f"non_members: image {i} is member {same}; give images that the autoencoder never saw")
+    _check_distinct(members, non_members)
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
     members, images = as_float(members), as_float(torch.cat([members, non_members]))
-    numbers = list(range(len(images)) if indices is None else indices)
-    if len(numbers) != len(images):
-        raise ValueError(f"indices are {len(numbers)}; give one for each of the {len(images)} images, members first")
+    numbers = _numbers(range(len(images)) if indices is None else indices, len(members), len(images))
     with evaluating(autoencoder):
         check_contract(autoencoder, members, recovery.access)
         own = _scored(recipe, autoencoder, images, numbers, members, batch_size)
@@ -131,6 +128,35 @@ def audit(
         "setup": "own",
     }
     return Audit(pd.concat(tables, ignore_index=True).assign(**facts), missing)
+
+
+def _check_distinct(members: Tensor, non_members: Tensor) -> None:
+    """Raise `ValueError` for an image that is given twice: as a member and a non-member, or as two of a kind."""
+    seen: dict[bytes, tuple[str, int]] = {}
+    for name, images in (("members", members), ("non_members", non_members)):
+        for i, image in enumerate(images):
+            kind, first = seen.setdefault(sha256(image.cpu().numpy().tobytes()).digest(), (name, i))
+            if kind != name:
+                raise ValueError(f"{name}: image {i} is member {first}; give images that the autoencoder never saw")
+            if first != i:
+                raise ValueError(f"{name}: image {i} is image {first} again; give each once, or it counts twice")
+
+
+def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
+    """`indices` as whole numbers; raises `ValueError` unless they are one for each of `count` images."""
+    if len(indices) != count:
+        raise ValueError(f"indices are {len(indices)}; give one for each of the {count} images, members first")
+    seen: dict[tuple[bool, int], int] = {}
+    for i, given in enumerate(indices):
+        try:
+            number = index(given)
+        except TypeError:
+            number = -1
+        if number < 0:
+            raise ValueError(f"indices: {given!r} of image {i} is no number of an image; give whole numbers from 0 on")
+        if (first := seen.setdefault((i < members, number), i)) != i:
+            raise ValueError(f"indices: images {first} and {i} are both {number}; give each a number of its own")
+    return [number for _, number in seen]
 
 
 def _controls(

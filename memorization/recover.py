@@ -398,7 +398,9 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
                 trainer=config["trainer"],
             )
             tables.append(table.assign(rung=rung, train_loss=subject.losses[rung], **columns))
-            pictures[f"answer/{runs.rung_name(rung)}"] = shown.pop("answer")
+            for kind in ("answer", "path"):
+                if kind in shown:
+                    pictures[f"{kind}/{runs.rung_name(rung)}"] = shown.pop(kind)
             pictures |= shown
             row = summarise(tables[-1]).iloc[0]
             metrics = tracking.rung_metrics(row)

@@ -356,7 +356,8 @@ class Run:
     @cached_property
     def gallery(self) -> dict[str, Tensor]:
         """Of a recovery: `original`, `degraded` (K, C, H, W) uint8, their `row` (index into a rung's results), and
-        `answer/<rung>` for each rung."""
+        for each rung `answer/<rung>` and, in newer runs, `path/<rung>` (K, P, C, h, w): the answers after the numbers
+        of iterations in `steps` (P,), reduced to small pictures, of an image that was still being solved."""
         from safetensors.torch import load_file
 
         return load_file(verified(self.folder, "gallery.safetensors"))
@@ -380,12 +381,17 @@ def finished(store: str | Path, kind: str = "recoveries") -> list[Run]:
 
 def load_results(store: str | Path) -> pd.DataFrame:
     """The results of all finished recoveries in a store, in one table; its columns of text are categorical."""
-    import pandas as pd
-    import pyarrow as pa
-
     runs = finished(store)
     if not runs:
         raise StoreError(f"{store} holds no finished recovery; make one with memorization-recover store={store}")
+    return results_of(runs)
+
+
+def results_of(runs: list[Run]) -> pd.DataFrame:
+    """The results of recoveries in one table, as of `load_results`."""
+    import pandas as pd
+    import pyarrow as pa
+
     parts = [runs[i : i + PART] for i in range(0, len(runs), PART)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading, hashing and decoding do not hold the interpreter's lock
         tables = [*pool.map(partial(_read_part, files=cache(files_of)), parts)]

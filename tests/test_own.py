@@ -418,5 +418,32 @@ def test_the_numbers_of_the_images_draw_their_degradations():
     assert list(second["image"]) == numbers
     assert list(first["member"]) == list(second["member"]) == [True] * 6 + [False] * 5
     assert (first["psnr_erased"] != second["psnr_erased"]).all()
-    with pytest.raises(ValueError, match="indices are 3; give one for each of the 11 images"):
-        audit(transformer(), SPLIT.members, SPLIT.non_members, indices=[1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([1, 2, 3], "indices are 3; give one for each of the 11 images"),
+        ([0, 1, -2, *range(3, 11)], "indices: -2 of image 2 is no number of an image; give whole numbers from 0 on"),
+        ([0, 1.5, *range(2, 11)], "indices: 1.5 of image 1 is no number"),
+        ([0, "1", *range(2, 11)], "indices: '1' of image 1 is no number"),
+        ([*range(10), 7], "indices: images 7 and 10 are both 7; give each a number of its own"),
+    ],
+)
+def test_a_wrong_number_of_an_image_is_named(indices, message):
+    with pytest.raises(ValueError, match=message):
+        audit(transformer(), SPLIT.members, SPLIT.non_members, indices=indices)
+
+
+@pytest.mark.parametrize(
+    ("members", "others", "message"),
+    [
+        ([0, 1, 1], [], "members: image 2 is image 1 again; give each once"),
+        ([0], [-1, -2, -1], "non_members: image 2 is image 0 again; give each once"),
+        ([0, 1], [-1, 1], "non_members: image 1 is member 1; give images that the autoencoder never saw"),
+    ],
+)
+def test_an_image_that_is_given_twice_is_named(members, others, message):
+    pool = torch.cat([SPLIT.members, SPLIT.non_members])
+    with pytest.raises(ValueError, match=message):
+        audit(transformer(), pool[members], pool[others or [-1]], RandomPixels(0.5), Iterate())

@@ -22,7 +22,7 @@ from memorization.recovery.solver import DIVERGED, asks_operator, check_starts, 
 
 @dataclass(frozen=True)
 class RecoveredBatch:
-    """scores: one row an image (see `recover_batch`); degraded and answers: (B, C, H, W).
+    """scores: one row an image (see `recover_batch`); degraded and answers: (B, C, H, W); path: see `solve`.
 
     A measurement smaller than the image is enlarged to it.
     """
@@ -30,6 +30,7 @@ class RecoveredBatch:
     scores: pd.DataFrame
     degraded: Tensor
     answers: Tensor
+    path: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -73,17 +74,25 @@ def recover_batch(
     originals: Tensor,
     indices: Sequence[int],
     members: Tensor,
+    path: Sequence[int] = (),
     on_iteration: Callable[[int], None] | None = None,
 ) -> RecoveredBatch:
     """Degrade `originals` (B, C, H, W), recover them with `autoencoder` and score the answers.
 
     `indices` are the images' indices in their pool; `members` (N, C, H, W) all members, of which `nearest_member` is an
     index. A diverged image is never recovered, and its scores are those of its last finite answer.
+    `path` is passed on to `solve`.
     """
     begin = time.perf_counter()
     measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
     solution = solve(
-        autoencoder, measurement, recipe.method, recipe.operator, starts=recipe.starts, on_iteration=on_iteration
+        autoencoder,
+        measurement,
+        recipe.method,
+        recipe.operator,
+        starts=recipe.starts,
+        path=path,
+        on_iteration=on_iteration,
     )
     seconds = (time.perf_counter() - begin) / len(originals)
 
@@ -113,4 +122,4 @@ def recover_batch(
     degraded = measurement.y
     if degraded.shape != originals.shape:
         degraded = functional.interpolate(degraded, originals.shape[2:], mode="nearest")
-    return RecoveredBatch(table, degraded, solution.images)
+    return RecoveredBatch(table, degraded, solution.images, solution.path)

@@ -19,12 +19,16 @@ import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from memorization import runs
 from memorization.data import Split, as_float
 from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
 from memorization.training import hardware, stopping
+
+ITERATES = (0, 1, 3, 10, 30, 100, 300, 1000)  # numbers of iterations after which the answers are kept for the gallery
+THUMBNAIL = 32  # pixels, the longer side of such an answer
 
 
 class Originals(Dataset[tuple[Tensor, int, bool, int]]):
@@ -62,7 +66,13 @@ class RecoveryModule(pl.LightningModule):
         images, indices, is_member, rows = batch
         originals = as_float(images).to(self.dtype)
         done = recover_batch(
-            self.recipe, self.autoencoder, originals, indices.tolist(), self.members, on_iteration=self.on_iteration
+            self.recipe,
+            self.autoencoder,
+            originals,
+            indices.tolist(),
+            self.members,
+            path=steps_of(self.recipe),
+            on_iteration=self.on_iteration,
         )
         done.scores["member"] = is_member.tolist()
         done.scores["row"] = rows.tolist()
@@ -85,6 +95,8 @@ class ShardWriter(BasePredictionWriter):
         shown = [i for i, row in enumerate(rows.tolist()) if row in self.gallery]
         tensors = {"original": as_float(images), "degraded": prediction.degraded, "answer": prediction.answers}
         kept = {name: to_uint8(tensor[shown]) for name, tensor in tensors.items()}
+        assert prediction.path is not None
+        kept["path"] = to_uint8(reduced(prediction.path[shown].nan_to_num()))
         shard = self.folder / shard_name(int(rows[0]))
         runs.write_table(shard / "scores.parquet", prediction.scores)
         runs.write(shard / "images.safetensors", save({**kept, "row": rows[shown].cpu().contiguous()}))
@@ -124,6 +136,20 @@ class Batches(Dataset[list[Tensor]]):
         return batch
 
 
+def steps_of(recipe: Recipe) -> list[int]:
+    """The numbers of iterations after which answers are kept for the gallery."""
+    return [count for count in ITERATES if count < recipe.method.max_iterations]
+
+
+def reduced(path: Tensor) -> Tensor:
+    """Images (K, P, C, H, W) whose longer side has at most `THUMBNAIL` pixels, averaged over areas."""
+    height, width = path.shape[3:]
+    scale = min(1.0, THUMBNAIL / max(height, width))
+    size = max(1, round(scale * height)), max(1, round(scale * width))
+    small = functional.interpolate(path.flatten(0, 1), size, mode="area")
+    return small.view(*path.shape[:3], *size)
+
+
 def to_uint8(images: Tensor) -> Tensor:
     """Images in [0, 1], clipped to it, as 8-bit values on the CPU."""
     return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().contiguous()
@@ -144,7 +170,8 @@ def recover(
 
     `trainer` holds arguments of Lightning's Trainer (accelerator, devices, precision); mixed precision is for training
     alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
-    `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,).
+    `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w)
+    uint8, reduced: the answers after the P numbers of iterations `steps`, black from an image's last iteration on.
     """
     originals = Originals(split)
     starts = [*range(0, len(originals), batch_size)]
@@ -175,5 +202,7 @@ def recover(
     shards = [folder / shard_name(start) for start in starts]
     table = pd.concat([pd.read_parquet(shard / "scores.parquet") for shard in shards], ignore_index=True)
     shown = [load_file(shard / "images.safetensors") for shard in shards]
-    pictures = {name: torch.cat([shard[name] for shard in shown]) for name in shown[0]}
+    names = set.intersection(*(set(shard) for shard in shown))  # shards of older versions have no path
+    pictures = {name: torch.cat([shard[name] for shard in shown]) for name in sorted(names)}
+    pictures["steps"] = torch.tensor(steps_of(recipe))
     return table, pictures

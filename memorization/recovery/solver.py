@@ -6,7 +6,7 @@ cost nothing more, and cannot harm or be changed by their batch mates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -34,6 +34,8 @@ class Recovery:
     estimates: what the operator knowledge reports of its estimate, (B,) each.
     mask: (B, 1, H, W), the belief that a pixel was observed, None unless the operator is a mask.
     trace: residuals of all images after each iteration (B, iterations), NaN once an image has left; None unless asked.
+    path: answers (B, P, C, H, W) after the P numbers of iterations asked for, clipped to [0, 1]; NaN from the iteration
+        on at which an image left. 0 iterations are the start.
     """
 
     images: Tensor
@@ -46,6 +48,7 @@ class Recovery:
     estimates: dict[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
     trace: Tensor | None = field(default=None, repr=False)
+    path: Tensor | None = field(default=None, repr=False)
 
 
 @torch.no_grad()
@@ -57,6 +60,7 @@ def solve(
     *,
     starts: int = 1,
     trace: bool = False,
+    path: Sequence[int] = (),
     on_iteration: Callable[[int], None] | None = None,
 ) -> Recovery:
     """Recover the images behind `measurement` with `method`; `operator` says what it knows of `H` (default: all).
@@ -66,8 +70,9 @@ def solve(
     The autoencoder must be in eval mode and map (B, C, H, W) to the same shape. Numerical failure is a status of the
     image concerned, never an exception. With several `starts`, one after the other, each image keeps the answer of the
     lowest energy, which costs one more query a start; they take turns through the hypotheses of the operator knowledge,
-    then through the starting images of `starting_image`. `on_iteration` is called with the number of iterations gone by
-    (in all, `starts * max_iterations`), for a progress bar.
+    then through the starting images of `starting_image`. `path` are numbers of iterations after which the answers are
+    kept (of the start that won), an image each in memory and nothing else. `on_iteration` is called with the number of
+    iterations gone by (in all, `starts * max_iterations`), for a progress bar.
     """
     check_starts(method, starts)
     if bad := [i for i, finite in enumerate(measurement.y.flatten(1).isfinite().all(1).tolist()) if not finite]:
@@ -81,9 +86,9 @@ def solve(
             "image: use Known()"
         )
     knowledge = operator if operator and asks_operator(method, starts) else Known()
-    best = _solve(autoencoder, measurement, method, knowledge, 0, starts > 1, trace, on_iteration)
+    best = _solve(autoencoder, measurement, method, knowledge, 0, starts > 1, trace, path, on_iteration)
     for start in range(1, starts):
-        other = _solve(autoencoder, measurement, method, knowledge, start, True, trace, on_iteration)
+        other = _solve(autoencoder, measurement, method, knowledge, start, True, trace, path, on_iteration)
         best = _lower(best, other)
     return best
 
@@ -100,7 +105,7 @@ def _lower(a: Recovery, b: Recovery) -> Recovery:
         a, b = (replace(r, trace=_padded(r.trace, length)) for r in (a, b))
     tensors = {
         name: pick(getattr(a, name), getattr(b, name))
-        for name in ("images", "iterations", "residual", "start", "energy", "mask", "trace")
+        for name in ("images", "iterations", "residual", "start", "energy", "mask", "trace", "path")
         if getattr(a, name) is not None
     }
     return replace(
@@ -140,6 +145,7 @@ def _solve(
     start: int,
     rate: bool,  # whether the energy of the answers is asked for
     trace: bool,
+    path: Sequence[int],
     on_iteration: Callable[[int], None] | None,
 ) -> Recovery:
     """`solve` from one starting point."""
@@ -167,6 +173,7 @@ def _solve(
     estimates = {name: torch.full_like(value, torch.nan) for name, value in knowledge.report(h).items()}
     mask = None if h.mask is None else h.mask.clone()
     history: list[Tensor] = []
+    iterates = {count: images.clone() if count == 0 else torch.full_like(images, torch.nan) for count in path}
     annealed = 0.0 if method.access == "none" else knowledge.annealed  # the control asks for no second estimate
 
     for k in range(method.max_iterations):
@@ -207,6 +214,8 @@ def _solve(
                 if on_iteration:
                     on_iteration(method.max_iterations - k - 1)
                 break
+        if k + 1 in iterates:
+            iterates[k + 1][active] = method.answer(state)
 
     if rate:
         queries += 1
@@ -222,4 +231,5 @@ def _solve(
         estimates=estimates,
         mask=mask,
         trace=torch.stack(history, 1) if trace else None,
+        path=torch.stack(list(iterates.values()), 1).clamp(0, 1) if path else None,
     )

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         if options.watch:
             watch(options.store, output)
             return
-        findings = Findings.load(options.store)
+        findings = _load(options.store)
         if options.json:
             table = findings.comparisons if options.compare else findings.summary
             print(json.dumps(records(table), indent=2, allow_nan=False))
@@ -85,6 +85,14 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"error: {' '.join(str(error).split())}")
 
 
+def _load(store: Path) -> Findings:
+    """The findings of a store, with a line on stderr for each damaged run that is left out of them."""
+    findings = Findings.load(store)
+    for damage in findings.damaged:
+        print(f"warning: left out: {damage}", file=sys.stderr)
+    return findings
+
+
 def landed(store: Path) -> dict[Path, int]:
     """The finished runs of a store, with the times at which they were finished."""
     found = {}
@@ -97,7 +105,7 @@ def landed(store: Path) -> dict[Path, int]:
 def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
     """Rewrite `output` whenever a run of the store was finished, until interrupted; then once more, at rest.
 
-    A page that is open reloads itself and keeps its filters, which are in its address.
+    A page that is open reloads itself and keeps what was chosen on it, which is in its address.
     """
     seen: dict[Path, int] = {}
     written = False
@@ -108,7 +116,7 @@ def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
                 seen = now
                 if any(path.parent.parent.name == "recoveries" for path in now):
                     try:
-                        findings = Findings.load(store)
+                        findings = _load(store)
                     except (StoreError, FileNotFoundError) as error:  # a run is being made anew, or must be
                         print(f"waiting: {' '.join(str(error).split())}", flush=True)
                     else:

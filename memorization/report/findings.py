@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -21,7 +22,7 @@ from memorization.degradations import DEGRADATIONS
 from memorization.probes import attraction
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels, label_runs
-from memorization.runs import Run, StoreError, finished, load_results
+from memorization.runs import Run, StoreError, finished, results_of, verify
 from memorization.statistics import Estimate, OperatingPoint, SeedVariation, holm, seed_variation
 from memorization.summary import RATES, MemberScores, compare, controls_of, summarise
 
@@ -56,7 +57,10 @@ class Control:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run at one rung; `verdict` is `beats its controls`, `unremarkable`, or empty without controls."""
+    """One run at one rung; `verdict` is `beats its controls`, `unremarkable`, or empty without controls.
+
+    verdict_holm: its p-value adjusted for all verdicts of the store, or NaN.
+    """
 
     signature: str
     labels: Labels
@@ -76,6 +80,7 @@ class Cell:
     setup: str  # autoencoder, method and task; see `summary.controls_of`
     verdict: str
     verdict_p: float
+    verdict_holm: float
     controls: dict[str, Control]
     calibrated_psnr: Estimate | None  # dB, members' median above the reference's; None without a reference
     calibrated_auc: Estimate | None
@@ -86,7 +91,9 @@ class Cell:
 class Findings:
     """A store that was read: `results` has one row an image (and rung), `summary` is `summarise` of it.
 
-    `runs` are those that are audited; controls are in `results` and `summary`, and each cell knows its own.
+    `summary` has one more column, `verdict_holm`: each `verdict_p` adjusted for all of them (Holm).
+    `runs` are those that are audited; controls are in `results` and `summary`, and each cell knows its own. `damaged`
+    says of each run that was left out what is wrong with it.
     """
 
     store: Path
@@ -94,19 +101,28 @@ class Findings:
     results: pd.DataFrame
     summary: pd.DataFrame
     probes: pd.DataFrame  # `probes.attraction` of each run's probes, by setup and rung; empty if there are none
+    damaged: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, store: Path) -> Findings:
-        """Read all finished recoveries; raises `StoreError` if there is none or one is damaged."""
-        results = load_results(store)
-        audited = {run.folder.name: run for run in finished(store) if run.config.get("control", "none") == "none"}
+        """Read all finished recoveries but the damaged ones; raises `StoreError` if none is left."""
+        whole, damaged = _whole(store, "recoveries")
+        if not whole:
+            make = f"{store} holds no finished recovery; make one with memorization-recover store={store}"
+            raise StoreError(damaged[0] if damaged else make)
+        results = results_of(whole)
+        audited = {run.folder.name: run for run in whole if run.config.get("control", "none") == "none"}
         if not audited:
             raise StoreError(
                 f"{store} holds nothing but controls; run memorization-recover store={store} without control="
             )
-        probed = [run.results for run in finished(store, "probes")]
+        found, broken = _whole(store, "probes")
+        probed = [run.results for run in found]
         probes = attraction(distinct(pd.concat(probed)), ("setup", "rung")) if probed else pd.DataFrame()
-        return cls(store, audited, results, summarise(results), probes)
+        summary = summarise(results)
+        judged = summary["verdict_p"].notna()
+        summary.loc[judged, "verdict_holm"] = holm(summary.loc[judged, "verdict_p"])
+        return cls(store, audited, results, summary, probes, (*damaged, *broken))
 
     @cached_property
     def labels(self) -> dict[str, Labels]:
@@ -202,6 +218,23 @@ class Findings:
         }
 
 
+def _whole(store: Path, kind: str) -> tuple[list[Run], list[str]]:
+    """The finished runs of a kind that are undamaged, and what is wrong with each of the others."""
+
+    def damage(run: Run) -> str:
+        try:
+            verify(run.folder)
+        except StoreError as error:
+            return str(error)
+        return ""
+
+    found = finished(store, kind)
+    with ThreadPoolExecutor(2) as pool:  # files are read and hashed outside the interpreter's lock
+        damages = [*pool.map(damage, found)]
+    whole = [run for run, damage in zip(found, damages, strict=True) if not damage]
+    return whole, [damage for damage in damages if damage]
+
+
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A table as plain dictionaries, a row each."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
@@ -273,7 +306,7 @@ def _given(row: dict[str, Any], name: str) -> Estimate | None:
 
 def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]]) -> Cell:
     copied = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss"]
-    copied += ["threshold_db", "setup", "verdict", "verdict_p"]
+    copied += ["threshold_db", "setup", "verdict", "verdict_p", "verdict_holm"]
     return Cell(
         **{name: row[name] for name in copied},
         labels=labels,

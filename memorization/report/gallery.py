@@ -1,4 +1,6 @@
-"""Pictures: the kept images of a degradation as they were, as they were degraded, and as each method gave them back."""
+"""Pictures: the kept images of a degradation as they were, as they were degraded, and as each method gave them back,
+with some of the answers on the way.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,10 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -18,17 +21,30 @@ from memorization.runs import rung_name
 
 Key = tuple[bool, int]  # is it a member, and its number in the data set
 
-LOSSLESS = 6_000_000  # pixel values that a page may hold as they are; beyond it, rungs and then images are left out
+
+class Kept(NamedTuple):
+    """An image of a run's gallery: its place there, its erased PSNR (dB), and the iterations that its answer took."""
+
+    at: int
+    psnr: float
+    iterations: int
+
+
+LOSSLESS = 6_000_000  # pixel values that a page may hold as they are; beyond it, paths, rungs and images are left out
 LOSSY = 24_000_000  # and compressed with loss, beyond which images are left out again
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much a page shows: images of members and of non-members each, whether all rungs, and whether exactly."""
+    """How much a page shows: images of members and of non-members each, whether all rungs, and whether exactly.
+
+    every_path: whether the paths of all answers, or those of the strongest run of each scene.
+    """
 
     images: int
     every_rung: bool
     lossless: bool
+    every_path: bool
 
 
 @dataclass
@@ -37,11 +53,14 @@ class Scene:
 
     images: of each, its number in the data set, whether it is a member, and its pictures, original and degraded.
     answers: by the place of a cell in `Findings.cells`, a picture for each of `images`, empty where there is none.
+    paths: likewise, for the cells that have them, the answers on the way: pictures side by side, after which numbers
+        of iterations, and the iterations to the answer.
     """
 
     size: tuple[int, int]  # width and height
     images: list[dict[str, Any]]
     answers: dict[int, list[str]]
+    paths: dict[int, list[dict[str, Any] | None]]
 
 
 def webp(picture: Tensor, lossless: bool) -> str:
@@ -70,16 +89,23 @@ def scenes(findings: Findings) -> tuple[dict[tuple[str, str], Scene], Extent]:
 
 
 def _extent(findings: Findings) -> Extent:
-    last = [(findings.runs[cell.signature].gallery["original"], cell) for cell in findings.last_cells]
+    galleries = [
+        (findings.runs[cell.signature].gallery, f"path/{rung_name(cell.rung)}") for cell in findings.last_cells
+    ]
+    last = [(gallery["original"], gallery[path][:1].numel() if path in gallery else 0) for gallery, path in galleries]
     rungs = len(findings.cells) / len(findings.last_cells)
 
     def cost(extent: Extent) -> float:
-        values = sum(min(2 * extent.images, len(pictures)) * pictures[:1].numel() for pictures, _ in last)
+        values = sum(
+            min(2 * extent.images, len(pictures)) * (pictures[:1].numel() + extent.every_path * path)
+            for pictures, path in last
+        )
         return values * (rungs if extent.every_rung else 1)
 
     most = max(1, *(-(-len(pictures) // 2) for pictures, _ in last))
-    extents = [Extent(most, True, True), *(Extent(images, False, True) for images in range(most, 2, -1))]
-    extents += [Extent(images, False, False) for images in range(most, 0, -1)]
+    levels = [(most, True, True), *((images, False, True) for images in range(most, 2, -1))]
+    levels += [(images, False, False) for images in range(most, 0, -1)]
+    extents = [Extent(*level, every_path) for level in levels for every_path in (True, False)]
     fitting = (extent for extent in extents if cost(extent) <= (LOSSLESS if extent.lossless else LOSSY))
     return next(fitting, extents[-1])
 
@@ -89,38 +115,46 @@ def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent, places: di
     kept = {place: _kept(findings, cells[place]) for place in range(len(cells))}
     best = max(kept, key=lambda place: (cells[place].excess.value, cells[place].members.psnr.value))
     chosen = _chosen([kept[best], *kept.values()], extent.images)
-    scene = Scene((0, 0), [{} for _ in chosen], {})
+    scene = Scene((0, 0), [{} for _ in chosen], {}, {})
     for place, cell in enumerate(cells):
         pictures = findings.runs[cell.signature].gallery
         answers = [""] * len(chosen)
-        for key, (at, _) in kept[place].items():
+        paths: list[dict[str, Any] | None] = [None] * len(chosen)
+        for key, image in kept[place].items():
             if (row := chosen.get(key)) is None:
                 continue
             if not scene.images[row]:
                 scene.size = (pictures["original"].shape[3], pictures["original"].shape[2])
-                texts = {name: webp(pictures[name][at], extent.lossless) for name in ("original", "degraded")}
+                texts = {name: webp(pictures[name][image.at], extent.lossless) for name in ("original", "degraded")}
                 scene.images[row] = {"member": key[0], "image": key[1], **texts}
-            answers[row] = webp(pictures[f"answer/{rung_name(cell.rung)}"][at], extent.lossless)
+            answers[row] = webp(pictures[f"answer/{rung_name(cell.rung)}"][image.at], extent.lossless)
+            path = pictures.get(f"path/{rung_name(cell.rung)}")
+            if path is not None and (extent.every_path or place == best):
+                steps = [step for step in pictures["steps"].tolist() if step < image.iterations]
+                side_by_side = torch.cat(path[image.at, : len(steps)].unbind(), 2)
+                pixels = webp(side_by_side, extent.lossless)
+                paths[row] = {"pixels": pixels, "steps": steps, "iterations": image.iterations}
         scene.answers[places[cell.signature, cell.rung]] = answers
+        if any(paths):
+            scene.paths[places[cell.signature, cell.rung]] = paths
     return scene
 
 
-def _kept(findings: Findings, cell: Cell) -> dict[Key, tuple[int, float]]:
-    """The images in a cell's gallery: their place there, and their erased PSNR in dB."""
+def _kept(findings: Findings, cell: Cell) -> dict[Key, Kept]:
     rows = findings.runs[cell.signature].gallery["row"].tolist()
     scores = findings.rows[cell.signature, cell.rung]
-    columns = [scores[name].to_numpy()[rows].tolist() for name in ("member", "image", "psnr_erased")]
-    return {(member, image): (at, psnr) for at, (member, image, psnr) in enumerate(zip(*columns, strict=True))}
+    columns = [scores[name].to_numpy()[rows].tolist() for name in ("member", "image", "psnr_erased", "iterations")]
+    return {(member, image): Kept(at, *facts) for at, (member, image, *facts) in enumerate(zip(*columns, strict=True))}
 
 
-def _chosen(galleries: Sequence[dict[Key, tuple[int, float]]], count: int) -> dict[Key, int]:
+def _chosen(galleries: Sequence[dict[Key, Kept]], count: int) -> dict[Key, int]:
     """The images to show, in rows: all, or `count` of each kind, spread from best to worst in the first gallery.
 
     Members come first, and each kind from the best to the worst of the first gallery.
     """
     keys: list[Key] = []
     for kind in (True, False):
-        ordered = sorted((key for key in galleries[0] if key[0] == kind), key=lambda key: -galleries[0][key][1])
+        ordered = sorted((key for key in galleries[0] if key[0] == kind), key=lambda key: -galleries[0][key].psnr)
         ordered += [key for key in dict.fromkeys(key for each in galleries for key in each) if key[0] == kind]
         found = list(dict.fromkeys(ordered))
         if len(found) > count:

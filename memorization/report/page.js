@@ -31,6 +31,7 @@ function percent(fraction) {
   const text = fixed(100 * fraction, 0);
   return ["0", "100"].includes(text) && ![0, 1].includes(fraction) ? fixed(100 * fraction, 1) : text;
 }
+const pText = cell => `p = ${cell.p.toPrecision(1)}${cell.holm > cell.p ? `; Holm: ${cell.holm.toPrecision(1)}` : ""}`;
 const decibel = value => value === null ? "–" : fixed(value, 1);
 const shares = estimate => estimate[0] === null ? "–" : `${percent(estimate[0])} % <small>(${percent(estimate[1])} to ${percent(estimate[2])})</small>`;
 const decibels = estimate => estimate[0] === null ? "–" : `${decibel(estimate[0])} <small>(${decibel(estimate[1])} to ${decibel(estimate[2])})</small>`;
@@ -58,6 +59,8 @@ function picturesOf(scene) {
   return pictureCache.get(scene);
 }
 const source = text => `data:image/webp;base64,${text}`;
+// The answers on the way: at the start, and after so many iterations.
+const pathFigure = (path, name) => `<figure class="path" style="--n: ${path.steps.length}"><img src="${source(path.pixels)}" alt="${name}: the answers at the start and after ${path.steps.slice(1).join(", ")} iterations"><figcaption class="caption">${path.steps.map(step => `<span>${step || "start"}</span>`).join("")}</figcaption></figure>`;
 
 // ---- what is chosen: in the page's address, so that it outlives a reload and can be passed on
 
@@ -69,12 +72,29 @@ function readAddress() {
   state.rung = [...rungs, "all"].includes(query.get("rung")) ? query.get("rung") : "lowest";
   const run = cells.findIndex(cell => keyOf(cell) === query.get("run"));
   state.run = run < 0 ? data.strongest : run;
+  const sort = query.get("sort") ?? "", column = sort.replace("-", "");
+  state.sort = Object.hasOwn(SORTS, column) ? column : null;
+  state.falling = sort.startsWith("-") || !state.sort;
+  state.rows = query.has("rows") ? Infinity : ROWS;
+  state.hidden = new Set(query.getAll("hide"));
+  state.all = new Set(query.getAll("more"));
+  const scene = data.scenes.findIndex(scene => sceneName(scene) === query.get("scene"));
+  Object.assign(view, {scene: scene < 0 ? null : scene, rung: query.get("pictures") ?? "lowest", order: query.get("order"), show: query.get("show") ?? "all"});
 }
+const sceneName = scene => `${scene.autoencoder}; ${scene.degradation}`;
 function writeAddress() {
   const query = new URLSearchParams();
   for (const name in FILTERS) for (const value of state[name]) query.append(name, value);
   if (state.rung !== "lowest") query.set("rung", state.rung);
   if (state.run !== data.strongest) query.set("run", keyOf(cells[state.run]));
+  if (state.sort) query.set("sort", (state.falling ? "-" : "") + state.sort);
+  if (state.rows > ROWS) query.set("rows", "all");
+  for (const method of state.hidden) query.append("hide", method);
+  for (const heading of state.all) query.append("more", heading);
+  if (view.scene !== null && view.scene !== cells[state.run].scene) query.set("scene", sceneName(data.scenes[view.scene]));
+  if (view.rung !== "lowest") query.set("pictures", view.rung);
+  if (view.order && view.order !== cells[state.run].method) query.set("order", view.order);
+  if (view.show !== "all") query.set("show", view.show);
   history.replaceState(null, "", `#${query}`);
 }
 const passes = (cell, except) => Object.keys(FILTERS).every(name => name === except || !state[name].size || state[name].has(cell[name]));
@@ -149,7 +169,7 @@ function drawTable(list) {
       out.push(`<tr class="group"><th class="left" colspan="${width}" scope="rowgroup">${esc(group)}</th></tr>`);
     }
     const under = state.sort ? `<br><span class="soft">${esc(groupName(cell))}</span>` : "";
-    const verdict = judged ? `<td class="left verdicts" title="${esc(cell.controls)}">${cell.verdict ? `${esc(cell.verdict)} <small>(p = ${cell.p.toPrecision(1)})</small>` : ""}</td>` : "";
+    const verdict = judged ? `<td class="left verdicts" title="${esc(cell.controls)}">${cell.verdict ? `${esc(cell.verdict)} <small>(${pText(cell)})</small>` : ""}</td>` : "";
     out.push(`<tr data-cell="${cell.place}"${cell.place === state.run ? ' aria-current="true"' : ""}><th class="left" scope="row"><button title="Show this run in detail">${esc(cell.method)}</button>${under}</th>${verdict}` +
       `<td>${lossText(cell)}</td><td class="left">${forest(cell)}</td><td>${shares(cell.members.recovered)}</td><td>${shares(cell.others.recovered)}</td><td>${shares(cell.excess)}</td><td>${areas(cell.auc)}</td>` +
       `<td class="wide">${decibels(cell.members.psnr)}</td><td class="wide">${decibels(cell.others.psnr)}</td><td>${SORTS.diverged(cell)}</td></tr>`);
@@ -164,11 +184,12 @@ function drawTable(list) {
   }
 }
 for (const head of document.querySelectorAll(".numbers thead .verdicts")) head.hidden = !judged;
-$("rows-more").addEventListener("click", () => { state.rows = Infinity; drawTable(chosen()); });
+$("rows-more").addEventListener("click", () => { state.rows = Infinity; writeAddress(); drawTable(chosen()); });
 for (const button of document.querySelectorAll(".numbers thead button")) {
   button.addEventListener("click", () => {
     state.falling = state.sort !== button.dataset.sort || !state.falling;
     state.sort = button.dataset.sort;
+    writeAddress();
     drawTable(chosen());
   });
 }
@@ -208,7 +229,7 @@ function later(plot, build) {
   near.observe(plot);
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const plot of builders.keys()) if (plot.data) draw(plot); });
-addEventListener("beforeprint", () => { for (const plot of builders.keys()) draw(plot); });
+addEventListener("beforeprint", () => { for (const details of document.querySelectorAll("#compared details")) details.open = true; for (const plot of builders.keys()) draw(plot); });
 
 const GROUPS = [["others", "non-members"], ["members", "members"]];
 function bounds(list) {
@@ -370,7 +391,7 @@ function drawPlots(list) {
       const button = document.createElement("button");
       button.className = "plain more";
       button.textContent = `Show ${section.facets.length - limit} more`;
-      button.onclick = () => { state.all.add(section.heading); drawPlots(chosen()); };
+      button.onclick = () => { state.all.add(section.heading); writeAddress(); drawPlots(chosen()); };
       part.append(button);
     }
     $("figures").append(part);
@@ -383,6 +404,7 @@ $("legend").addEventListener("click", event => {
   const method = button.dataset.method;
   if (!state.hidden.delete(method)) state.hidden.add(method);
   button.setAttribute("aria-pressed", !state.hidden.has(method));
+  writeAddress();
   for (const plot of document.querySelectorAll("#figures .plot")) if (plot.data) draw(plot);
 });
 for (const script of document.querySelectorAll("#probes script")) {
@@ -417,7 +439,7 @@ function drawRun() {
   $("run-name").innerHTML = `<b>${esc(cell.method)}</b>, ${esc(cell.degradation)}, ${esc(cell.autoencoder)}, train loss ${lossText(cell)}. Choose another in the table or a plot.`;
   const rate = ([fpr, point]) => `<dt>TPR at FPR ${fixed(100 * fpr, 1).replace(/\.0$/, "")} %</dt><dd>${point ? `${percent(point[1])} % <small>(${percent(point[2])} to ${percent(point[3])}; FPR achieved ${percent(point[0])} %)</small>` : `not resolvable with ${cell.others.count} non-members (${Math.ceil(1 / fpr)} would do)`}</dd>`;
   const group = (name, key) => `<dt>${name}</dt><dd>${Math.round(cell[key].recovered[0] * cell[key].count)} of ${cell[key].count}: ${shares(cell[key].recovered)}; median ${decibels(cell[key].psnr)} dB</dd>`;
-  const verdict = cell.controls ? `<dt>Verdict</dt><dd><span class="verdict">${esc(cell.verdict || "none")}</span>${cell.p === null ? "" : ` (p = ${cell.p.toPrecision(1)})`}; members by controls: ${esc(cell.controls)}</dd>` : "";
+  const verdict = cell.controls ? `<dt>Verdict</dt><dd><span class="verdict">${esc(cell.verdict || "none")}</span>${cell.p === null ? "" : ` (${pText(cell)})`}; members by controls: ${esc(cell.controls)}</dd>` : "";
   const calibrated = cell.calibrated ? `<dt>Above the reference</dt><dd>Members by ${decibels(cell.calibrated[0])} dB in the median; AUC of that difference ${areas(cell.calibrated[1])}</dd>` : "";
   const threat = card ? `<h3>Threat model of ${esc(cell.recovery)}</h3><p>${inCode(card.text)}</p><dl><dt>Access</dt><dd>${esc(card.access)}</dd><dt>Knows</dt><dd>${inCode(card.knows)}</dd><dt>Queries</dt><dd>${fixed(cell.queries, 0)} an image, on average</dd></dl>` : "";
   $("card").innerHTML = `<h3>Results</h3><dl>${group("Members", "members")}${group("Non-members", "others")}<dt>Excess</dt><dd>${shares(cell.excess)}</dd><dt>AUC</dt><dd>${areas(cell.auc)}</dd>${cell.operating.map(rate).join("")}${verdict}${calibrated}</dl>${threat}`;
@@ -442,6 +464,8 @@ async function openImage(cell, at) {
     ? [["original", pictures.images[row].original], ["degraded", pictures.images[row].degraded], ["answer", answer]].map(([name, text]) => `<figure><img src="${source(text)}" alt="${imageName(image)}, ${name}"><figcaption class="caption">${name}</figcaption></figure>`).join("") +
       `<figure><canvas role="img" aria-label="Map of the error"></canvas><figcaption class="caption">error, white: 0.25 or more</figcaption></figure>`
     : "<p>The pictures of this image are not in this report: a run keeps those of the first images of each kind (<code>gallery=6</code>), and a large report shows some of them.</p>";
+  const path = (pictures.paths[cell.place] ?? [])[row];
+  $("image-path").innerHTML = path ? `<p class="soft">On the way: after so many iterations. The answer took ${path.iterations}.</p>${pathFigure(path, imageName(image))}` : "";
   for (const button of document.querySelectorAll("[data-step]")) button.disabled = !order[opened.rank + Number(button.dataset.step)];
   if (!$("image").open) $("image").showModal();
   if (!answer) return;
@@ -506,9 +530,17 @@ function drawGallery() {
       });
       return `<tr><th scope="row">${names.has(rank) ? `<b>${names.get(rank)}</b><br>` : ""}${imageName(image)}</th>${fixedPicture("original")}${fixedPicture("degraded")}${answers.join("")}</tr>`;
     }).join("");
+    const failed = rows.find(image => !image.recovered), paths = pictures.paths[by.place] ?? [];
+    const way = rows.map((image, rank) => {
+      const row = numbers.get(`${member}${image.number}`), path = paths[row];
+      const name = [names.get(rank), image === failed && "best of the failed"].filter(Boolean).join(", ");
+      if (!path || names.size && !name) return "";
+      return `<tr><th scope="row">${name ? `<b>${name}</b><br>` : ""}${imageName(image)}</th><td>${pathFigure(path, imageName(image))}</td><td${image.recovered ? ' class="recovered"' : ""}><img src="${source(pictures.answers[by.place][row])}" alt="${imageName(image)}, answer after ${path.iterations} iterations"><span class="caption">${path.iterations}</span></td></tr>`;
+    }).join("");
     const part = document.createElement("div");
     part.className = `gallery${small ? " pixels" : ""}`;
-    part.innerHTML = `<h3>${heading}</h3>` + (body ? `<div class="scroll" tabindex="0" role="region" aria-label="${heading}, ${esc(data.scenes[view.scene].degradation)}"><table><thead><tr><td></td><th scope="col">original</th><th scope="col">degraded</th>${columns.map(cell => `<th scope="col">${esc(cell.method).replaceAll("_", "_<wbr>")}</th>`).join("")}</tr></thead><tbody>${body}</tbody></table></div>` : "<p>None of the kept images.</p>");
+    part.innerHTML = `<h3>${heading}</h3>` + (body ? `<div class="scroll" tabindex="0" role="region" aria-label="${heading}, ${esc(data.scenes[view.scene].degradation)}"><table><thead><tr><td></td><th scope="col">original</th><th scope="col">degraded</th>${columns.map(cell => `<th scope="col">${esc(cell.method).replaceAll("_", "_<wbr>")}</th>`).join("")}</tr></thead><tbody>${body}</tbody></table></div>` : "<p>None of the kept images.</p>") +
+      (way ? `<h3>On the way, ${esc(by.method)}</h3><div class="scroll" tabindex="0" role="region" aria-label="The path of iterates of ${heading.toLowerCase()}"><table class="way"><thead><tr><td></td><th scope="col">the answer after so many iterations</th><th scope="col">the last</th></tr></thead><tbody>${way}</tbody></table></div>` : "");
     $("gallery").append(part);
   }
 }
@@ -517,7 +549,7 @@ $("gallery").addEventListener("click", event => {
   if (button) openImage(cells[button.dataset.place], Number(button.dataset.at));
 });
 for (const [id, name] of [["scene", "scene"], ["scene-rung", "rung"], ["scene-order", "order"], ["scene-show", "show"]]) {
-  $(id).onchange = () => { view[name] = name === "scene" ? Number($(id).value) : $(id).value; drawGallery(); };
+  $(id).onchange = () => { view[name] = name === "scene" ? Number($(id).value) : $(id).value; drawGallery(); writeAddress(); };
 }
 function drawStrip() {  // of the answer
   const cell = cells[data.strongest], pictures = picturesOf(cell.scene), answers = pictures.answers[cell.place] ?? [];

@@ -33,6 +33,7 @@ from memorization.statistics import Estimate, OperatingPoint
 
 RECOVERED, DIVERGED, NEAREST = 1, 2, 4  # bits of an image's state
 COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
+OPEN = 10  # pairs that it shows at once; more, on a click
 
 
 def build(findings: Findings, *, watching: bool = False) -> str:
@@ -53,6 +54,7 @@ def build(findings: Findings, *, watching: bool = False) -> str:
     strongest = findings.strongest
     return environment.get_template("page.html").render(
         store=findings.store,
+        damaged=findings.damaged,
         watching=watching,
         style=Markup(_file("page.css")),
         script=Markup(_file("page.js")),
@@ -61,9 +63,12 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         standing=standing(findings),
         strongest=strongest,
         data=data(findings, pictures),
-        pictures=[{"images": scene.images, "answers": scene.answers} for scene in pictures.values()],
+        pictures=[
+            {"images": scene.images, "answers": scene.answers, "paths": scene.paths} for scene in pictures.values()
+        ],
         extent=extent,
         pairs=len(findings.pairs),
+        open_pairs=OPEN,
         compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
         seeds=[(without_seed(cell.labels), found) for cell, found in findings.over_seeds],
         probed=[(cell.labels, attraction(table)) for cell, table in findings.probed],
@@ -162,6 +167,7 @@ def _facts(findings: Findings, cell: Cell) -> dict[str, Any]:
         "operating": [[rate, _point(point)] for rate, point in cell.operating.items()],
         "verdict": cell.verdict,
         "p": _plain(cell.verdict_p),
+        "holm": _plain(cell.verdict_holm),
         "controls": cell.controls_text,
         "calibrated": cell.calibrated_psnr
         and cell.calibrated_auc
@@ -222,6 +228,9 @@ def standing(findings: Findings) -> str:
     best = findings.strongest
     equal = sum(cell.excess.value == best.excess.value for cell in cells) - 1
     excesses = [cell.excess.value for cell in cells]
+    adjusted = (
+        "" if math.isnan(best.verdict_holm) else f"; the p-value adjusted for all (Holm) does: {best.verdict_holm:.1g}"
+    )
     ties = (
         f" ({equal} {'other has' if equal == 1 else 'others have'} the same; of these, the one with most pixels "
         "erased, then with the highest median PSNR, is shown)"
@@ -230,7 +239,7 @@ def standing(findings: Findings) -> str:
         f"This is the strongest of {len(cells)} runs, each at its lowest train loss: the one with the largest excess "
         f"of members over non-members{ties if equal else ''}. Over all of them the excess is {percent(min(excesses))} "
         f"to {percent(max(excesses))}, with a median of {percent(statistics.median(excesses))}. Neither the "
-        "intervals nor the verdict account for this choice."
+        f"intervals nor the verdict account for this choice{adjusted}."
     )
 
 

@@ -155,7 +155,8 @@ def _controls(cell: Cell) -> list[str]:
     """The verdict on a method's cell of the lowest rung, and what its controls brought back."""
     if not cell.controls_text:
         return []
-    verdict = f"{cell.verdict} (p = {cell.verdict_p:.1g})" if cell.verdict else "no verdict"
+    adjusted = f"; Holm: {cell.verdict_holm:.1g}" if cell.verdict_holm > cell.verdict_p else ""
+    verdict = f"{cell.verdict} (p = {cell.verdict_p:.1g}{adjusted})" if cell.verdict else "no verdict"
     text = f"{verdict} at {rung_name(cell.rung)}; members by controls: {cell.controls_text}"
     return textwrap.wrap(text, WIDTH, initial_indent="      ", subsequent_indent="        ")
 
@@ -179,7 +180,8 @@ def _footnotes(cells: list[Cell]) -> str:
     if any(cell.verdict for cell in cells):
         lines.append(
             "Unremarkable: not more members came back than non-members (Fisher's exact test) or than by each control "
-            "(McNemar's), at 5 %. The nearest member is the ceiling, what a holder of the training set would answer."
+            "(McNemar's), at 5 %. Holm: the p-value adjusted for all verdicts of the store. The nearest member is the "
+            "ceiling, what a holder of the training set would answer."
         )
     if diverged := sum(cell.members.diverged + cell.non_members.diverged for cell in cells):
         lines.append(f"Diverged, counted as not recovered: {diverged} answers over all cells.")

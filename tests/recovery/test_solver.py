@@ -81,6 +81,29 @@ def test_the_trace_holds_each_residual_until_the_image_leaves():
     torch.testing.assert_close(answer.trace, expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("starts", [1, 3])
+@pytest.mark.parametrize("method", [Iterate(tolerance=0.02), PnPADMM(tolerance=0.02), Energy(max_iterations=20)])
+def test_the_path_holds_the_answers_after_fewer_iterations_and_changes_nothing(method, starts):
+    measurement, counts = problems.erase(problems.images(5, seed=7), 0.5, seed=3), [0, 1, 3, 10]
+    f = problems.projection(MEMBERS)
+    alone, answer = (solve(f, measurement, method, starts=starts, path=path) for path in ((), counts))
+    assert alone.path is None
+    assert torch.equal(alone.images, answer.images)
+    assert torch.equal(alone.queries, answer.queries)
+    assert answer.path.shape == (5, 4, *problems.SHAPE)
+    apart = [_solve(f, measurement, method, Known(), k, True, False, counts, None) for k in range(starts)]
+    for i, start in enumerate(answer.start.tolist()):
+        torch.testing.assert_close(answer.path[i], apart[start].path[i], equal_nan=True)
+        there = torch.tensor(counts) < answer.iterations[i]
+        assert torch.equal(answer.path[i].isfinite().all((1, 2, 3)), there)
+    for place, count in enumerate(counts[1:], 1):
+        if starts == 1 and method.access == "queries":  # whose steps do not depend on how many are to come
+            fewer = solve(f, measurement, replace(method, max_iterations=count))
+            there = answer.iterations > count
+            torch.testing.assert_close(answer.path[there, place], fewer.images[there], atol=1e-12, rtol=0)
+    assert method.access == "gradients" or 1 < answer.iterations.min() < 10  # some have left
+
+
 def test_parameters_get_no_gradients():
     layer = torch.nn.Linear(64, 64).double()
     measurement = problems.erase(MEMBERS, 0.5, seed=3)
@@ -108,7 +131,7 @@ def test_of_several_starts_the_lowest_energy_wins_image_by_image():
     method = NullSpace()
     one = solve(two_valleys, measurement, method)
     several = solve(two_valleys, measurement, method, starts=4)
-    apart = [_solve(two_valleys, measurement, method, Known(), k, True, False, None) for k in range(4)]
+    apart = [_solve(two_valleys, measurement, method, Known(), k, True, False, (), None) for k in range(4)]
     lowest = torch.stack([recovery.energy for recovery in apart]).min(0)
     torch.testing.assert_close(several.energy, lowest.values)
     assert torch.equal(several.start, lowest.indices)

@@ -38,7 +38,7 @@ def write_run(
     """A recovery of 4 members and 4 non-members, of which `recovered` came back at every rung; gives its signature.
 
     `settings` replace those of `CONFIG`: a key, a `group.key` or a whole group. Image 100 + r, of row r, is
-    constant 10 r; its PSNR is 50 + r dB if it was recovered, else 10 + r.
+    constant 10 r, on the way 4, 3, 2, 1 darker; its PSNR is 50 + r dB if it was recovered, else 10 + r.
     """
     back = np.arange(8) % 4 < np.repeat(recovered, 4)
     scores = pd.DataFrame({"image": np.arange(100, 108), "row": np.arange(8), "member": np.arange(8) < 4})
@@ -47,6 +47,9 @@ def write_run(
     pictures = (10 * rows).to(torch.uint8).view(8, 1, 1, 1).expand(8, 1, 5, 5)
     gallery = {"original": pictures, "degraded": pictures, "row": rows}
     gallery |= {f"answer/{runs.rung_name(rung)}": pictures for rung in rungs}
+    darker = torch.tensor([4, 3, 2, 1], dtype=torch.uint8).view(4, 1, 1, 1) * (pictures > 0).unsqueeze(1)
+    gallery |= {f"path/{runs.rung_name(rung)}": pictures.unsqueeze(1) - darker for rung in rungs}
+    gallery |= {"steps": torch.tensor([0, 1, 3, 10])}
     return write(store, configured(settings), dict.fromkeys(rungs, scores), gallery)
 
 
@@ -69,6 +72,7 @@ def write(store: Path, config: dict[str, Any], scores: dict[float, pd.DataFrame]
         "is_nearest": True,
         "operator_error": np.nan,
         "queries": 20,
+        "iterations": 20,
         "seconds": 0.1,
         "fraction": config["degradation"].get("fraction", np.nan),
         "fill": config["degradation"].get("fill", "none"),

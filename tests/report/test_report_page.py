@@ -216,7 +216,9 @@ def test_heat_map_shows_the_shares_and_a_click_selects(report: Path, real_store:
 def test_all_pictures_load(report: Path, page: Page) -> None:
     show(page, report)
     widths = page.evaluate("() => [...document.images].map(image => image.naturalWidth)")
-    assert widths == [8] * (4 * 3 + 4 * (2 + 3))  # the headline's 4 images, and (original, degraded, 3 methods) of 4
+    # the headline's 4 images, (original, degraded, 3 methods) of 4, and for one method the answer of 4 ...
+    assert [width for width in widths if width == 8] == [8] * (4 * 3 + 4 * (2 + 3) + 4)
+    assert [width for width in widths if width != 8] == [4 * 8] * 4  # ... and those on the way, after 0, 1, 3, 10 steps
 
 
 def test_psnr_under_a_picture_is_that_of_the_results(report: Path, real_store: Path, page: Page) -> None:
@@ -246,7 +248,7 @@ def test_gallery_is_ordered_and_shows_the_failed(tmp_path: Path, page: Page) -> 
     write_run(tmp_path, {}, recovered=(2, 1))
     main(["--store", str(tmp_path)])
     show(page, tmp_path / "report.html")
-    names = page.locator("#gallery tbody th")
+    names, paths = page.locator("#gallery table:not(.way) tbody th"), page.locator("#gallery .way tbody th")
     assert [" ".join(name.split()) for name in names.all_inner_texts()] == [
         "best member 101",
         "member 100",
@@ -254,6 +256,15 @@ def test_gallery_is_ordered_and_shows_the_failed(tmp_path: Path, page: Page) -> 
         "worst member 102",
         "best non-member 104",
         "non-member 107",
+        "median non-member 106",
+        "worst non-member 105",
+    ]
+    assert [" ".join(name.split()) for name in paths.all_inner_texts()] == [
+        "best member 101",
+        "median, best of the failed member 103",
+        "worst member 102",
+        "best non-member 104",
+        "best of the failed non-member 107",
         "median non-member 106",
         "worst non-member 105",
     ]
@@ -269,8 +280,18 @@ def test_each_picture_stands_with_its_own_score(tmp_path: Path) -> None:
     assert len(scene.images) == 8
     for row, image in enumerate(scene.images):
         for text in (image["original"], image["degraded"], *(answers[row] for answers in scene.answers.values())):
-            picture = Image.open(io.BytesIO(base64.b64decode(text)))
-            assert np.unique(np.asarray(picture)) == 10 * (image["image"] - 100)  # see `write_run`
+            assert np.unique(pixels(text)) == 10 * (image["image"] - 100)  # see `write_run`
+        for path in (paths[row] for paths in scene.paths.values()):
+            assert (path["steps"], path["iterations"]) == ([0, 1, 3, 10], 20)
+            level = 10 * (image["image"] - 100)
+            levels = [max(0, level - darker) for darker in (4, 3, 2, 1)] if level else [0] * 4
+            assert pixels(path["pixels"]).tolist() == [np.repeat(levels, 5).tolist()] * 5  # side by side
+    assert len(scene.paths) == 2
+
+
+def pixels(text: str) -> np.ndarray:
+    """(H, W) of a grey picture on the page."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("L"))
 
 
 def test_an_image_opens_with_its_pictures_and_error(report: Path, real_store: Path, page: Page) -> None:
@@ -284,6 +305,7 @@ def test_an_image_opens_with_its_pictures_and_error(report: Path, real_store: Pa
     row = rows[(rows["image"] == number) & rows["member"]].iloc[0]
     page.wait_for_selector("canvas[data-drawn]")
     assert page.locator("#image-pictures img").count() == 3
+    assert page.locator("#image-path span").all_inner_texts() == ["start", "1", "3", "10"]
     # the error map: black where the answer is the original, white where it is wrong by a quarter or more
     original, answer, error = page.evaluate(
         """() => [...document.querySelectorAll('#image-pictures img, #image-pictures canvas')].filter((_, i) => i !== 1)
@@ -420,15 +442,16 @@ def test_pictures_are_left_out_beyond_the_budget(tmp_path: Path, monkeypatch: py
     assert "to keep this file small" not in build(findings)
     monkeypatch.setattr(gallery_module, "LOSSLESS", 2 * 2 * 3 * 25)  # 2 runs, 3 images of each kind, 5 x 5 pixels
     found, extent = gallery_module.scenes(findings)
-    assert extent == gallery_module.Extent(images=3, every_rung=False, lossless=True)
+    assert extent == gallery_module.Extent(images=3, every_rung=False, lossless=True, every_path=False)
     (scene,) = found.values()
     assert len(scene.answers) == 2
+    assert len(scene.paths) == 1
     assert [image["image"] for image in scene.images] == [101, 103, 102, 107, 105, 104]  # the best, one between, worst
     assert "at most 3 of each kind" in build(findings)
     monkeypatch.setattr(gallery_module, "LOSSLESS", 0)
     monkeypatch.setattr(gallery_module, "LOSSY", 2 * 2 * 25)
     found, extent = gallery_module.scenes(findings)
-    assert extent == gallery_module.Extent(images=1, every_rung=False, lossless=False)
+    assert extent == gallery_module.Extent(images=1, every_rung=False, lossless=False, every_path=False)
     assert "compressed with loss" in build(findings)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from statsmodels.stats.multitest import multipletests
 
 from memorization import load_results
 from memorization.report import Findings, headline, main
@@ -192,14 +193,50 @@ def test_empty_store_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["results.parquet", "gallery.safetensors", "config.yaml"])
 def test_damaged_file_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / "recoveries" / write_run(tmp_path, {}) / name
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    damage(path)
     with pytest.raises(SystemExit) as stopped:
         main(["--store", str(tmp_path)])
     assert str(stopped.value).startswith(f"error: {path} is damaged")
     assert "\n" not in str(stopped.value)
     assert not (tmp_path / "report.html").exists()
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "gallery.safetensors", "config.yaml", "done.json"])
+def test_a_damaged_run_is_left_out_and_named(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recoveries" / write_run(tmp_path, {"operator.name": "robust"}) / name
+    damage(path)
+    whole = write_run(tmp_path, {})
+    main(["--store", str(tmp_path)])
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"warning: left out: {path} is damaged")
+    assert "robust" not in printed.out
+    page = (tmp_path / "report.html").read_text()
+    assert "A damaged run is left out of this page." in page
+    assert f"memorization-store --store {tmp_path} verify" in page
+    assert str(path) in page
+    assert whole in page
+    main(["--store", str(tmp_path), "--json"])
+    assert {row["signature"] for row in json.loads(capsys.readouterr().out)} == {whole}
+
+
+def test_verdicts_are_adjusted_for_their_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, {"control": "inpaint"}, rungs=(0.1,), recovered=(0, 0))
+    for penalty, recovered in enumerate([(4, 0), (3, 0), (0, 0)]):
+        write_run(tmp_path, {"recovery.penalty": penalty}, rungs=(0.1,), recovered=recovered)
+    summary = Findings.load(tmp_path).summary
+    audited = summary[summary["control"] == "none"].set_index("members_recovered")
+    np.testing.assert_allclose(audited["verdict_holm"], multipletests(audited["verdict_p"], method="holm")[1])
+    assert audited["verdict_holm"][1] == 3 * audited["verdict_p"][1]
+    assert summary[summary["control"] != "none"]["verdict_holm"].isna().all()
+    main(["--store", str(tmp_path)])
+    assert "(p = 0.06; Holm: 0.2)" in capsys.readouterr().out
 
 
 def test_unwritable_output_is_one_line(tmp_path: Path) -> None:

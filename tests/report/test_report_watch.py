@@ -48,9 +48,18 @@ def test_open_page_takes_up_what_landed_and_keeps_its_filters(tmp_path: Path, br
     page.locator("[data-filter=method] label", has_text="known").locator("input").check()
     page.keyboard.press("Escape")
     assert page.inner_text("#count") == "1 of 4 results shown"
+    for _ in range(2):
+        page.click("[data-sort=membersPsnr]")  # rising, then
+    page.click("[data-method='energy known']")
+    page.select_option("#scene-show", "failed")
+    page.select_option("#scene-rung", "1e-01")
     write_run(tmp_path, {"operator.name": "robust"})
     output.write_text(report.build(report.Findings.load(tmp_path), watching=True))
     with page.expect_navigation():
         page.evaluate("tick()")
     page.wait_for_selector("#count:has-text('1 of 6 results shown')")
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("Members")
+    assert page.locator("[data-method='energy known']").get_attribute("aria-pressed") == "false"
+    assert page.input_value("#scene-show") == "failed"
+    assert page.input_value("#scene-rung") == "1e-01"
     page.close()
