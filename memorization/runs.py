@@ -42,7 +42,7 @@ SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, ten times as f
 SHARDS, CHECKPOINT = "shards", "last.ckpt"
 UNFINISHED = (SHARDS, CHECKPOINT)  # what a run that was stopped goes on from
 OWN = "checksum"  # of `done.json`: of all else that it says
-PART = 64  # runs whose results are read in one go
+PART = 256  # runs whose results are read in one go
 REMEDY = "run the same command again and it is made anew (or delete its folder)"
 
 
@@ -389,16 +389,20 @@ def load_results(store: str | Path) -> pd.DataFrame:
 
 def results_of(runs: list[Run]) -> pd.DataFrame:
     """The results of recoveries in one table, as of `load_results`."""
+    import pandas as pd
     import pyarrow as pa
 
     parts = [runs[i : i + PART] for i in range(0, len(runs), PART)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading, hashing and decoding do not hold the interpreter's lock
         tables = [*pool.map(partial(_read_part, files=cache(files_of)), parts)]
     table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-    del tables  # of which `to_pandas` frees a column at a time; the system's allocator gives it back, Arrow's keeps it
-    system = pa.system_memory_pool()
-    results: pd.DataFrame = table.to_pandas(memory_pool=system, split_blocks=True, self_destruct=True)
-    return results
+    del tables
+    columns = {}
+    for name in table.column_names:  # one at a time, freed before the next
+        columns[name] = table.column(name).to_pandas()
+        table = table.drop_columns([name])
+        pa.default_memory_pool().release_unused()
+    return pd.DataFrame(columns, copy=False)
 
 
 def _read_part(runs: list[Run], files: Callable[[Path, str], dict[str, str]]) -> pa.Table:
@@ -406,7 +410,7 @@ def _read_part(runs: list[Run], files: Callable[[Path, str], dict[str, str]]) ->
     import pyarrow as pa
 
     tables = [_read_table(run, files) for run in runs]
-    table = pa.concat_tables(tables, promote_options="permissive").combine_chunks(pa.system_memory_pool())
+    table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             table = table.set_column(i, field.name, table.column(i).dictionary_encode())
