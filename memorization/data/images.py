@@ -111,7 +111,7 @@ class Images(Dataset):
         return {key: value for key, value in identity.items() if key not in usual and key not in self.INCIDENTAL}
 
     def _source(self) -> Source:
-        """Where the images are; raises `ValueError` for a setting that chooses nothing there, unless a preset makes it."""
+        """Where the images are; raises `ValueError` for a setting without effect there, unless a preset makes it."""
         source = open_source(self.path, self.subset, self.split, self.column)
         if self.others:
             try:
