@@ -42,7 +42,7 @@ class Decoder:
     def __call__(self, content: bytes) -> Image.Image:
         """The image that the bytes of a file hold, upright; raises `UnusableError` if they hold none that can be used.
 
-        16 bits a channel become 8, rounded; what is transparent is laid on white.
+        16 bits a channel become 8, rounded (grey) or cut (colour, by Pillow); what is transparent is laid on white.
         """
         try:
             with warnings.catch_warnings(action="ignore"):  # of damaged metadata, which is not used
