@@ -209,7 +209,7 @@ def main(study: str, store: Path, keep: bool) -> None:
     summary["network"] = [network(run) for run in runs]
     if keep:
         summary = with_older(summary, folder / "results.csv")
-    summary = summary.sort_values(CELL, ignore_index=True)
+    summary = summary.sort_values(CELL, ignore_index=True).drop_duplicates(CELL)  # one rung, asked for alone and of all
     (folder / "results.csv").write_text(written(summary))
     with tempfile.TemporaryDirectory() as aside, chromium() as browser:
         own = FIGURES.get(study)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from memorization.architectures.custom import first_line
 from memorization.recovery.problem import Autoencoder
 
 TOLERANCE = 1e-3  # by which two answers may differ, in pixels of [0, 1]: rounding, a quarter of an 8-bit level
@@ -80,11 +81,13 @@ def _check_placement(autoencoder: nn.Module, images: Tensor) -> None:
 
 def _answer(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     """The autoencoder's answer, a finite tensor like `images`; raises `ValueError` for anything else."""
+    given = images.clone()
     try:
-        output: object = autoencoder(images)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ValueError(f"the autoencoder fails on images of {tuple(images.shape)}: {reason}") from error
+        output: object = autoencoder(given)
+    except Exception as error:  # of the user's code
+        raise ValueError(f"the autoencoder fails on images of {tuple(images.shape)}: {first_line(error)}") from error
+    if not torch.equal(given, images):
+        raise ValueError("the autoencoder changes its input in place; give lambda x: autoencoder(x.clone())")
     if not isinstance(output, Tensor):
         raise ValueError(
             f"the autoencoder returns a {type(output).__name__}; it must return the images alone: wrap it in a "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -70,7 +71,8 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
     if config["architecture"]["name"] == "custom":
         with evaluating(model):
-            check_contract(model, as_float(split.members[:BATCH]), access)
+            some = torch.cat([split.members[:BATCH], split.non_members[:BATCH]])
+            check_contract(model, as_float(some), access)
     file, packages = architectures.given_file(config["architecture"]), config["architecture"].get("allowed", [])
     runs.check_writable(store)
     with runs.lock(folder):
@@ -84,7 +86,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
             "name": _name(config),
             "shape": split.shape,
             "parameters": parameters,
-            "parameters_per_pixel": parameters / trained_on.numel(),
+            "parameters_per_pixel": parameters / trained_on[:, 0].numel(),
             "left_out": split.left_out,
         }
         print(
@@ -95,7 +97,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
         )
         if any(split.left_out.values()):
             print(f"note: {told(split)}", flush=True)
-        if not file and (least := architectures.least_loss(model, as_float(trained_on))) > settings.target_loss:
+        if not file and (least := architectures.least_loss(model, trained_on)) > settings.target_loss:
             print(
                 f"note: no weights of this width bring the train loss below {least:.1e}, as the last layer is linear; "
                 f"to go lower, set architecture.width to {len(trained_on)} or more",
@@ -159,7 +161,8 @@ def run(config: dict[str, Any]) -> tuple[Outcome, float]:
     """Train the autoencoder of a resolved configuration, or find it; the objective is its last train loss."""
     autoencoder, _, trained = obtain(config)
     done = autoencoder.done
-    how = f"after {done['steps']} steps" if done["steps"] else "on the members; its weights are given, nothing to train"
+    file = architectures.given_file(config["architecture"])
+    how = "on the members; its weights are given, nothing to train" if file else f"after {done['steps']} steps"
     detail = f"train loss {done['train_loss']:.2e} {how} → {autoencoder.folder}"
     return Outcome(_name(config), "done" if trained else "found", detail), done["train_loss"]
 

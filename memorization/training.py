@@ -34,7 +34,7 @@ from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from memorization import checkpoint, interruption, runs
-from memorization.architectures import Centred
+from memorization.architectures import Centred, has_modes
 from memorization.data import as_float, mean_image
 from memorization.runs import rung_name
 
@@ -196,6 +196,7 @@ class TrainingModule(pl.LightningModule):
         self.settings = settings
         self.members = members
         self.full_batch = settings.batch_size == 0 or settings.batch_size >= len(members)
+        self.has_modes = has_modes(autoencoder)
         self.ladder = sorted({float(rung) for rung in settings.ladder}, reverse=True)
         self.history = History()
         self.seed = seed
@@ -285,7 +286,7 @@ class TrainingModule(pl.LightningModule):
             return
         self._sum_gradients()
         # The step's loss is that of the kept weights on all members, in the precision that they are kept in.
-        whole = self.full_batch and not self.averaged and not self.mixed
+        whole = self.full_batch and not (self.averaged or self.mixed or self.has_modes)
         if not whole and self._due(value):
             value, whole = self.train_loss(), True
         if whole:
@@ -465,6 +466,8 @@ def train(
     `checkpoint_seconds` apart, and a training that was stopped goes on from there. Raises `TrainingDivergedError` at
     the first NaN, or above 1e6.
     """
+    if not any(parameter.requires_grad for parameter in autoencoder.parameters()):
+        raise ValueError(f"{type(autoencoder).__name__} has no parameters to train; give architecture.weights=FILE")
     if isinstance(autoencoder, Centred):
         autoencoder.mean.copy_(mean_image(members))
     module = TrainingModule(autoencoder, members, settings, seed)

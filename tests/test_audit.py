@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,3 +164,21 @@ def test_a_diverged_image_counts_as_not_recovered():
     assert row["members_diverged"] == 3
     assert row["members_recovered"] == 0
     assert not pd.isna(row["members_median_psnr"])
+
+
+def fails(x):
+    raise KeyError("scale")
+
+
+BREACHES = {
+    "changes its input in place": lambda x: x.mul_(0.5),
+    "fails on images of (2, 1, 6, 6): KeyError: 'scale'": fails,
+    "depends on the others in its batch": lambda x: x - x.mean(0, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("message", BREACHES)
+def test_breaches_are_told_even_of_a_single_member(message):
+    images = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        audit(BREACHES[message], images[:1], images[1:])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance
 from sklearn.datasets import load_digits
 
 from memorization.data import DATASETS, Digits, Faces, Images, Patches, as_float, mean_image, split
@@ -170,6 +170,36 @@ def test_distinct_images_are_no_near_duplicates():
     crops = torch.from_numpy(photographs(200)).permute(0, 3, 1, 2)
     assert limit_of(hashes_of(crops)) == LIMIT
     assert split(crops, 100, 100, 0, "crops").near_duplicates == 0
+
+
+def page(seed, side=64):
+    """A page of text: lines of dark words on white, all pages with the same margins."""
+    generator = np.random.default_rng(seed)
+    image = Image.new("RGB", (side, side), "white")
+    for y in range(6, side - 6, 4):
+        x = 6
+        while x < side - 8:
+            width = int(generator.integers(2, 9))
+            ImageDraw.Draw(image).rectangle([x, y, min(x + width, side - 7), y + 1], fill=(40, 40, 40))
+            x += width + 2
+    return image
+
+
+def test_copies_with_the_same_hash_are_found_among_images_however_alike():
+    """Photographs beside pages of text leave no limit of the hashes' distance but 0; the pixels still decide."""
+    pages = [page(seed) for seed in range(50)]
+    originals = [Image.fromarray(pixels).resize((64, 64)) for pixels in photographs(20)] + pages
+    copies = [compressed(image, 90) for image in originals]
+    pool = torch.from_numpy(np.stack([*originals, *copies])).permute(0, 3, 1, 2).contiguous()
+    hashes = hashes_of(pool)
+    assert limit_of(hashes) == 0
+    count = len(originals)
+    drawn = split(pool, count, count // 4, 0, "pages")
+    members = {index % count: index for index in drawn.member_indices}
+    assert drawn.near_duplicates > 0
+    assert not [i for i in drawn.non_member_indices if i % count in members and hashes[i] == hashes[members[i % count]]]
+    distinct = pool[:count]
+    assert split(distinct, count // 2, count - count // 2, 0, "pages").near_duplicates == 0
 
 
 @pytest.fixture

@@ -20,14 +20,14 @@ TRAINING = [
     *["training.max_steps=60", "training.ladder=[1e-1]", "training.micro_batch=2"],
     *["trainer.accelerator=cpu", "tracking=none", "progress=false"],
 ]
-RECOVERY = ["recovery=iterate", "recovery.max_iterations=10", "recovery.batch_size=4", "degradation=box"]
+RECOVERY = ["recovery=iterate", "recovery.max_iterations=10", "degradation=box"]
 
 
-@pytest.mark.parametrize("batch", [9, 0])
-def test_two_processes_train_and_recover_as_one(tmp_path, monkeypatch, batch):
+@pytest.mark.parametrize(("batch", "recovered"), [(9, 4), (0, 100)])
+def test_two_processes_train_and_recover_as_one(tmp_path, monkeypatch, batch, recovered):
     """Shares differ in size: 5 and 4 images of a batch of 9, 7 and 6 of a full one, 12 and 11 of the 23 to recover."""
     monkeypatch.chdir(tmp_path)
-    words = [*TRAINING, f"training.batch_size={batch}", *RECOVERY]
+    words = [*TRAINING, f"training.batch_size={batch}", *RECOVERY, f"recovery.batch_size={recovered}"]
     monkeypatch.setattr("sys.argv", ["memorization-recover", *words, "store=runs-1"])
     recover_main()
     ended = run_script("recover", *words, "trainer.devices=2", "store=runs-2", cwd=tmp_path)

@@ -117,3 +117,20 @@ def test_settings_out_of_range_are_named(bad):
     (key,) = bad
     with pytest.raises(ValueError, match=f"training.{key} is"):
         Training(**bad)
+
+
+def test_a_rung_of_full_batches_is_the_loss_in_eval_mode():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 64), torch.nn.BatchNorm1d(64), torch.nn.ReLU())
+    model = torch.nn.Sequential(model, torch.nn.Linear(64, 36), torch.nn.Unflatten(1, (1, 6, 6)))
+    members = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    settings = Training(learning_rate=1e-2, max_steps=300, target_loss=1e-2, ladder=[3e-2, 1e-2])
+    history = train(model, members, settings, progress=False)
+    assert len(history.rungs) == 2
+    for rung, loss in history.rungs.items():
+        model.load_state_dict(history.weights[rung])
+        assert (model.eval()(members) - members).square().mean().item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_nothing_to_train_is_told():
+    with pytest.raises(ValueError, match="Identity has no parameters to train"):
+        train(torch.nn.Identity(), torch.rand(2, 1, 6, 6), Training(), progress=False)

@@ -23,7 +23,17 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "tied": Tied,
     "custom": custom,
 }
-__all__ = ["ARCHITECTURES", "FILES", "Adapted", "Centred", "build", "count_parameters", "given_file", "least_loss"]
+__all__ = [
+    "ARCHITECTURES",
+    "FILES",
+    "Adapted",
+    "Centred",
+    "build",
+    "count_parameters",
+    "given_file",
+    "has_modes",
+    "least_loss",
+]
 FILES = ("weights", "export")  # keys of `custom` that name a file of a model that is trained already
 OUTPUTS = ("linear", "sigmoid")
 DARKEST = 0.5 / 255  # half an 8-bit level: how near to 0 or 1 a mean pixel is taken to be under a sigmoid
@@ -84,8 +94,17 @@ def given_file(settings: dict[str, Any]) -> Path | None:
     return next((Path(settings[key]).expanduser() for key in FILES if settings.get(key)), None)
 
 
+def has_modes(autoencoder: nn.Module) -> bool:
+    """May it answer otherwise in training than in eval mode, as with dropout? Those of this package do not."""
+    parts = [autoencoder, *autoencoder.children()]  # of `Centred`, or beside a sigmoid
+    return not any(isinstance(part, FullyConnected | Convolutional | Tied | UNet) for part in parts)
+
+
 def least_loss(autoencoder: nn.Module, images: Tensor) -> float:
-    """A mean squared error on `images` (N, C, H, W) that no weights can undercut; 0 where none is known."""
+    """A mean squared error on `images` (N, C, H, W) that no weights can undercut; 0 where none is known.
+
+    The images are uint8, or floating point in [0, 1].
+    """
     centred = isinstance(autoencoder, Centred) and not autoencoder.sigmoid
     network = autoencoder.network if centred else autoencoder
     return network.least_loss(images) if isinstance(network, FullyConnected) else 0.0

@@ -89,7 +89,7 @@ def custom(
         )
     if not isinstance(kwargs, dict | None):
         raise ValueError(
-            f"architecture.kwargs is {kwargs!r}; give the class's arguments: architecture.kwargs={{dim:16}}"
+            f"architecture.kwargs is {kwargs!r}; give the class's arguments: 'architecture.kwargs={{dim:16}}'"
         )
     if export and (weights or kwargs):
         raise ValueError("architecture.export holds the weights; leave out architecture.weights and .kwargs")
@@ -111,15 +111,23 @@ def make(target: str, kwargs: dict[str, Any], shape: tuple[int, int, int], allow
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"architecture.target={target}: {error}; is it installed, or its folder on the PYTHONPATH?"
-        ) from error
+    except Exception as error:  # of the user's code
+        missing = isinstance(error, ImportError | AttributeError)
+        hint = "; is it installed, or its folder on the PYTHONPATH?" if missing else ""
+        raise ValueError(f"architecture.target={target}: {first_line(error)}{hint}") from error
     if not inspect.isclass(found) or not issubclass(found, nn.Module):
         raise ValueError(f"architecture.target={target} is no class of nn.Module")
     if "shape" in inspect.signature(found).parameters:
         kwargs = {"shape": shape, **kwargs}
     try:
         return found(**kwargs)
-    except TypeError as error:
-        raise ValueError(f"architecture.target={target} architecture.kwargs={kwargs}: {error}") from error
+    except Exception as error:  # of the user's code
+        raise ValueError(f"architecture.target={target} architecture.kwargs={kwargs}: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error of the user's code says first, with its kind where that says more."""
+    text = str(error).strip().split("\n")[0]
+    return (
+        text if text and isinstance(error, RuntimeError | TypeError) else f"{type(error).__name__}: {text}".strip(": ")
+    )

@@ -53,7 +53,7 @@ class FullyConnected(nn.Module):
         return y.view(-1, *self.shape)
 
     def least_loss(self, images: Tensor) -> float:
-        """A mean squared error on `images` (N, C, H, W), floating point, that no weights can undercut.
+        """A mean squared error on `images` (N, C, H, W), uint8 or floating point, that no weights can undercut.
 
         The last layer is linear, so that all outputs lie in an affine subspace of dimension `width`. The nearest one is
         that of the principal components (Eckart and Young, 1936); what they leave is the bound, 0 if N <= width + 1.
@@ -62,6 +62,6 @@ class FullyConnected(nn.Module):
         some = images[: 2 * self.width].flatten(1).double()
         if len(some) <= self.width + 1:
             return 0.0
-        some = some - some.mean(0)
+        some = (some - some.mean(0)) / (1 if images.is_floating_point() else 255)
         energies = torch.linalg.eigvalsh(some @ some.T)  # ascending
         return float(energies[: -self.width].clamp_min(0).sum() / images.numel())

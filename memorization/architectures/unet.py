@@ -1,7 +1,7 @@
 """The U-Net of Ronneberger, Fischer and Brox (2015, arXiv:1505.04597), with a choice of its skip connections.
 
-With skips at full resolution it learns the identity: every image is then a fixed point, and nothing can be recovered
-from `x = f(x)`. `skips=inner` leaves those out, `skips=none` all. Notable choices: strided convolutions instead of
+Skips shorten the training and lengthen a recovery: what passes through them moves `x` little in each iteration.
+`skips=inner` leaves out that at full resolution, `skips=none` all. Notable choices: strided convolutions instead of
 pooling, and no normalisation layers (a reconstruction must not depend on its batch, nor on train or eval mode).
 """
 

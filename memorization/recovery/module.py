@@ -182,15 +182,21 @@ def recover(
     arguments = hardware(trainer or {})
     if "mixed" in str(arguments.get("precision")):
         arguments = {**arguments, "precision": "32-true"}
-    runner = pl.Trainer(
-        callbacks=[ShardWriter(folder, gallery)],
-        inference_mode=False,  # methods with gradients need autograd
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        **arguments,
-    )
+
+    def trainer_of(**settings: Any) -> pl.Trainer:
+        return pl.Trainer(
+            callbacks=[ShardWriter(folder, gallery)],
+            inference_mode=False,  # methods with gradients need autograd
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            **settings,
+        )
+
+    runner = trainer_of(**arguments)
+    if runner.world_size > len(missing) > 0:  # each process needs a batch of its own
+        runner = trainer_of(**{**arguments, "num_nodes": 1, "devices": len(missing)})
     if runner.num_devices > 1:  # a process each, to which a progress bar cannot go
         on_iteration = None
     module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)

@@ -62,7 +62,7 @@ def attraction(table: pd.DataFrame) -> dict[str, Any]:
     figure.update_yaxes(title_text="answers (%)", range=[-4, 104], dtick=25, zeroline=False)
     figure.update_layout(
         template="none", hovermode="closest", margin={"l": 52, "r": 8, "t": 8, "b": 42}, height=470,
-        legend={"orientation": "h", "y": -0.2},
+        showlegend=True, legend={"orientation": "h", "y": -0.2},
     )  # fmt: skip
     plain: dict[str, Any] = json.loads(figure.to_json())
     return plain

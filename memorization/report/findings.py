@@ -212,9 +212,8 @@ class Findings:
     def rows(self) -> dict[tuple[str, float], pd.DataFrame]:
         """The results of a run (signature) at a rung, in the order that `Run.gallery`'s `row` counts in."""
         return {
-            (str(signature), rung): part
-            for signature, run in self.results.groupby("signature")
-            for rung, part in ((float(str(rung)), part) for rung, part in run.groupby("rung"))
+            (str(signature), float(str(rung))): part
+            for (signature, rung), part in self.results.groupby(["signature", "rung"], observed=True)
         }
 
 

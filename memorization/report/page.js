@@ -31,7 +31,8 @@ function percent(fraction) {
   const text = fixed(100 * fraction, 0);
   return ["0", "100"].includes(text) && ![0, 1].includes(fraction) ? fixed(100 * fraction, 1) : text;
 }
-const pText = cell => `p = ${cell.p.toPrecision(1)}${cell.holm > cell.p ? `; Holm: ${cell.holm.toPrecision(1)}` : ""}`;
+const pValue = p => p < 0.001 && p > 0 ? p.toExponential(0) : p.toPrecision(1);
+const pText = cell => `p = ${pValue(cell.p)}${cell.holm > cell.p ? `; Holm: ${pValue(cell.holm)}` : ""}`;
 const decibel = value => value === null ? "–" : fixed(value, 1);
 const shares = estimate => estimate[0] === null ? "–" : `${percent(estimate[0])} % <small>(${percent(estimate[1])} to ${percent(estimate[2])})</small>`;
 const decibels = estimate => estimate[0] === null ? "–" : `${decibel(estimate[0])} <small>(${decibel(estimate[1])} to ${decibel(estimate[2])})</small>`;
@@ -169,7 +170,7 @@ function drawTable(list) {
       out.push(`<tr class="group"><th class="left" colspan="${width}" scope="rowgroup">${esc(group)}</th></tr>`);
     }
     const under = state.sort ? `<br><span class="soft">${esc(groupName(cell))}</span>` : "";
-    const verdict = judged ? `<td class="left verdicts" title="${esc(cell.controls)}">${cell.verdict ? `${esc(cell.verdict)} <small>(${pText(cell)})</small>` : ""}</td>` : "";
+    const verdict = judged ? `<td class="left verdicts" title="${esc(cell.controls)}">${cell.verdict ? `${esc(cell.verdict)}<br><small>${pText(cell)}</small>` : ""}</td>` : "";
     out.push(`<tr data-cell="${cell.place}"${cell.place === state.run ? ' aria-current="true"' : ""}><th class="left" scope="row"><button title="Show this run in detail">${esc(cell.method)}</button>${under}</th>${verdict}` +
       `<td>${lossText(cell)}</td><td class="left">${forest(cell)}</td><td>${shares(cell.members.recovered)}</td><td>${shares(cell.others.recovered)}</td><td>${shares(cell.excess)}</td><td>${areas(cell.auc)}</td>` +
       `<td class="wide">${decibels(cell.members.psnr)}</td><td class="wide">${decibels(cell.others.psnr)}</td><td>${SORTS.diverged(cell)}</td></tr>`);
@@ -530,7 +531,7 @@ function drawGallery() {
       });
       return `<tr><th scope="row">${names.has(rank) ? `<b>${names.get(rank)}</b><br>` : ""}${imageName(image)}</th>${fixedPicture("original")}${fixedPicture("degraded")}${answers.join("")}</tr>`;
     }).join("");
-    const failed = rows.find(image => !image.recovered), paths = pictures.paths[by.place] ?? [];
+    const failed = rows.some(image => image.recovered) && rows.find(image => !image.recovered), paths = pictures.paths[by.place] ?? [];
     const way = rows.map((image, rank) => {
       const row = numbers.get(`${member}${image.number}`), path = paths[row];
       const name = [names.get(rank), image === failed && "best of the failed"].filter(Boolean).join(", ");

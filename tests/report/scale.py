@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from skimage.data import astronaut, chelsea, coffee
 
+from memorization.recovery.module import ITERATES, reduced, to_uint8
 from memorization.report import main
 from memorization.report.browser import chromium
 from memorization.runs import load_results, rung_name
@@ -60,7 +61,10 @@ def make(store: Path) -> None:
         degradation = {"name": "random_pixels", "fraction": fraction, "fill": "zero", "noise": noise}
         settings = {"dataset.name": dataset, "architecture.name": architecture, "degradation": degradation}
         config = configured({**settings, "recovery.name": recovery, "operator.name": operator})
-        scores, gallery = {}, {"original": originals, "degraded": degraded, "row": rows}
+        scores, gallery = (
+            {},
+            {"original": originals, "degraded": degraded, "row": rows, "steps": torch.tensor(ITERATES[:5])},
+        )
         for rung in RUNGS:
             member = np.arange(100) < 50
             psnr = rng.normal(np.where(member, 45 - 20 * fraction - 100 * noise + (rung < 1e-3) * 10, 14), 8)
@@ -69,7 +73,11 @@ def make(store: Path) -> None:
             scores[rung] = pd.DataFrame(facts).assign(status=status, recovered=(psnr > 25) & (status != "diverged"))
             spread = (255 * 10 ** (-psnr[rows] / 20)).clip(0, 90).astype(int)[:, None, None, None]
             noisy = originals.numpy() + rng.integers(-spread, spread + 1, originals.shape)
-            gallery[f"answer/{rung_name(rung)}"] = torch.from_numpy(noisy.clip(0, 255).astype(np.uint8))
+            answers = torch.from_numpy(noisy.clip(0, 255).astype(np.uint8))
+            way = torch.stack(
+                [torch.lerp(degraded.float(), answers.float(), share) for share in (0, 0.2, 0.4, 0.6, 0.8)], 1
+            )
+            gallery |= {f"answer/{rung_name(rung)}": answers, f"path/{rung_name(rung)}": to_uint8(reduced(way / 255))}
         write(store, config, scores, gallery)
 
 
@@ -82,9 +90,9 @@ def measure(store: Path) -> None:
     summarise(million)
     print(f"statistics: {time.perf_counter() - start:.1f} s for {len(million):,} rows ", end="")
     print(f"({time.process_time() - work:.1f} s of work)")
-    start = time.perf_counter()
+    start, work = time.perf_counter(), time.process_time()
     main(["--store", str(store)])
-    print(f"report: {time.perf_counter() - start:.1f} s")
+    print(f"report: {time.perf_counter() - start:.1f} s ({time.process_time() - work:.1f} s of work)")
     path = store / "report.html"
     print(f"size: {path.stat().st_size / 1e6:.1f} MB")
     with chromium() as browser:
