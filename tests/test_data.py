@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image, ImageDraw, ImageEnhance
 from sklearn.datasets import load_digits
 
@@ -18,6 +20,7 @@ from memorization.data import DATASETS, Digits, Faces, Images, Patches, as_float
 from memorization.data.duplicates import LIMIT, hashes_of, limit_of
 from memorization.data.sources import HubSet
 
+CONF = Path(__file__).parents[1] / "conf" / "dataset"
 EMBEDDED = {"faces": (1, 25, 25), "digits": (1, 8, 8), "patches": (3, 32, 32)}
 
 
@@ -82,8 +85,10 @@ def test_the_draw_of_a_folder_stays_what_it_was(tmp_path):
     assert checksums(dataset.load(0)) == ("9e472efe0742e6da", "702ee9d715a6e2ee", "5e8f54b30625ba6f")
 
 
-def test_settings_at_their_defaults_are_no_part_of_the_identity(folder):
-    dataset = Images(str(folder), unusable="skip", column="image")
+def test_settings_at_their_defaults_are_no_part_of_the_identity(folder, tmp_path_factory):
+    table = tmp_path_factory.mktemp("table") / "images.parquet"
+    parquet_of(folder, table)
+    dataset = Images(str(table), unusable="skip", column="img")
     assert set(dataset.identity()) == {"members", "non_members", "fingerprint"}
     assert set(Images(str(folder), size=8).identity()) == {"members", "non_members", "size", "fingerprint"}
 
@@ -283,6 +288,36 @@ def test_a_downloaded_set_of_the_hub_has_splits(folder, tmp_path_factory):
     assert len(Images(str(copied), 2, 2, split="test").load(0).members) == 2
     with pytest.raises(ValueError, match=r"dataset\.split=valid: .*valid"):
         Images(str(copied), 5, 3, split="valid").load(0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("split", "test"), ("split", ""), ("subset", "clean"), ("column", "img")]
+)
+def test_settings_without_effect_are_refused(folder, tmp_path_factory, setting, value):
+    table = tmp_path_factory.mktemp("table") / "images.parquet"
+    parquet_of(folder, table)
+    way = rf"^dataset\.{setting}={value} has no effect on .*; leave it out and name .*dataset\.path=FOLDER$"
+    for path in (folder, *([table] if setting != "column" else [])):
+        with pytest.raises(ValueError, match=way):
+            Images(str(path), 5, 3, **{setting: value}).load(0)
+        with pytest.raises(ValueError, match=way):
+            Images(str(path), 5, 3, others=str(folder / "a" / "0"), **{setting: value}).fingerprint()
+
+
+def test_a_setting_that_chooses_in_one_of_two_sources(folder, tmp_path_factory):
+    copied = tmp_path_factory.mktemp("set")
+    parquet_of(folder, copied / "test.parquet")
+    others = tmp_path_factory.mktemp("others")
+    for i, pixels in enumerate(photographs(4)):
+        Image.fromarray(pixels).resize((12, 10)).save(others / f"{i}.png")
+    assert len(Images(str(copied), 2, 3, split="test", others=str(others)).load(0).non_members) == 3
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in CONF.glob("*.yaml")))
+def test_the_presets_take_a_folder_as_it_is(folder, preset):
+    settings = OmegaConf.to_container(OmegaConf.load(CONF / f"{preset}.yaml"))
+    chosen = {name: value for name, value in settings.items() if name in Images.PRESET}
+    assert len(Images(str(folder), 5, 3, **chosen).load(0).members) == 5
 
 
 def test_a_mapped_set_is_read_to_its_end(monkeypatch):

@@ -28,7 +28,8 @@ class Images(Dataset):
     """Your own images: a folder of them in any nesting, a parquet file, or the name of a set on the Hugging Face hub.
 
     path: the folder, the file (or a folder of such files), or the name, `OWNER/NAME`.
-    split, subset, column: of a set with several; the column is the first that holds images unless it is named.
+    split, subset, column: of a set with several; the column is the first that holds images unless it is named. They are
+        refused where they have no effect: all three for a folder of image files, the former two for a parquet file.
     mode: `RGB`, `L` (grey), or `auto`: grey if every image is, else RGB.
     size: side of the square to which images are scaled (the shorter side) and cropped (the middle); 0 leaves them.
     unusable: `refuse` the whole set for a file that cannot be read, is tiny or animated, or `skip` the file.
@@ -60,6 +61,11 @@ class Images(Dataset):
         "column",
         "unusable",
     )  # the content counts, not where it lies
+    PRESET: ClassVar = {
+        "split": ("train",),
+        "subset": ("", "cropped_digits"),
+        "column": ("",),
+    }  # what conf/dataset sets
     LATER: ClassVar = ("mode", "size", "min_side", "duplicates")  # at their defaults, runs are what they were before
 
     def load(self, seed: int) -> Split:
@@ -105,13 +111,21 @@ class Images(Dataset):
         return {key: value for key, value in identity.items() if key not in usual and key not in self.INCIDENTAL}
 
     def _source(self) -> Source:
+        """Where the images are; raises `ValueError` for a setting without effect there, unless a preset makes it."""
         source = open_source(self.path, self.subset, self.split, self.column)
-        if not self.others:
-            return source
-        try:
-            return Pair(source, open_source(self.others, self.subset, self.split, self.column))
-        except ValueError as error:
-            raise ValueError(str(error).replace("dataset.path", "dataset.others")) from error
+        if self.others:
+            try:
+                source = Pair(source, open_source(self.others, self.subset, self.split, self.column))
+            except ValueError as error:
+                raise ValueError(str(error).replace("dataset.path", "dataset.others")) from error
+        for name, preset in self.PRESET.items():
+            value = getattr(self, name)
+            if value not in preset and name not in source.settings:
+                raise ValueError(
+                    f"dataset.{name}={value} has no effect on the image files or the parquet file at {self.path}; "
+                    "leave it out and name the sub-folder or the file wanted: dataset.path=FOLDER"
+                )
+        return source
 
     def _survey(self, source: Source, decoder: Decoder) -> Pool:
         """What there is; decides what `auto` means.

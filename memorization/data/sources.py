@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,6 +43,11 @@ class Encoded(NamedTuple):
 class Source(Protocol):
     """Encoded images, always in the same order."""
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Those of `split`, `subset` and `column` that choose in it."""
+        ...
+
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         """All images, or those at the `chosen` positions."""
         ...
@@ -58,6 +63,8 @@ class Folder:
 
     path: Path
     files: list[Path]
+
+    settings: ClassVar[tuple[str, ...]] = ()
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         for position, file in enumerate(self.files):
@@ -82,6 +89,8 @@ class ParquetFile:
     path: str
     column: str
 
+    settings: ClassVar[tuple[str, ...]] = ("column",)
+
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         try:
             file = pq.ParquetFile(Path(self.path).expanduser(), pre_buffer=False, buffer_size=BUFFER)
@@ -105,6 +114,8 @@ class HubSet:
     rows: Any
     column: str
 
+    settings: ClassVar[tuple[str, ...]] = ("split", "subset", "column")
+
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         try:
             first = next(iter(self.rows.with_format("arrow").iter(batch_size=1)), None)
@@ -124,6 +135,10 @@ class Pair:
 
     first: Source
     second: Source
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        return self.first.settings + self.second.settings
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         for which, source in enumerate((self.first, self.second)):
