@@ -174,7 +174,6 @@ RECOVERY = """
 from memorization.recovery import module
 solve, calls = module.recover_batch, []
 def recover_batch(*args, **kwargs):
-    calls.append(0)
     def counting(n):
         calls.append(0)
         len(calls) == {step} and die()
@@ -229,14 +228,19 @@ def assert_same(store: Path, expected: Path) -> None:
     assert not list(store.rglob("shards"))
 
 
-def test_a_killed_training_and_recovery_end_with_the_same_bits(unbroken, tmp_path):
+def test_a_training_and_a_recovery_killed_several_times_end_with_the_same_bits(unbroken, tmp_path):
+    """Each attempt goes on from the one before: a training of 300 steps, a recovery of 210 calls of `RECOVERY`."""
     chosen = random.Random(2)
     quick = ["recovery.max_iterations=20", "checkpoint_seconds=0"]
-    killed = [TRAINING.format(step=chosen.randrange(60, 100)), RECOVERY.format(step=chosen.randrange(30, 200))]
+    killed = [TRAINING.format(step=step) for step in sorted(chosen.sample(range(1, 299), 3))]
+    killed += [RECOVERY.format(step=step) for step in (chosen.randrange(30, 110), chosen.randrange(2, 80))]
+    told = []
     for when in killed:
         ended = killing(tmp_path, when, *quick)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert not finished(tmp_path / "runs")
+        told.append(ended.stdout)
+    assert ["the training goes on from step" in text for text in told] == [False, True, True, True, False]
     (folder,) = (tmp_path / "runs" / "recoveries").glob("[!.]*")
     assert runs.status(folder) == "interrupted"
     shards = {path: path.stat().st_mtime_ns for path in folder.rglob("scores.parquet")}
