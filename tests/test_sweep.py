@@ -153,11 +153,14 @@ SILENT = {
     "tracking.mode", "tracking.project", "tracking.entity", "trainer.accelerator", "trainer.devices",
 }  # fmt: skip
 ALSO_SILENT = {  # of some choices: images and files count by their content, and a blind method alone uses an operator
-    "dataset": {f"dataset.{key}" for key in ("path", "column", "split", "subset", "unusable")},
+    "dataset": {f"dataset.{key}" for key in ("path", "unusable")},
     "architecture=custom": {"architecture.allowed"},
     "recovery=iterate": {"operator.every", "operator.tau"},
 }
-REFUSED = {"degradation.first.noise", "recovery.extrapolation", "recovery.starts"}  # by some degradations and methods
+REFUSED = {  # by some degradations and methods, and by a folder of images
+    "degradation.first.noise", "recovery.extrapolation", "recovery.starts",
+    "dataset.column", "dataset.split", "dataset.subset",
+}  # fmt: skip
 OTHER = {
     "rungs": "last", "control": "untrained", "trainer.precision": "bf16-mixed", "training.betas": [0.8, 0.9],
     "training.ladder": [0.5], "architecture.activation": "elu", "architecture.initialisation": "orthogonal",
