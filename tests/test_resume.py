@@ -47,21 +47,25 @@ def signals():
         signal.signal(signum, handler)
 
 
-@pytest.mark.parametrize("stop", STEPS)
+def stop(autoencoder, folder, step, signum, settings=SETTINGS):
+    """Train until a step (a multiple of 10, which are logged), then send this process a signal."""
+    with pytest.raises(interruption.Interrupted, match=signum.name):
+        train(
+            autoencoder, MEMBERS, settings, log=lambda now, _: now == step and os.kill(os.getpid(), signum),
+            progress=False, folder=folder,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("changes", [{}, {"batch_size": 5, "micro_batch": 2, "ema": 0.9}])
-def test_a_stopped_training_ends_with_the_same_bits(signals, tmp_path, changes, stop):
+def test_a_stopped_training_ends_with_the_same_bits(signals, tmp_path, changes, step):
     settings = dataclasses.replace(SETTINGS, **changes)
     whole, broken = model(), model()
     expected = train(whole, MEMBERS, settings, progress=False)
 
-    def log(step, metrics):
-        if step == stop - stop % 10:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(interruption.Interrupted, match="SIGTERM"):
-        train(broken, MEMBERS, settings, log=log, progress=False, folder=tmp_path)
+    stop(broken, tmp_path, step - step % 10, signal.SIGTERM, settings)
     state = checkpoint.load(tmp_path, lambda state: True)
-    assert state["step"] == stop - stop % 10 + 1  # within one step
+    assert state["step"] == step - step % 10 + 1  # within one step
     again = model()
     history = train(again, MEMBERS, settings, progress=False, folder=tmp_path)
     assert (history.rows, history.rungs, history.steps) == (expected.rows, expected.rungs, expected.steps)
@@ -88,21 +92,13 @@ def test_a_stopped_training_goes_on_with_its_random_numbers(signals, tmp_path):
         return Noisy()
 
     expected = train(make(), MEMBERS, SETTINGS, progress=False)
-    with pytest.raises(interruption.Interrupted):
-        train(
-            make(), MEMBERS, SETTINGS, log=lambda step, _: step == 50 and os.kill(os.getpid(), signal.SIGINT),
-            progress=False, folder=tmp_path,
-        )  # fmt: skip
+    stop(make(), tmp_path, 50, signal.SIGINT)
     assert train(make(), MEMBERS, SETTINGS, progress=False, folder=tmp_path).rows == expected.rows
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-200], lambda data: data[:900] + b"x" + data[901:]])
 def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, damage):
-    with pytest.raises(interruption.Interrupted):
-        train(
-            model(), MEMBERS, SETTINGS, log=lambda step, _: step == 50 and os.kill(os.getpid(), signal.SIGINT),
-            progress=False, folder=tmp_path,
-        )  # fmt: skip
+    stop(model(), tmp_path, 50, signal.SIGINT)
     path = tmp_path / runs.CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
     history = train(model(), MEMBERS, SETTINGS, progress=False, folder=tmp_path)
@@ -112,11 +108,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, dam
 
 @pytest.mark.parametrize("change", ["width", "depth", "ema", "frozen"])
 def test_a_checkpoint_of_another_model_is_not_gone_on_from(signals, tmp_path, capsys, change):
-    with pytest.raises(interruption.Interrupted):
-        train(
-            model(), MEMBERS, SETTINGS, log=lambda step, _: step == 50 and os.kill(os.getpid(), signal.SIGINT),
-            progress=False, folder=tmp_path,
-        )  # fmt: skip
+    stop(model(), tmp_path, 50, signal.SIGINT)
     settings = dataclasses.replace(SETTINGS, ema=0.9) if change == "ema" else SETTINGS
 
     def other():
