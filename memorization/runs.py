@@ -67,12 +67,19 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(path: Path, content: bytes | str) -> None:
-    """Write a file aside and rename it to `path`; raises `StoreError` if that is impossible (a full disk)."""
+def write(path: Path, content: bytes | str, durable: bool = True) -> None:
+    """Write a file aside and rename it to `path`; raises `StoreError` if that is impossible (a full disk).
+
+    It is whole after a power failure, too, unless `durable` is given up for what can be made anew.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        with aside.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
         raise StoreError(
@@ -84,14 +91,14 @@ def write(path: Path, content: bytes | str) -> None:
             aside.unlink(missing_ok=True)
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """`table` as a parquet file; raises as `write` does.
+def write_table(path: Path, table: pd.DataFrame, durable: bool = True) -> None:
+    """`table` as a parquet file, written and raising as `write` does.
 
     Numbers are packed but not put into dictionaries, and lightly: thousands of such files are read at once.
     """
     content, text = io.BytesIO(), [*table.select_dtypes(exclude=["number", "bool"])]
     table.to_parquet(content, index=False, compression="lz4", use_dictionary=text)
-    write(path, content.getvalue())
+    write(path, content.getvalue(), durable)
 
 
 def is_done(folder: Path) -> bool:
@@ -204,12 +211,12 @@ def is_intact(folder: Path, remove: bool = False) -> bool:
     return True
 
 
-def seal(folder: Path, facts: dict[str, Any]) -> None:
+def seal(folder: Path, facts: dict[str, Any], durable: bool = True) -> None:
     """Write `done.json`: `facts` and the checksum of every file in `folder`; then remove what it could go on from."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     sums = {path.as_posix(): checksum(folder / path) for path in files if path.parts[0] not in UNFINISHED}
     done = json.loads(json.dumps({**facts, "checksums": sums}, default=str))
-    write(folder / "done.json", json.dumps({**done, OWN: _own_checksum(done)}, indent=2))
+    write(folder / "done.json", json.dumps({**done, OWN: _own_checksum(done)}, indent=2), durable)
     shutil.rmtree(folder / SHARDS, ignore_errors=True)
     (folder / CHECKPOINT).unlink(missing_ok=True)
 

@@ -80,23 +80,28 @@ def verified(store: Path) -> int:
     return 1 if damaged else 0
 
 
+def _needed(store: Path) -> set[str]:
+    """The autoencoders that the recoveries and probes were made with; raises `StoreError` if one is unfinished."""
+    made = [folder for kind, folder in folders(store) if kind != "autoencoders"]
+    if unfinished := [folder for folder in made if not runs.is_done(folder)]:
+        raise StoreError(
+            f"{unfinished[0]} is not finished and may need any of them: finish it (run its sweep again) or delete it"
+        )
+    return {runs.read_done(folder).get("autoencoder", "") for folder in made}
+
+
 def collected(store: Path, remove: bool) -> int:
     """Name, or remove, the finished autoencoders that no finished recovery or probe was made with.
 
     Raises `StoreError` while a recovery is unfinished: it may still need one of them.
     """
-    everything = [*folders(store)]
-    made = [folder for kind, folder in everything if kind != "autoencoders"]
-    if unfinished := [folder for folder in made if not runs.is_done(folder)]:
-        raise StoreError(
-            f"{unfinished[0]} is not finished and may need any of them: finish it (run its sweep again) or delete it"
-        )
-    needed = {runs.read_done(folder).get("autoencoder") for folder in made}
-    size = count = 0
-    for kind, folder in everything:
+    size, count, needed = 0, 0, _needed(store)
+    for kind, folder in [*folders(store)]:
         if kind == "autoencoders" and folder.name not in needed and runs.is_done(folder):
             try:
                 with runs.lock(folder).acquire(blocking=False):
+                    if remove and folder.name in _needed(store):  # since a moment
+                        continue
                     size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                     count += 1
                     print(f"{'removed' if remove else 'not needed'}: {folder}")

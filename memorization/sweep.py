@@ -60,7 +60,7 @@ def job_folder() -> Path | None:
 def note(outcome: Outcome) -> None:
     """Note how the current job stands, if it is one of a sweep."""
     if folder := job_folder():
-        runs.write(folder / NOTE, json.dumps(asdict(outcome)))
+        runs.write(folder / NOTE, json.dumps(asdict(outcome)), durable=False)
 
 
 def count_jobs(config: DictConfig) -> int | None:

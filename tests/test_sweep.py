@@ -300,6 +300,22 @@ def test_gc_removes_only_what_no_recovery_refers_to(tmp_path, capsys):
         store.collected(tmp_path, remove=True)
 
 
+def test_gc_looks_again_when_it_holds_an_autoencoder(tmp_path, monkeypatch):
+    with runs.creating(tmp_path / "autoencoders" / "wanted", {}, {"rungs": {}}):
+        pass
+    lock = runs.lock
+
+    def beaten(folder):
+        """Another process finishes a recovery of the autoencoder just before `gc` gets its lock."""
+        with runs.creating(tmp_path / "recoveries" / "r", {}, {"autoencoder": "wanted"}):
+            pass
+        return lock(folder)
+
+    monkeypatch.setattr(runs, "lock", beaten)
+    store.collected(tmp_path, remove=True)
+    assert (tmp_path / "autoencoders" / "wanted").exists()
+
+
 def test_a_lock_survives_its_dead_holder_and_shows_a_live_one(tmp_path):
     folder = tmp_path / "recoveries" / "run"
     code = (

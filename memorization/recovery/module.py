@@ -98,9 +98,10 @@ class ShardWriter(BasePredictionWriter):
         assert prediction.path is not None
         kept["path"] = to_uint8(reduced(prediction.path[shown].nan_to_num()))
         shard = self.folder / shard_name(int(rows[0]))
-        runs.write_table(shard / "scores.parquet", prediction.scores)
-        runs.write(shard / "images.safetensors", save({**kept, "row": rows[shown].cpu().contiguous()}))
-        runs.seal(shard, {})
+        runs.write_table(shard / "scores.parquet", prediction.scores, durable=False)
+        images_kept = save({**kept, "row": rows[shown].cpu().contiguous()})
+        runs.write(shard / "images.safetensors", images_kept, durable=False)
+        runs.seal(shard, {}, durable=False)
 
 
 def shard_name(row: int) -> str:
