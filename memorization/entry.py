@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -138,6 +138,10 @@ def one_line(error: Exception) -> str:
 
 def _explain_config_error(error: Exception) -> str:
     """What Hydra and OmegaConf say of a wrong name or value over several lines, in one."""
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        said = str(error).partition("\n")[0]
+        return f"{error.override}: {said}; a value with such characters needs quotes within quotes: '{key}=\"{value}\"'"
     text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
     if found := re.search(r"Could not find '([^']+)'.*?Available options in '([^']+)':\n((?:\t\S+\n?)*)", text, re.S):
         choice, group, options = found[1].rsplit("/", 1)[-1], found[2], found[3].split()

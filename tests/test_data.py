@@ -341,9 +341,13 @@ def test_bad_tables(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"not a table")
     with pytest.raises(ValueError, match=r"bad\.parquet"):
         Images(str(tmp_path / "bad.parquet")).load(0)
-    pq.write_table(pa.table({"label": [1, 2]}), tmp_path / "labels.parquet")
+    (tmp_path / "labels").mkdir()
+    pq.write_table(pa.table({"label": [1, 2]}), tmp_path / "labels" / "labels.parquet")
     with pytest.raises(ValueError, match=r"no column of it holds images; it has label"):
-        Images(str(tmp_path / "labels.parquet")).load(0)
+        Images(str(tmp_path / "labels" / "labels.parquet")).load(0)
+    pq.write_table(pa.table({"image": [b"an image"]}), tmp_path / "labels" / "first.parquet")
+    with pytest.raises(ValueError, match=r"differ in their columns \(image; label\); name one file"):
+        Images(str(tmp_path / "labels")).load(0)
     (tmp_path / "file.txt").write_text("no")
     with pytest.raises(ValueError, match="neither a folder nor a parquet file"):
         Images(str(tmp_path / "file.txt")).load(0)
@@ -504,6 +508,15 @@ def test_the_fingerprint_follows_the_content_not_the_place(folder, tmp_path):
     assert Images(str(moved)).fingerprint() == before
     next(moved.rglob("*.png")).unlink()
     assert Images(str(moved)).fingerprint() != before
+
+
+def test_folders_behind_links_count_once(folder, tmp_path_factory):
+    linked = tmp_path_factory.mktemp("linked")
+    (linked / "b").symlink_to(folder / "a")
+    (linked / "c").symlink_to(folder / "a")
+    (folder / "a" / "loop").symlink_to(folder)
+    names = [image.name for image in Images(str(linked))._source().read()]
+    assert names == sorted({f"b/{file.relative_to(folder / 'a')}" for file in (folder / "a").rglob("*.png")})
 
 
 def test_bad_folders(folder, tmp_path):

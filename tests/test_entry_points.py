@@ -171,6 +171,7 @@ MISTAKES = {
     "degradation.fraction=1.5": "degradation.fraction is 1.5; it must lie between 0 and 1",
     "recovery.extrapolation=-1": "recovery.extrapolation is -1; it must be at least 1, or 0 for none",
     "dataset=images": "dataset.path is empty",
+    "dataset=images dataset.path=/a=b": "needs quotes within quotes: 'dataset.path=\"/a=b\"'",
     "store=/proc/nowhere": "store=/proc/nowhere: cannot write there",
     "rungs=[1e-9]": "choose among the rungs of training.ladder",
     "trainer.devices=0": "trainer.devices=0 trainer.precision=32-true: `Trainer(devices=0)` value is not a valid input",

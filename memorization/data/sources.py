@@ -5,7 +5,9 @@ A source is read from its first image to its last, as often as need be, and neve
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import pickle
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -117,11 +119,20 @@ class HubSet:
     settings: ClassVar[tuple[str, ...]] = ("split", "subset", "column")
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
+        from datasets.table import CastError
+
         try:
             first = next(iter(self.rows.with_format("arrow").iter(batch_size=1)), None)
             if first is not None:
                 column = _image_column(first.schema, self.column, self.path)
-                yield from _rows(_batches(self.rows.select_columns([column])), column, chosen)
+                with _silent("datasets"):  # which says there what it raises
+                    yield from _rows(_batches(self.rows.select_columns([column])), column, chosen)
+        except CastError as error:
+            columns = (", ".join(names) for names in (error.requested_column_names, error.table_column_names))
+            raise ValueError(
+                f"dataset.path={self.path}: its parquet files differ in their columns ({'; '.join(columns)}); "
+                "name one file: dataset.path=FILE"
+            ) from error
         except pa.ArrowException as error:
             raise ValueError(f"dataset.path={self.path}: cannot be read as parquet ({error}); repair it") from error
 
@@ -217,10 +228,10 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
             raise ValueError(f"dataset.path={path}: neither a folder nor a parquet file")
         return ParquetFile(path, column)
     if place.is_dir():
-        files = sorted(f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and not f.is_dir())
-        if files:
-            return Folder(place, files)
-        if next(place.rglob("*.parquet"), None):
+        files = _files(place)
+        if images := [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]:
+            return Folder(place, images)
+        if any(file.suffix == ".parquet" for file in files):
             return HubSet(path, _opened(path, str(place), subset, split, streaming=True), column)
         raise ValueError(f"dataset.path={path}: no image in it (looked for {', '.join(IMAGE_SUFFIXES)}, .parquet)")
     if not HUB_NAME.fullmatch(path):
@@ -230,21 +241,44 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
     return HubSet(path, _opened(path, path, subset, split, streaming=False), column)
 
 
+def _files(folder: Path) -> list[Path]:
+    """All files below `folder` by their paths, through links as well; a folder that two paths lead to counts once."""
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [Path(parent, name) for name in names]
+    return sorted(found)
+
+
 def _opened(path: str, name: str, subset: str, split: str, *, streaming: bool) -> Any:
     """The set called `name`, opened by `datasets`; raises `ValueError`, naming `path`, if that fails."""
     import datasets
 
-    retries = logging.getLogger("huggingface_hub")
-    level = retries.level
-    retries.setLevel(logging.ERROR)  # its five attempts to reach the hub are reported once, below
     try:
-        return datasets.load_dataset(name, subset or None, split=split, streaming=streaming)
+        with _silent("huggingface_hub"):  # its five attempts to reach the hub are reported once, below
+            return datasets.load_dataset(name, subset or None, split=split, streaming=streaming)
     except ConnectionError as error:
         raise ValueError(
             f"dataset.path={path}: there is no such folder or file here, and the hub cannot be reached "
             f"({error}); give a local folder or parquet file: dataset.path=FOLDER"
         ) from error
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise ValueError(f"dataset.path={path} dataset.split={split}: {error}") from error
+        chosen = f"dataset.subset={subset} " * bool(subset) + f"dataset.split={split}"
+        raise ValueError(f"dataset.path={path} {chosen}: {error}; choose another") from error
+
+
+@contextlib.contextmanager
+def _silent(library: str) -> Iterator[None]:
+    """What `library` logs is not shown meanwhile."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
     finally:
-        retries.setLevel(level)
+        logger.setLevel(level)
