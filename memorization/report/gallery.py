@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
+from safetensors import safe_open
 from torch import Tensor
 
 from memorization.report.findings import Cell, Findings, partition
-from memorization.runs import rung_name
+from memorization.runs import Run, rung_name
 
 Key = tuple[bool, int]  # is it a member, and its number in the data set
 
@@ -88,21 +91,26 @@ def scenes(findings: Findings) -> tuple[dict[tuple[str, str], Scene], Extent]:
     return found, extent
 
 
+def _sizes(findings: Findings, cell: Cell) -> tuple[int, int, int]:
+    """How many pictures a run kept, and the values of one and of one path, from the head of its file."""
+    path = f"path/{rung_name(cell.rung)}"
+    with safe_open(findings.runs[cell.signature].folder / "gallery.safetensors", "pt") as file:
+        count, *picture = file.get_slice("original").get_shape()
+        on_the_way = file.get_slice(path).get_shape()[1:] if path in set(file.keys()) else [0]
+        return count, math.prod(picture), math.prod(on_the_way)
+
+
 def _extent(findings: Findings) -> Extent:
-    galleries = [
-        (findings.runs[cell.signature].gallery, f"path/{rung_name(cell.rung)}") for cell in findings.last_cells
-    ]
-    last = [(gallery["original"], gallery[path][:1].numel() if path in gallery else 0) for gallery, path in galleries]
+    last = [_sizes(findings, cell) for cell in findings.last_cells]
     rungs = len(findings.cells) / len(findings.last_cells)
 
     def cost(extent: Extent) -> float:
         values = sum(
-            min(2 * extent.images, len(pictures)) * (pictures[:1].numel() + extent.every_path * path)
-            for pictures, path in last
+            min(2 * extent.images, count) * (picture + extent.every_path * path) for count, picture, path in last
         )
         return values * (rungs if extent.every_rung else 1)
 
-    most = max(1, *(-(-len(pictures) // 2) for pictures, _ in last))
+    most = max(1, *(-(-count // 2) for count, _, _ in last))
     levels = [(most, True, True), *((images, False, True) for images in range(most, 2, -1))]
     levels += [(images, False, False) for images in range(most, 0, -1)]
     extents = [Extent(*level, every_path) for level in levels for every_path in (True, False)]
@@ -112,12 +120,13 @@ def _extent(findings: Findings) -> Extent:
 
 def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent, places: dict[tuple[str, float], int]) -> Scene:
     """`cells` are those of one autoencoder and degradation, so that their images were degraded alike."""
-    kept = {place: _kept(findings, cells[place]) for place in range(len(cells))}
-    best = max(kept, key=lambda place: (cells[place].excess.value, cells[place].members.psnr.value))
-    chosen = _chosen([kept[best], *kept.values()], extent.images)
+    galleries = {name: Run(findings.runs[name].folder).gallery for name in {cell.signature for cell in cells}}
+    kept = [_kept(galleries[cell.signature]["row"], findings.rows[cell.signature, cell.rung]) for cell in cells]
+    best = max(range(len(cells)), key=lambda place: (cells[place].excess.value, cells[place].members.psnr.value))
+    chosen = _chosen([kept[best], *kept], extent.images)
     scene = Scene((0, 0), [{} for _ in chosen], {}, {})
     for place, cell in enumerate(cells):
-        pictures = findings.runs[cell.signature].gallery
+        pictures = galleries[cell.signature]
         answers = [""] * len(chosen)
         paths: list[dict[str, Any] | None] = [None] * len(chosen)
         for key, image in kept[place].items():
@@ -140,9 +149,7 @@ def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent, places: di
     return scene
 
 
-def _kept(findings: Findings, cell: Cell) -> dict[Key, Kept]:
-    rows = findings.runs[cell.signature].gallery["row"].tolist()
-    scores = findings.rows[cell.signature, cell.rung]
+def _kept(rows: Tensor, scores: pd.DataFrame) -> dict[Key, Kept]:
     columns = [scores[name].to_numpy()[rows].tolist() for name in ("member", "image", "psnr_erased", "iterations")]
     return {(member, image): Kept(at, *facts) for at, (member, image, *facts) in enumerate(zip(*columns, strict=True))}
 
