@@ -26,7 +26,7 @@ from memorization.probes import KINDS, attraction, recover_probes
 from memorization.recovery import Anderson, Method, asks_operator
 from memorization.recovery.experiment import Recipe
 from memorization.recovery.module import recover
-from memorization.recovery.solver import ITERATION_LIMIT
+from memorization.recovery.solver import DIVERGED, ITERATION_LIMIT
 from memorization.schema import build, check_choice, defaults, flat
 from memorization.summary import summarise
 from memorization.sweep import Outcome
@@ -319,11 +319,12 @@ def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame, pd.Series]:
 
 
 def _cut_short(results: pd.DataFrame) -> str:
-    """Of how many members that the last rung did not bring back the iterations ran out, in brackets; empty if none."""
+    """Why the last rung did not bring members back, in brackets, where iterations ran out or images diverged."""
     last = results if results["rung"].isna().all() else results[results["rung"] == results["rung"].min()]
     missing = last.loc[last["member"] & ~last["recovered"], "status"]
-    count = int((missing == ITERATION_LIMIT).sum())
-    return f" ({count} of the {len(missing)} missing ran out of iterations)" if count else ""
+    reasons = {ITERATION_LIMIT: "ran out of iterations", DIVERGED: "diverged"}
+    counts = [f"{count} {why}" for status, why in reasons.items() if (count := int((missing == status).sum()))]
+    return f" (of the {len(missing)} missing {', '.join(counts)})" if counts else ""
 
 
 def _name(config: dict[str, Any], recipe: Recipe) -> str:

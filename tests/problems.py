@@ -28,6 +28,19 @@ def projection(members: Tensor):
     return lambda x: (x.flatten(1) @ matrix).view_as(x)
 
 
+def contraction(symmetric: bool) -> Tensor:
+    """(P, P) of full rank with singular values from 0.2 to 0.95; eigenvalues if it is `symmetric`."""
+    generator = torch.Generator().manual_seed(11)
+    pixels = SHAPE[1] * SHAPE[2]
+    left, right = (torch.linalg.qr(torch.randn(pixels, pixels, generator=generator).double())[0] for _ in range(2))
+    return left @ torch.diag(torch.linspace(0.2, 0.95, pixels).double()) @ (left if symmetric else right).T
+
+
+def linear(matrix: Tensor):
+    """The autoencoder `x -> matrix x`."""
+    return lambda x: (x.flatten(1) @ matrix.T).view_as(x)
+
+
 def nearest(members: Tensor):
     """The perfect associative memory: the member closest to the input."""
     return lambda x: members[torch.cdist(x.flatten(1), members.flatten(1)).argmin(1)]

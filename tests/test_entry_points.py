@@ -290,11 +290,13 @@ def test_a_width_that_cannot_reach_the_target_is_told_before_the_training(tmp_pa
     )
 
 
-def test_members_whose_iterations_ran_out_are_told_of(tmp_path):
+def test_members_whose_iterations_ran_out_or_that_diverged_are_told_of(tmp_path):
     words = ("dataset=digits", "architecture.depth=2", "training.max_steps=2", "training.ladder=[1e3]")
     words += ("tracking=none", "progress=false", f"store={tmp_path}")
     shown = run_script("recover", *words, "recovery=energy", "recovery.max_iterations=1", cwd=tmp_path).stdout
-    assert "members 0% (50 of the 50 missing ran out of iterations), non-members 0% →" in shown
+    assert "members 0% (of the 50 missing 50 ran out of iterations), non-members 0% →" in shown
+    shown = run_script("recover", *words, "recovery=energy", "recovery.learning_rate=1e20", cwd=tmp_path).stdout
+    assert "members 0% (of the 50 missing 50 diverged), non-members 0% →" in shown
     control = run_script("recover", *words, "recovery=inpaint", cwd=tmp_path).stdout
     assert "members" in control
     assert "ran out" not in control

@@ -67,12 +67,13 @@ def solve(
 
     A method that asks for no operator gets the truth to make an image of a smaller measurement.
 
-    The autoencoder must be in eval mode and map (B, C, H, W) to the same shape. Numerical failure is a status of the
-    image concerned, never an exception. With several `starts`, one after the other, each image keeps the answer of the
-    lowest energy, which costs one more query a start; they take turns through the hypotheses of the operator knowledge,
-    then through the starting images of `starting_image`. `path` are numbers of iterations after which the answers are
-    kept (of the start that won), an image each in memory and nothing else. `on_iteration` is called with the number of
-    iterations gone by (in all, `starts * max_iterations`), for a progress bar.
+    The autoencoder must be in eval mode, map (B, C, H, W) to the same shape and leave its input as it is; raises
+    `ValueError` otherwise. Numerical failure is a status of the image concerned, never an exception. With several
+    `starts`, one after the other, each image keeps the answer of the lowest energy, which costs one more query a start;
+    they take turns through the hypotheses of the operator knowledge, then through the starting images of
+    `starting_image`. `path` are numbers of iterations after which the answers are kept (of the start that won), an
+    image each in memory and nothing else. `on_iteration` is called with the number of iterations gone by (in all,
+    `starts * max_iterations`), for a progress bar.
     """
     check_starts(method, starts)
     if bad := [i for i, finite in enumerate(measurement.y.flatten(1).isfinite().all(1).tolist()) if not finite]:
@@ -156,7 +157,13 @@ def _solve(
 
     def query(x: Tensor) -> Tensor:
         queries[active] += 1
-        return autoencoder(x)
+        version = x._version
+        output = autoencoder(x)
+        if output.shape != x.shape:
+            raise ValueError(f"the autoencoder maps {tuple(x.shape)} to {tuple(output.shape)}; it must keep the shape")
+        if x._version != version:
+            raise ValueError("the autoencoder changes its input in place; give lambda x: autoencoder(x.clone())")
+        return output
 
     shape = (y.shape[1], *measurement.erased.shape[2:])
     neutral = y.new_full(shape, 0.5)

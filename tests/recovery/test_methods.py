@@ -59,42 +59,53 @@ def test_admm_minimises_the_misfit_over_the_range_of_the_projection():
     torch.testing.assert_close(answer.images, expected, atol=1e-6, rtol=0)
 
 
-def test_energy_has_the_minimiser_of_its_quadratic():
-    """With a projection P, E(x) = |M(x - y)|^2 + lambda |(I - P) x|^2; the answer is P x at the minimum."""
-    originals = problems.images(3, seed=5)
-    measurement = problems.erase(originals, 0.5, seed=6)
-    weight = 0.7
-    p = problems.span(MEMBERS)
-    answers = []
-    for y, erased in zip(measurement.y, measurement.erased, strict=True):
-        mask = torch.diag((~erased.expand_as(y)).flatten().to(y.dtype))
-        x = torch.linalg.solve(mask + weight * (torch.eye(len(p), dtype=p.dtype) - p), mask @ y.flatten())
-        answers.append((p @ x).view_as(y))
-    method = Energy(weight=weight, max_iterations=4000, tolerance=1e-9)
-    answer = solve(problems.projection(MEMBERS), measurement, method)
-    torch.testing.assert_close(answer.images, torch.stack(answers).clamp(0, 1), atol=1e-5, rtol=0)
-
-
-def weighted_projection(measurement: Measurement, t: float) -> torch.Tensor:
-    """The fixed points z = P(z + t w (y - z)) of the null-space iteration, w the weights, by a dense solve an image."""
-    p = problems.span(MEMBERS)
-    answers = []
+def dense(measurement: Measurement, equations) -> torch.Tensor:
+    """What solves a linear system an image, in [0, 1]; `equations` makes it of the weights and the data, trusted."""
+    t, answers = 1 / (1 + (measurement.sigma / NOISE_SCALE) ** 2), []
     for y, weight in zip(measurement.y, measurement.operator.weight, strict=True):
         w = torch.diag(t * weight.expand_as(y).flatten())
-        eye = torch.eye(len(p), dtype=p.dtype)
-        answers.append(torch.linalg.solve(eye - p @ (eye - w), p @ w @ y.flatten()).view_as(y))
+        answers.append(torch.linalg.solve(*equations(w, w @ y.flatten())).view_as(y))
     return torch.stack(answers)
+
+
+EYE = torch.eye(problems.SHAPE[1] * problems.SHAPE[2], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.05])
+@pytest.mark.parametrize("weight", [0.2, 0.7])
+def test_energy_has_the_minimiser_of_its_quadratic(sigma, weight):
+    """With `f(x) = A x`, E(x) = w |M(x - y)|^2 + lambda |(I - A) x|^2; the answer is A x at the minimum."""
+    measurement = dataclasses.replace(problems.erase(problems.images(3, seed=5), 0.5, seed=6), sigma=sigma)
+    a = problems.contraction(symmetric=False)
+    x = dense(measurement, lambda w, wy: (w + weight * (EYE - a).T @ (EYE - a), wy))
+    method = Energy(weight=weight, max_iterations=8000, tolerance=1e-10)
+    answer = solve(problems.linear(a), measurement, method)
+    torch.testing.assert_close(answer.images, problems.linear(a)(x).clamp(0, 1), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.05])
+@pytest.mark.parametrize("penalty", [0.3, 1.0])
+def test_admm_has_the_minimiser_of_what_its_autoencoder_is_the_proximal_map_of(sigma, penalty):
+    """A symmetric A with eigenvalues in (0, 1) is that of `rho / 2 x^T (A^-1 - I) x` at the penalty `rho`."""
+    measurement = dataclasses.replace(problems.erase(problems.images(3, seed=5), 0.5, seed=6), sigma=sigma)
+    a = problems.contraction(symmetric=True)
+    expected = dense(measurement, lambda w, wy: (w + penalty * (torch.linalg.inv(a) - EYE), wy))
+    method = PnPADMM(penalty=penalty, max_iterations=5000, tolerance=1e-13)
+    answer = solve(problems.linear(a), measurement, method)
+    torch.testing.assert_close(answer.images, expected.clamp(0, 1), atol=1e-8, rtol=0)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.05])
 def test_null_space_weighs_pixels_by_the_mask_and_all_data_by_the_noise(sigma):
+    """Its fixed points are `z = A (z + t w (y - z))`, w the weights of the mask."""
     measurement = dataclasses.replace(problems.erase(problems.images(3, seed=5), 0.5, seed=6), sigma=sigma)
     generator = torch.Generator().manual_seed(3)
     weight = measurement.operator.weight * torch.rand(measurement.operator.weight.shape, generator=generator)
     measurement = dataclasses.replace(measurement, operator=Mask(weight))
-    expected = weighted_projection(measurement, 1 / (1 + (sigma / NOISE_SCALE) ** 2)).clamp(0, 1)
-    answer = solve(problems.projection(MEMBERS), measurement, NullSpace(max_iterations=20000, tolerance=1e-13))
-    torch.testing.assert_close(answer.images, expected, atol=1e-6, rtol=0)
+    a = problems.contraction(symmetric=False)
+    expected = dense(measurement, lambda w, wy: (EYE - a @ (EYE - w), a @ wy)).clamp(0, 1)
+    answer = solve(problems.linear(a), measurement, NullSpace(max_iterations=20000, tolerance=1e-13))
+    torch.testing.assert_close(answer.images, expected, atol=1e-8, rtol=0)
 
 
 @dataclasses.dataclass(frozen=True)

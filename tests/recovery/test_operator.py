@@ -128,14 +128,17 @@ def test_robust_weighs_every_pixel_alike_whatever_its_batch():
     ],
     ids=lambda method: type(method).__name__,
 )
-def test_robust_and_known_agree_where_the_fill_stands_out(method):
-    """Erased to a colour far outside the images, the mask is certain, and so is the answer the known one gives."""
+@pytest.mark.parametrize(("fill", "apart"), [(3.0, 1e-8), (0.0, 1e-3), (0.5, 2e-3)])
+def test_robust_and_known_agree_without_noise(method, fill, apart):
+    """Exactly where the fill is far outside the images, since then the mask is certain; within them to 54 dB or better,
+    since an observed pixel may look like the fill."""
     members = problems.images(4, seed=1)
-    measurement = problems.erase(members, 0.4, seed=3, fill=3.0)
+    measurement = problems.erase(members, 0.4, seed=3, fill=fill)
     known = solve(problems.projection(members), measurement, method, Known())
     robust = solve(problems.projection(members), measurement, method, Robust())
-    torch.testing.assert_close(robust.images, known.images, atol=1e-4, rtol=0)
-    assert torch.equal(robust.mask < 0.5, measurement.erased)
+    torch.testing.assert_close(robust.images, known.images, atol=apart, rtol=0)
+    missed = ((robust.mask < 0.5) != measurement.erased).sum()
+    assert missed == 0 if fill == 3.0 else missed <= 1
 
 
 def test_before_there_is_an_image_the_belief_is_a_probability():

@@ -10,28 +10,40 @@ import torch
 from torch import nn
 
 from memorization.degradations import Downsample, Mask, Measurement
-from memorization.recovery import METHODS, Energy, Inpaint, Iterate, Known, NullSpace, PnPADMM, Robust, solve
+from memorization.recovery import (
+    METHODS,
+    Alternating,
+    Energy,
+    Inpaint,
+    Iterate,
+    Known,
+    NullSpace,
+    PnPADMM,
+    Robust,
+    solve,
+)
 from memorization.recovery.solver import _solve
 from tests import problems
 
 MEMBERS = problems.images(4, seed=1)
 
 
-def explosive(x):
+def explosive(factor: float):
     """A projection onto the members' span, but images whose first pixel is above 0.99 are blown up."""
-    factor = torch.where(x[:, :1, :1, :1] > 0.99, 1e6, 1.0)
-    return problems.projection(MEMBERS)(x) * factor
+    return lambda x: problems.projection(MEMBERS)(x) * torch.where(x[:, :1, :1, :1] > 0.99, factor, 1.0)
 
 
+@pytest.mark.parametrize("knowledge", [Known(), Alternating(), Robust()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("factor", [1e6, torch.inf, torch.nan])
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.access != "none"])
-def test_a_diverging_image_leaves_its_batch_mates_alone(name):
+def test_a_diverging_image_leaves_its_batch_mates_alone(name, factor, knowledge):
     originals = problems.images(5, seed=7) * 0.9
     measurement = problems.erase(originals, 0.3, seed=8)
     measurement.operator.weight[:, :, 0, 0] = 1
     measurement.y[:, :, 0, 0] = originals[:, :, 0, 0]
-    alone = solve(problems.projection(MEMBERS), measurement, METHODS[name]())
+    alone = solve(problems.projection(MEMBERS), measurement, METHODS[name](), knowledge)
     measurement.y[2, :, 0, 0] = 1.0
-    together = solve(explosive, measurement, METHODS[name]())
+    together = solve(explosive(factor), measurement, METHODS[name](), knowledge)
     others = torch.tensor([0, 1, 3, 4])
     assert together.status[2] == "diverged"
     assert torch.isfinite(together.images).all()
@@ -61,6 +73,15 @@ def test_a_measurement_that_is_not_finite_is_refused():
     measurement.y[1, 0, 2, 3] = torch.nan
     with pytest.raises(ValueError, match=r"measurement.y is not finite in image 1 of the batch \(1 in all\)"):
         solve(lambda x: x, measurement, PnPADMM())
+
+
+@pytest.mark.parametrize(
+    ("broken", "cause"), [(lambda x: x[..., 1:], "must keep the shape"), (lambda x: x.mul_(0.5), "changes its input")]
+)
+@pytest.mark.parametrize("method", [Iterate(), PnPADMM(), NullSpace()], ids=lambda method: type(method).__name__)
+def test_an_autoencoder_that_breaks_the_contract_is_refused(method, broken, cause):
+    with pytest.raises(ValueError, match=cause):
+        solve(broken, problems.erase(MEMBERS, 0.5, seed=3), method)
 
 
 def test_not_a_number_in_the_first_step_is_a_status():
