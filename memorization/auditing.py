@@ -86,13 +86,19 @@ def audit(
     that breaks its contract (see `contract.check_contract`).
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    for name, number, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if _whole(number) < least:
+            raise ValueError(f"{name} is {number!r}; it must be a whole number, at least {least}")
+    for name, part in (("degradation", degradation), ("recovery", recovery), ("operator", operator)):
+        if isinstance(part, str | type):
+            raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
     for name, images in (("members", members), ("non_members", non_members)):
         if not isinstance(images, Tensor):
             raise ValueError(f"{name} are a {type(images).__name__}; give a tensor, torch.as_tensor(...) makes one")
         if images.requires_grad:
             raise ValueError(f"{name} require grad, which images do not; give {name}.detach()")
+        if images.dtype not in (torch.uint8, torch.float32, torch.float64):
+            raise ValueError(f"{name} are {images.dtype}; give float32 in [0, 1], or uint8")
         check_images(as_float(images), name)
     if members.dtype != non_members.dtype:
         raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
@@ -104,7 +110,7 @@ def audit(
     numbers = _numbers(range(len(images)) if indices is None else indices, len(members), len(images))
     with evaluating(autoencoder):
         some = torch.cat([members[:BATCH], images[len(members) :][:BATCH]])
-        check_contract(autoencoder, some, recovery.access)
+        check_contract(autoencoder, some, recovery.access, min(batch_size, len(images)))
         own = _scored(recipe, autoencoder, images, numbers, members, batch_size)
         loss = reconstruction_loss(autoencoder, members, batch_size)
         tables = [own.assign(control="none", train_loss=loss, **_choices(recipe))]
@@ -113,7 +119,7 @@ def audit(
             found, missing = _controls(recipe, autoencoder, members, reference, controls)
             for name, (other, model) in found.items():
                 with evaluating(model):
-                    check_contract(model, some, other.method.access)
+                    check_contract(model, some, other.method.access, min(batch_size, len(images)))
                     table = _scored(other, model, images, numbers, members, batch_size)
                 tables.append(table.assign(control=name, train_loss=np.nan, **_choices(other)))
     facts = {
@@ -143,17 +149,21 @@ def _check_distinct(members: Tensor, non_members: Tensor) -> None:
                 raise ValueError(f"{name}: image {i} is image {first} again; give each once, or it counts twice")
 
 
+def _whole(number: Any) -> int:
+    """`number` if it is a whole one, else -1."""
+    try:
+        return index(number)
+    except TypeError:
+        return -1
+
+
 def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
     """`indices` as whole numbers; raises `ValueError` unless they are one for each of `count` images."""
     if len(indices) != count:
         raise ValueError(f"indices are {len(indices)}; give one for each of the {count} images, members first")
     seen: dict[tuple[bool, int], int] = {}
     for i, given in enumerate(indices):
-        try:
-            number = index(given)
-        except TypeError:
-            number = -1
-        if number < 0:
+        if (number := _whole(given)) < 0:
             raise ValueError(f"indices: {given!r} of image {i} is no number of an image; give whole numbers from 0 on")
         if (first := seen.setdefault((i < members, number), i)) != i:
             raise ValueError(f"indices: images {first} and {i} are both {number}; give each a number of its own")

@@ -11,18 +11,21 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from memorization.architectures.custom import first_line
 from memorization.recovery.problem import Autoencoder
 
-TOLERANCE = 1e-3  # by which two answers may differ, in pixels of [0, 1]: rounding, a quarter of an 8-bit level
+TOLERANCE = 1e-3  # by which an answer may depend on the batch, in pixels of [0, 1]: a quarter of an 8-bit level
+REPEATED = 1e-5  # and by which two answers to the same images may differ: rounding
 BATCH = 2  # images that are enough to check with
 
 
-def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "queries") -> None:
+def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "queries", batch_size: int = BATCH) -> None:
     """Raise `ValueError` unless `autoencoder`, in eval mode, can be audited on images (B, C, H, W) like `images`.
 
-    `access` is that of the recovery method: with `gradients`, the autoencoder must give derivatives.
+    `access` is that of the recovery method: with `gradients`, the autoencoder must give derivatives. `batch_size` is
+    the number of images that it will be asked for at once.
     """
     images = images[:BATCH]
     if isinstance(autoencoder, nn.Module):
@@ -30,7 +33,7 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
     with torch.no_grad():
         first, again, alone = (_answer(autoencoder, part) for part in (images, images, images[:1]))
     scale = max(1.0, float(first.abs().max()))
-    if (difference := float((first - again).abs().max())) > TOLERANCE * scale:
+    if (difference := float((first - again).abs().max())) > REPEATED * scale:
         raise ValueError(
             f"the autoencoder is not deterministic: two calls on the same images differ by up to {difference:.2g}; "
             "switch off in eval mode whatever draws at random (dropout, noise)"
@@ -40,6 +43,12 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
             f"the autoencoder's answer for an image depends on the others in its batch (by up to {difference:.2g}); "
             "in eval mode it must treat each image on its own, without statistics of the batch"
         )
+    if batch_size > BATCH:
+        try:
+            with torch.no_grad():
+                _answer(autoencoder, images[:1].repeat(batch_size, 1, 1, 1))
+        except ValueError as error:
+            raise ValueError(f"{error}; set another recovery.batch_size (batch_size of audit)") from error
     if access == "gradients" and not _is_differentiable(autoencoder, images):
         raise ValueError(
             "the autoencoder gives no gradients, which the method needs; choose one that only queries it: iterate, "
@@ -72,10 +81,12 @@ def _check_placement(autoencoder: nn.Module, images: Tensor) -> None:
                 f"autoencoder.to('{images.device}')"
             )
     for parameter in autoencoder.parameters():
+        if is_lazy(parameter):
+            raise ValueError("the autoencoder's lazy layers have no weights yet; call it once and load them")
         if parameter.is_floating_point() and parameter.dtype != images.dtype:
             raise ValueError(
                 f"the autoencoder's weights are {parameter.dtype}, the images {images.dtype}; give "
-                f"autoencoder.to({images.dtype})"
+                f"autoencoder.to({images.dtype}), or export it so"
             )
 
 

@@ -72,7 +72,8 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
     if config["architecture"]["name"] == "custom":
         with evaluating(model):
             some = torch.cat([split.members[:BATCH], split.non_members[:BATCH]])
-            check_contract(model, as_float(some), access)
+            at_once = config["recovery"]["batch_size"] if "recovery" in config else BATCH
+            check_contract(model, as_float(some), access, min(at_once, len(split.members) + len(split.non_members)))
     file, packages = architectures.given_file(config["architecture"]), config["architecture"].get("allowed", [])
     runs.check_writable(store)
     with runs.lock(folder):

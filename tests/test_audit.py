@@ -128,6 +128,12 @@ def test_bad_input_is_named():
         audit(lambda x: x, members, others.numpy())
     with pytest.raises(ValueError, match=r"members require grad.* give members\.detach\(\)"):
         audit(lambda x: x, members.clone().requires_grad_(), others)
+    with pytest.raises(ValueError, match=r"members are torch\.int64; give float32 in \[0, 1\], or uint8"):
+        audit(lambda x: x, members.long(), others)
+    with pytest.raises(ValueError, match=r"seed is 1\.5; it must be a whole number, at least 0"):
+        audit(lambda x: x, members, others, seed=1.5)
+    with pytest.raises(ValueError, match="recovery is 'energy'; give an object"):
+        audit(lambda x: x, members, others, recovery="energy")
     with pytest.raises(ValueError, match="non_members: image 1 is member 2; give images"):
         audit(lambda x: x, members, torch.cat([others[:1], members[2:]]))
 

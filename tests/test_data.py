@@ -421,6 +421,11 @@ def test_sixteen_bits_become_eight(tmp_path):
     deep = [(grey.astype(np.uint16) * 257) for grey in GREY]
     path = saved(tmp_path / "deep", map(Image.fromarray, deep))
     np.testing.assert_array_equal(by_index(path)[..., 0], np.stack(GREY))
+    (tmp_path / "pgm").mkdir()
+    for i, grey in enumerate(deep):
+        head = f"P5 {grey.shape[1]} {grey.shape[0]} 65535\n".encode()
+        (tmp_path / "pgm" / f"{i}.pgm").write_bytes(head + grey.astype(">u2").tobytes())
+    np.testing.assert_array_equal(by_index(str(tmp_path / "pgm"))[..., 0], np.stack(GREY))
 
 
 def test_palettes_become_colours(tmp_path):

@@ -15,12 +15,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 from memorization import audit, entry, load_run, recover, schema, train
 from memorization.architectures import Adapted, build
 from memorization.architectures.exported import Exported, unsafe
+from memorization.architectures.weights import load_weights
+from memorization.contract import check_contract
 from memorization.data import Digits
 from memorization.degradations import RandomPixels
 from memorization.recovery import Energy, Iterate, Known
@@ -203,6 +205,9 @@ def test_range_and_layout_are_adapted():
     last = Adapted(lambda y: y.flip(3), layout="channels_last")
     colours = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(last(colours), colours.flip(1))
+    for wrong in (Adapted(lambda y: y.view_as(x), (-1, 1), "flat"), Adapted(lambda y: y.mT, layout="channels_last")):
+        with pytest.raises(ValueError, match=r"its output is .* they must be alike"):
+            wrong(colours if wrong.layout == "channels_last" else x)
     built = build(
         "custom", SHAPE, centre=False, seed=0, target=f"{__name__}.Signed", allowed=["tests"], value_range=[-1, 1],
         layout="flat",
@@ -225,6 +230,11 @@ def renamed(path):
     torch.save(state, path)
 
 
+def saved(path):
+    torch.save(transformer().state_dict(), path)
+    return path.read_bytes()
+
+
 MISTAKES = {
     "does not fit": (
         renamed,
@@ -240,6 +250,12 @@ MISTAKES = {
         "own.pt is refused: it is damaged, or a pickle of more than tensors",
     ),
     "whole model": (lambda path: torch.save(transformer(), path), "save its weights alone: torch.save(model.state_di"),
+    "cut": (lambda path: path.write_bytes(saved(path)[:700]), "own.pt is refused: it is damaged"),
+    "numbered": (lambda path: torch.save({0: torch.zeros(2)}, path), "own.pt holds no state dict"),
+    "complex": (
+        lambda path: torch.save({key: value + 0j for key, value in transformer().state_dict().items()}, path),
+        "complex in the file or the model alone: position",
+    ),
     "text": (lambda path: path.write_text("weights"), "own.pt is refused: it is damaged"),
     "number": (lambda path: torch.save(3, path), "own.pt holds no state dict; save one: torch.save(model.state_dict()"),
     "program": (SAVE["own.pt2"], "own.pt is an exported program: use architecture.export="),
@@ -305,6 +321,11 @@ def evil_inputs(name, content):
 PROGRAMS = {
     "size": (evil_size, "is refused: it holds an expression that is no size, which could run any code"),
     "weights": (evil_weights, "is refused: it holds pickles, which could run any code"),
+    "no program": (
+        lambda name, content: b"[]" if "/models/" in name else content,
+        "is no exported program, or damaged",
+    ),
+    "no text": (lambda name, content: b"\xff" if "/models/" in name else content, "is no exported program, or damaged"),
     "inputs": (evil_inputs, "is no exported program, or damaged; make one: torch.export.save"),
 }
 
@@ -318,6 +339,22 @@ def test_a_program_that_would_run_code_is_refused(part, command, tmp_path):
     _, err = command("architecture.export=own.pt2", "recovery=iterate")
     assert message in err
     assert {path.name for path in tmp_path.iterdir()} == {"own.pt2"}
+
+
+def test_an_empty_archive_is_no_program(command, tmp_path):
+    with zipfile.ZipFile(tmp_path / "own.pt2", "w"):
+        pass
+    assert "is no exported program, or damaged" in command("architecture.export=own.pt2", "recovery=iterate")[1]
+
+
+def test_weights_that_the_model_shares_may_stand_once_in_the_file(tmp_path):
+    torch.manual_seed(1)
+    first, second = nn.Sequential(*(nn.Linear(4, 4) for _ in range(2))), nn.Sequential(*(nn.Linear(4, 4) for _ in "ab"))
+    for model in (first, second):
+        model[1].weight = model[0].weight
+    save_model(first, str(tmp_path / "own.safetensors"))
+    load_weights(second, tmp_path / "own.safetensors")
+    torch.testing.assert_close(second.state_dict(), first.state_dict())
 
 
 def test_a_program_of_one_batch_size_is_refused(command, tmp_path):
@@ -339,13 +376,22 @@ class Returning(nn.Module):
         return self.change(x)
 
 
+def few(x):
+    if len(x) > 4:
+        raise RuntimeError("too many")
+    return x
+
+
 CONTRACT = {
     "returns a tuple": lambda x: (x, x),
     "returns a dict": lambda x: {"images": x},
     "it must keep the shape": lambda x: x[:, :, 1:],
     "holds NaN or infinite values": lambda x: x / 0,
     "is not deterministic: two calls on the same images differ by up to": lambda x: x + torch.rand_like(x),
+    "differ by up to .*e-05": lambda x: x + 1e-4 * torch.rand_like(x),
     "depends on the others in its batch": lambda x: x - x.mean(0),
+    "changes its input in place": lambda x: x.mul_(0.5),
+    r"fails on images of \(11, 1, 8, 8\): too many; set another recovery.batch_size": lambda x: few(x),
     "to torch.float16 on cpu; it must keep both": lambda x: x.half(),
     r"fails on images of \(2, 1, 8, 8\): mat1 and mat2 shapes cannot be multiplied": lambda x: x @ torch.ones(3, 3),
 }
@@ -362,6 +408,10 @@ def test_a_breach_of_the_contract_is_one_line(message, wrap):
 def test_a_model_elsewhere_or_in_half_precision_is_refused():
     with pytest.raises(ValueError, match="the autoencoder has no weights: they are on the meta device"):
         audit(transformer().to("meta"), SPLIT.members, SPLIT.non_members)
+    with pytest.raises(ValueError, match=r"is on cpu, the images on meta; move one of them: autoencoder.to\('meta'\)"):
+        check_contract(transformer(), torch.rand(2, *SHAPE, device="meta"))
+    with pytest.raises(ValueError, match="lazy layers have no weights yet"):
+        audit(nn.LazyConv2d(1, 1), SPLIT.members, SPLIT.non_members)
     for half in (torch.float16, torch.bfloat16):
         with pytest.raises(ValueError, match=rf"weights are {half}, the images torch.float32; give autoencoder.to\("):
             audit(transformer().to(half), SPLIT.members, SPLIT.non_members)

@@ -52,9 +52,12 @@ class Adapted(nn.Module):
             own = own.permute(0, 2, 3, 1)  # (B, H, W, C)
         elif self.layout == "flat":
             own = own.flatten(1)  # (B, C H W)
-        y = self.network(own)
+        y: object = self.network(own)
         if not isinstance(y, Tensor) or y.shape != own.shape:
-            return y  # for the contract to refuse
+            given = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
+            raise ValueError(
+                f"its output is {given} and its input, {self.layout}, {tuple(own.shape)}; they must be alike"
+            )
         if self.layout == "channels_last":
             y = y.permute(0, 3, 1, 2)
         elif self.layout == "flat":

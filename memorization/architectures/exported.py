@@ -23,6 +23,10 @@ from torch import Tensor, nn
 SYMBOL = re.compile(r"Symbol\('\w+'(, \w+=(True|False))*\)")
 FUNCTIONS = "Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv"  # of SymPy and torch, of sizes
 SIZE = re.compile(rf"(\d|[\s+\-*/(),.<>=]|\b({FUNCTIONS})\b)*")
+DAMAGED = (
+    *(zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, pickle.UnpicklingError),
+    *(RuntimeError, LookupError, TypeError, AttributeError, OSError),
+)
 EXPORT = "torch.export.save(torch.export.export(model.eval(), (images,), dynamic_shapes=...), FILE)"
 
 
@@ -58,7 +62,7 @@ def read_program(path: Path) -> nn.Module:
             warnings.catch_warnings(action="ignore"),  # of pickles of another kind than torch's; refused below
         ):
             return torch.export.load(path).module(check_guards=False)
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, RuntimeError, pickle.UnpicklingError) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"architecture.export={path} is no exported program, or damaged; make one: {EXPORT}"
         ) from error

@@ -46,7 +46,7 @@ class Decoder:
         """
         try:
             with warnings.catch_warnings(action="ignore"):  # of damaged metadata, which is not used
-                image = self._upright(content)
+                image, pnm = self._upright(content), content[:1] == b"P"
         except UnusableError:
             raise
         except Exception as error:  # of what kind depends on the format and the damage
@@ -58,7 +58,7 @@ class Decoder:
             raise UnusableError(
                 f"tiny: {image.width}x{image.height} pixels, fewer than dataset.min_side={self.min_side}"
             )
-        if image.mode.startswith("I;16"):
+        if image.mode.startswith("I;16") or (image.mode == "I" and pnm):  # PNM's greys are scaled to 16 bits
             values = np.asarray(image).astype(np.uint32)
             image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
         elif image.mode in ("I", "F"):
