@@ -115,7 +115,10 @@ def curve(summary: pd.DataFrame, store: Path) -> go.Figure:
 
 def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
     """Left: what the audited autoencoder and its controls bring back. Right: whose answer near-member probes get."""
-    titles = ["Brought back: members (filled), non-members (open)", "Probes drawn to the member they were made from"]
+    titles = [
+        "Brought back: members (filled), non-members (open)",
+        "Probes answered with their member",
+    ]
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.09)
     table = labelled(summary)
     alone = (table["control"] == "none").to_numpy()
@@ -137,8 +140,8 @@ def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
     drawn = attraction(probes[probes["setup"] == first["setup"]])
     for colour, (kind, part) in zip(COLOURS, drawn[drawn["kind"] != "none"].groupby("kind", sort=False), strict=False):
         figure.add_scatter(
-            x=part["distance"], y=part["attracted"], name=f"{kind} ({first['method']}; {first['cell']})",
-            line={"color": colour}, error_y={**error_bars(part, "attracted"), "thickness": 1}, row=1, col=2,
+            x=part["distance"], y=part["captured"], name=f"{kind} ({first['method']}; {first['cell']})",
+            line={"color": colour}, error_y={**error_bars(part, "captured"), "thickness": 1}, row=1, col=2,
         )  # fmt: skip
     figure.update_xaxes(title="distance of probe and member (RMS)", row=1, col=2)
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.05])

@@ -270,11 +270,9 @@ def _probe(config: dict[str, Any]) -> str:
                 runs.write_table(aside / "results.parquet", table)
     results = runs.load_run(folder).results
     last = attraction(results[results["rung"] == results["rung"].min()])
-    drawn = last[last["attracted"] >= 0.5]
-    reach = (
-        f"half or more are drawn up to a distance of {drawn['distance'].max():.3f}" if len(drawn) else "few are drawn"
-    )
-    return f"{status}  probes of {_name(config, recipe)}  {reach} to their member → {folder}"
+    near = last.loc[last["captured"] >= 0.5, "distance"]
+    reach = f"half or more up to a distance of {near.max():.3f}" if len(near) else "less than half"
+    return f"{status}  probes of {_name(config, recipe)}  answered with their member: {reach} → {folder}"
 
 
 def _prepare(config: dict[str, Any]) -> tuple[dict[str, Any], Recipe, dict[str, Any], str, str]:

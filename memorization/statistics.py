@@ -19,6 +19,7 @@ from sklearn.metrics import roc_curve
 CONFIDENCE = 0.95
 Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 RESAMPLES = 9_999  # of a bootstrap
+FEW = 8  # pairs below which no resample lies as far out as the interval must
 NORMAL_FROM = 1_000  # pairs from which a mean's bootstrap distribution is normal, within the error of its resamples
 Floats = NDArray[np.float64]
 
@@ -182,14 +183,15 @@ class PairedDifference:
 
 
 def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> PairedDifference:
-    """Resamples images, 9,999 times: the percentile interval, and how often the centred mean is as far from 0.
+    """Resamples images, 9,999 times: the expanded percentile interval, and how often the centred mean is as far from 0.
 
-    (Efron and Tibshirani, "An Introduction to the Bootstrap", chapters 13 and 16.) Where no resample is, the p-value is
-    that of Student's paired test: the resamples cannot tell 1e-4 from less, which a correction for many comparisons
-    asks for. It is exact for normal differences; of few and strongly skewed ones it is too small. From 1,000 images on,
-    the normal distribution that the bootstrap then follows, and Student's test. The p-value is at least `2^(1 - N)`,
-    the least that any test of the signs of N differences can give: few images resample too well. A single image has no
-    interval (NaN bounds) and a p-value of 1.
+    (Efron and Tibshirani, "An Introduction to the Bootstrap", chapters 13 and 16; Hesterberg, 2015, arXiv:1411.5279, on
+    the percentiles that allow for resamples of few images varying too little.) The p-value is at least that of
+    Student's paired test, for the same reason, and equal to it where no resample is as far: they cannot tell 1e-4 from
+    less, which a correction for many comparisons asks for. Student's is exact for normal differences; of few and
+    strongly skewed ones it is too small. Below 8 images, whose resamples span too little, and from 1,000 on, where they
+    follow the normal distribution, Student's interval and test. The p-value is at least `2^(1 - N)`, too, the least
+    that any test of the signs of N differences can give. A single image has no interval (NaN bounds) and a p-value of 1.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
     mean, count = float(difference.mean()), len(difference)
@@ -197,15 +199,22 @@ def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> P
         return PairedDifference(Estimate(mean, math.nan, math.nan), 1.0)
     error = float(difference.std(ddof=1)) / math.sqrt(count)
     p = 2 * float(stats.t.sf(abs(mean) / error, count - 1)) if error else float(mean == 0)
-    if count >= NORMAL_FROM:
-        low, high = mean - Z * error, mean + Z * error
+    if count < FEW or count >= NORMAL_FROM:
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+        low, high = mean - half, mean + half
     else:
         means = _resampled(count, seed) @ difference.astype(np.float32) / count
-        low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+        low, high = np.quantile(means, [tail := expanded(count), 1 - tail]).tolist()
         tolerance = 1e-5 * np.abs(difference).max()  # float32 sums of the same numbers in another order
-        extreme = int((np.abs(means - mean) >= abs(mean) - tolerance).sum())
-        p = (1 + extreme) / (1 + RESAMPLES) if extreme else p
+        if extreme := int((np.abs(means - mean) >= abs(mean) - tolerance).sum()):
+            p = max(p, (1 + extreme) / (1 + RESAMPLES))
     return PairedDifference(Estimate(mean, low, high), max(p, 2.0 ** (1 - count)))
+
+
+def expanded(count: int) -> float:
+    """The lower tail of the resampled means of `count` values at which the 95 % interval begins (Hesterberg, 2015)."""
+    t = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+    return float(stats.norm.cdf(-math.sqrt(count / (count - 1)) * t))
 
 
 @lru_cache(maxsize=1)

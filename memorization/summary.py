@@ -33,6 +33,7 @@ LINKS = {"control": "none", "task": "", "setup": ""}
 KEYS = ("member", "image")
 MEASURED = (*KEYS, "recovered", "psnr_erased", "score", "diverged", "operator_error", "queries", "seconds")
 CALIBRATED = ("median", "median_low", "median_high", "auc", "auc_low", "auc_high")
+NOT_APPLICABLE = "not applicable"
 UNJUDGED: dict[str, Any] = {"verdict": "", "verdict_p": np.nan, "controls": ""}
 UNJUDGED |= {f"calibrated_{name}": np.nan for name in CALIBRATED}
 RATES = (0.1, 0.01, 0.001)  # false positive rates at which the true positive rate is asked for
@@ -125,9 +126,10 @@ def _judged(
     It is `unremarkable` unless more members came back than of the non-members (Fisher's exact test, one-sided) and than
     from each control on the same members (McNemar's, one-sided), all at 5 %. Since all must hold, the largest of these
     p-values, `verdict_p`, is that of the verdict, without a correction (intersection-union test). The ceiling is not
-    among them. `calibrated_median` is the median over the members of the erased PSNR (dB) minus the reference's, and
-    `calibrated_auc` says how well that difference tells members from non-members. The reference was trained on the
-    non-members, so it is the chance to say which of the two autoencoders held an image.
+    among them. Where a control that applies was not run, the verdict says so. `calibrated_median` is the median over
+    the members of the erased PSNR (dB) minus the reference's, and `calibrated_auc` says how well that difference tells
+    members from non-members. The reference was trained on the non-members, so it is the chance to say which of the two
+    autoencoders held an image.
     """
     if not found:
         return UNJUDGED
@@ -148,13 +150,16 @@ def _judged(
             texts.append(f"{name} {missing.get(name) or _absence(name, row)}")
     if any(name in found for name in TO_BEAT):
         judged["verdict_p"] = max(p)
-        judged["verdict"] = "beats its controls" if max(p) <= 1 - CONFIDENCE else "unremarkable"
+        absent = [missing.get(name) or _absence(name, row) for name in TO_BEAT if name not in found]
+        complete = all(reason.startswith(NOT_APPLICABLE) for reason in absent)
+        beaten = "beats its controls" if complete else "beats those of its controls that were run"
+        judged["verdict"] = beaten if max(p) <= 1 - CONFIDENCE else "unremarkable"
     return judged | {"controls": ", ".join(texts)}
 
 
 def _absence(control: str, row: Mapping[str, Any]) -> str:
     chained = str(row["degradation"]).lower() == "chain"
-    return "not applicable" if control == "inpaint" and (chained or row["fill"] == "none") else "not run"
+    return NOT_APPLICABLE if control == "inpaint" and (chained or row["fill"] == "none") else "not run"
 
 
 def _excess_p(images: Columns) -> float:

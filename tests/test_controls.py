@@ -135,7 +135,7 @@ def test_controls_belong_to_their_task_setup_and_rung():
     ]
     row = summarise(pd.concat(tables)).iloc[0]
     assert row["controls"] == "untrained not run, inpaint 0%, reference 0%, nearest not run"
-    assert row["verdict"] == "beats its controls"
+    assert row["verdict"] == "beats those of its controls that were run"
     assert row["verdict_p"] == pytest.approx(max(2**-20, stats.fisher_exact([[20, 0], [0, 20]], "greater").pvalue))
 
 

@@ -112,7 +112,7 @@ def test_attraction_counts_each_kind_and_strength():
     assert rows["distance"].tolist() == [1.5, 5.5]
     assert (rows["attracted_low"][0], rows["attracted_high"][0]) == tuple(map(float, proportion_interval(3, 4)))
     figure = attraction_figure(rows)
-    captured, drawn = figure["data"]
+    drawn, captured = figure["data"]
     assert (captured["y"], drawn["y"]) == ([0, 0], [75, 0])
     assert captured["x"] == drawn["x"] == [1.5, 5.5]
 

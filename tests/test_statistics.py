@@ -199,7 +199,8 @@ def test_the_paired_bootstrap_is_that_of_scipy_within_its_error():
     generator = np.random.default_rng(0)
     first, second = generator.normal(31, 6, 60), generator.normal(30, 6, 60)
     found = statistics.paired_bootstrap(first, second)
-    expected = stats.bootstrap((first - second,), np.mean, n_resamples=9999, method="percentile", rng=generator)
+    expected = stats.bootstrap((first - second,), np.mean, n_resamples=9999, method="percentile", rng=generator,
+                               confidence_level=1 - 2 * statistics.expanded(60))  # fmt: skip
     assert found.mean.value == pytest.approx((first - second).mean(), abs=1e-9)
     error = expected.standard_error
     assert found.mean.low == pytest.approx(expected.confidence_interval.low, abs=0.08 * error)
@@ -219,9 +220,10 @@ def test_many_pairs_and_equal_methods():
     assert statistics.paired_bootstrap(first[:4] + 40, first[:4]).p == 0.125
 
 
-def test_a_paired_difference_is_covered():
+@pytest.mark.parametrize("count", [3, 8, 10, 50])
+def test_a_paired_difference_is_covered(count):
     generator = np.random.default_rng(0)
-    found = [statistics.paired_bootstrap(x, np.zeros(50)).mean for x in generator.normal(1, 2, (600, 50))]
+    found = [statistics.paired_bootstrap(x, np.zeros(count)).mean for x in generator.normal(1, 2, (1000, count))]
     assert 0.93 < np.mean([estimate.low <= 1 <= estimate.high for estimate in found]) < 0.97
 
 
@@ -265,6 +267,11 @@ def test_variation_over_seeds_is_told_from_that_over_images():
     alone = statistics.seed_variation([25], [50])
     assert alone.mean.value == 0.5
     assert np.isnan([alone.between, alone.training, alone.mean.low]).all()
+
+
+def test_the_variation_over_images_is_that_of_an_unbiased_variance():
+    found = statistics.seed_variation([1, 3], [4, 4])
+    assert found.within == pytest.approx(math.sqrt((0.25 * 0.75) / 3))
 
 
 def test_seeds_that_agree_leave_the_error_of_the_images():

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from memorization import interruption
 from memorization.report.browser import BrowserError, figures
 from memorization.report.findings import Findings
 from memorization.report.page import build
@@ -109,6 +110,7 @@ def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
     """
     seen: dict[Path, int] = {}
     written = False
+    interruption.handle()
     try:
         while True:
             now = landed(store)
@@ -124,6 +126,6 @@ def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
                         written = True
                         print(f"{len(findings.runs)} runs: {output}", flush=True)
             time.sleep(seconds)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, interruption.Interrupted):
         if written:
             write(output, build(Findings.load(store)))

@@ -20,17 +20,17 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 def attraction(table: pd.DataFrame) -> dict[str, Any]:
     """The figure (plotly's JSON) of one cell's near-member probes, against their distance.
 
-    Solid: the share drawn to the member; dotted: the share of which the answer is the member.
+    Solid: the share of which the answer is the member; dotted: the share closer to the member than to the probe.
     """
     figure = go.Figure()
     for place, (kind, part) in enumerate(table[table["kind"] != "none"].groupby("kind", sort=False)):
         ordered = part.sort_values("distance")
         symbol = SYMBOLS[place % len(SYMBOLS)]
         figure.add_scatter(
-            name=f"{kind}, is the member",
+            name=f"{kind}, closer to the member",
             meta={"colour": place % COLOURS},
             x=ordered["distance"].tolist(),
-            y=(100 * ordered["captured"]).tolist(),
+            y=(100 * ordered["attracted"]).tolist(),
             mode="lines+markers",
             line={"dash": "dot", "width": 1.5},
             marker={"symbol": f"{symbol}-open", "size": 7},
@@ -40,12 +40,12 @@ def attraction(table: pd.DataFrame) -> dict[str, Any]:
             name=str(kind),
             meta={"colour": place % COLOURS},
             x=ordered["distance"].tolist(),
-            y=(100 * ordered["attracted"]).tolist(),
+            y=(100 * ordered["captured"]).tolist(),
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": (100 * (ordered["attracted_high"] - ordered["attracted"])).tolist(),
-                "arrayminus": (100 * (ordered["attracted"] - ordered["attracted_low"])).tolist(),
+                "array": (100 * (ordered["captured_high"] - ordered["captured"])).tolist(),
+                "arrayminus": (100 * (ordered["captured"] - ordered["captured_low"])).tolist(),
                 "thickness": 1,
                 "width": 2,
             },
@@ -56,7 +56,7 @@ def attraction(table: pd.DataFrame) -> dict[str, Any]:
                 f"<br>PSNR to the probe {row['psnr_probe']:.1f} dB, to the member {row['psnr_member']:.1f} dB"
                 for row in rows_of(ordered)
             ],
-            hovertemplate="%{text}<br>%{y:.0f} % drawn to the member<extra></extra>",
+            hovertemplate="%{text}<br>%{y:.0f} % answered with the member<extra></extra>",
         )
     figure.update_xaxes(title_text="distance of probe and member (RMS)", rangemode="tozero", zeroline=False)
     figure.update_yaxes(title_text="answers (%)", range=[-4, 104], dtick=25, zeroline=False)

@@ -57,7 +57,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run at one rung; `verdict` is `beats its controls`, `unremarkable`, or empty without controls.
+    """One run at one rung; `verdict` is that of `summary.summarise`, empty without controls.
 
     verdict_holm: its p-value adjusted for all verdicts of the store, or NaN.
     """

@@ -202,7 +202,7 @@ function select(place) {
   state.run = place;
   view.scene = null;
   writeAddress();
-  for (const row of document.querySelectorAll("[data-cell]")) row.toggleAttribute("aria-current", Number(row.dataset.cell) === place);
+  for (const row of document.querySelectorAll("[data-cell]")) Number(row.dataset.cell) === place ? row.setAttribute("aria-current", "true") : row.removeAttribute("aria-current");
   drawRun();
   drawGallery();
 }

@@ -273,7 +273,7 @@ def _threat_models(names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _operators(findings: Findings) -> list[tuple[str, str, bool]]:
     """(name, what it is, blind) of the ways to know the operator that occur."""
-    present = set(findings.results["operator"])
+    present = {cell.operator for cell in findings.cells}
     operators: dict[str, Any] = dict(OPERATORS)
     return [
         (name, _first_paragraph(inspect.getdoc(operator)), operator.blind)

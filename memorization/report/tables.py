@@ -102,17 +102,17 @@ def comparisons(findings: Findings) -> str:
 
 
 def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
-    """The near-member probes of a cell in lines, one a kind: the share drawn to their member, at which distance."""
+    """The near-member probes of a cell in lines, one a kind: what is answered with the member, how far off."""
     labels = cell.labels
     lines = [
         f"Near-member probes: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
         f"{rung_name(cell.rung)}; {table['probes'].iloc[0]} members.",
-        "  Answers closer to the member than to the probe made from it / that are the member, at the probe's median "
-        "distance (root mean square):",
+        "  Answers that are the member / closer to it than to the probe made from it, at the probe's median distance "
+        "(root mean square):",
     ]
     for kind, part in table[table["kind"] != "none"].groupby("kind", sort=False):
         shares = [
-            f"{percent(row['attracted'])} / {percent(row['captured'])} at {row['distance']:.3f}"
+            f"{percent(row['captured'])} / {percent(row['attracted'])} at {row['distance']:.3f}"
             for row in rows_of(part)
         ]
         lines.append(f"    {kind}: {', '.join(shares)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from memorization.report import watch
 from tests.report.store import write_run
 
 
-def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int) -> None:
     output, pages = tmp_path / "report.html", []
 
     def sleep(seconds: float) -> None:
@@ -24,10 +26,15 @@ def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.
         if len(pages) == 3:
             write_run(tmp_path, {"operator.name": "alternating"})
         if len(pages) == 5:
-            raise KeyboardInterrupt
+            signal.raise_signal(signum)
 
     monkeypatch.setattr(report.time, "sleep", sleep)
-    watch(tmp_path, output)
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        watch(tmp_path, output)
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
     assert pages[:2] == ["", ""]
     assert "energy known" in pages[2]
     assert "energy alternating" not in pages[2]
