@@ -191,7 +191,7 @@ def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> P
     less, which a correction for many comparisons asks for. Student's is exact for normal differences; of few and
     strongly skewed ones it is too small. Below 8 images, whose resamples span too little, and from 1,000 on, where they
     follow the normal distribution, Student's interval and test. The p-value is at least `2^(1 - N)`, too, the least
-    that any test of the signs of N differences can give. A single image has no interval (NaN bounds) and a p-value of 1.
+    that any test of the signs of N differences can give. One image has no interval (NaN bounds) and a p-value of 1.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
     mean, count = float(difference.mean()), len(difference)
