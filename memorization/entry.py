@@ -37,6 +37,11 @@ EXPLAINED = (*USER_ERRORS, HydraException, OmegaConfBaseException)  # their mess
 
 planning = False
 OUTCOMES: list[Outcome] = []  # of the jobs of this process
+LAUNCHING = (
+    "cluster=",
+    "hydra.launcher.",
+    "hydra/launcher=",
+)  # words that say where jobs run, of which a plan has none
 PLAN = "--plan"  # says what would be done, and does nothing
 
 
@@ -97,7 +102,7 @@ def main(application: Callable[[], Any]) -> None:
     with contextlib.ExitStack() as stack:
         if planning := PLAN in sys.argv:
             aside = stack.enter_context(tempfile.TemporaryDirectory())
-            here = [word for word in sys.argv if word != PLAN and not word.startswith("cluster=")]
+            here = [word for word in sys.argv if word != PLAN and not word.lstrip("+~").startswith(LAUNCHING)]
             sys.argv = [*here, f"hydra.sweep.dir={aside}"]
         try:
             application()

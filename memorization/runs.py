@@ -128,7 +128,7 @@ def failure(folder: Path) -> tuple[str, str]:
 
 
 def read_done(folder: Path) -> dict[str, Any]:
-    """What `done.json` says; raises `StoreError` if the run is not finished or the file is damaged."""
+    """What `done.json` says; raises `StoreError` if the run is not finished, or the file damaged or of another."""
     path = folder / "done.json"
     try:
         done: dict[str, Any] = json.loads(path.read_bytes())
@@ -139,8 +139,10 @@ def read_done(folder: Path) -> dict[str, Any]:
             raise ValueError
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{folder} holds no finished run (there is no done.json)") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise StoreError(f"{path} is damaged; {REMEDY}") from error
+    if (signature := done.get("signature", folder.absolute().name)) != folder.absolute().name:
+        raise StoreError(f"{folder} holds another run, {signature}; give it this name again, or {REMEDY}")
     return done
 
 
@@ -197,7 +199,8 @@ def check_weights(
 def is_intact(folder: Path, remove: bool = False) -> bool:
     """True if the run in `folder` is finished and undamaged.
 
-    `remove` deletes a damaged one, with a note on why; only the holder of the run's lock may ask for it.
+    `remove` deletes a damaged one, with a note on why, and of a whole one what an attempt that was killed at its end
+    left; only the holder of the run's lock may ask for it.
     """
     if not is_done(folder):
         return False
@@ -208,6 +211,8 @@ def is_intact(folder: Path, remove: bool = False) -> bool:
             print(f"note: {str(error).partition(';')[0]}; it is made anew", flush=True)
             shutil.rmtree(folder)
         return False
+    if remove:
+        _tidy(folder)
     return True
 
 
@@ -217,6 +222,11 @@ def seal(folder: Path, facts: dict[str, Any], durable: bool = True) -> None:
     sums = {path.as_posix(): checksum(folder / path) for path in files if path.parts[0] not in UNFINISHED}
     done = json.loads(json.dumps({**facts, "checksums": sums}, default=str))
     write(folder / "done.json", json.dumps({**done, OWN: _own_checksum(done)}, indent=2), durable)
+    _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a finished run no longer goes on from."""
     shutil.rmtree(folder / SHARDS, ignore_errors=True)
     (folder / CHECKPOINT).unlink(missing_ok=True)
 

@@ -67,16 +67,18 @@ def shown(store: Path, signature: str) -> int:
 
 def verified(store: Path) -> int:
     """Compare every file of every finished run with its checksum."""
-    whole = damaged = 0
+    whole = damaged = unfinished = 0
     for _, folder in folders(store):
-        if runs.is_done(folder):
+        if not (folder / "done.json").exists():
+            unfinished += 1
+        else:
             try:
                 runs.verify(folder)
                 whole += 1
             except StoreError as error:
                 damaged += 1
                 print(f"damaged: {error}")
-    print(f"{whole} finished runs are whole, {damaged} damaged")
+    print(f"{whole} finished runs are whole, {damaged} damaged; {unfinished} are not finished")
     return 1 if damaged else 0
 
 

@@ -177,7 +177,7 @@ module.recover_batch = recover_batch
 SEALING = """
 from memorization import runs
 seal = runs.seal
-runs.seal = lambda folder, facts: die() if folder.parent.name == "recoveries" else seal(folder, facts)
+runs.seal = lambda folder, *rest, **how: die() if folder.parent.name == "recoveries" else seal(folder, *rest, **how)
 """
 
 

@@ -86,7 +86,7 @@ def test_a_folder_that_was_there_keeps_what_was_in_it(smoke, tmp_path):
 
 
 def test_a_plan_writes_nothing(smoke, tmp_path):
-    ended = run_script("recover", *SWEEP, "cluster=slurm", "--plan", cwd=tmp_path)
+    ended = run_script("recover", *SWEEP, "cluster=slurm", "hydra.launcher.partition=NAME", "--plan", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "6 of 6 jobs: 6 missing" in ended.stdout
     assert not list(tmp_path.iterdir())
@@ -270,6 +270,35 @@ def test_the_store_is_verified_and_cleaned(tmp_path, capsys, name, damage):
     assert f"{name} is" in capsys.readouterr().out
     assert not runs.is_intact(folder, remove=True)
     assert not folder.exists()
+
+
+def test_a_run_in_the_place_of_another_is_no_run(tmp_path, capsys):
+    one, two = (tmp_path / "recoveries" / write_run(tmp_path, {"seed": seed}) for seed in range(2))
+    shutil.rmtree(one)
+    shutil.copytree(two, one)
+    assert store.verified(tmp_path) == 1
+    assert f"{one} holds another run, {two.name}" in capsys.readouterr().out
+    with pytest.raises(StoreError, match="holds another run"):
+        load_results(tmp_path)
+    assert not runs.is_intact(one, remove=True)
+    assert not one.exists()
+
+
+def test_what_a_kill_at_the_very_end_left_goes_when_the_run_is_found(tmp_path):
+    folder = tmp_path / "recoveries" / write_run(tmp_path, {})
+    (folder / runs.SHARDS / "00000000").mkdir(parents=True)
+    (folder / runs.CHECKPOINT).touch()
+    assert runs.is_intact(folder, remove=True)
+    assert not any((folder / name).exists() for name in runs.UNFINISHED)
+
+
+def test_a_folder_in_the_place_of_a_file_is_damage(tmp_path):
+    folder = tmp_path / "recoveries" / write_run(tmp_path, {})
+    (folder / "done.json").unlink()
+    (folder / "done.json").mkdir()
+    with pytest.raises(StoreError, match=r"done\.json is damaged"):
+        load_results(tmp_path)
+    assert store.verified(tmp_path) == 1
 
 
 def test_stores_merge_and_nothing_is_replaced(tmp_path, capsys):
