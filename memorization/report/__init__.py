@@ -122,8 +122,8 @@ def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
                     except (StoreError, FileNotFoundError) as error:  # a run is being made anew, or must be
                         print(f"waiting: {' '.join(str(error).split())}", flush=True)
                     else:
-                        write(output, build(findings, watching=True))
                         written = True
+                        write(output, build(findings, watching=True))
                         print(f"{len(findings.runs)} runs: {output}", flush=True)
             time.sleep(seconds)
     except (KeyboardInterrupt, interruption.Interrupted):

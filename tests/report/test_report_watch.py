@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
-from memorization import report
+from memorization import interruption, report
 from memorization.report import watch
 from tests.report.store import write_run
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int) -> None:
+def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output, pages = tmp_path / "report.html", []
 
     def sleep(seconds: float) -> None:
@@ -26,21 +28,34 @@ def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.
         if len(pages) == 3:
             write_run(tmp_path, {"operator.name": "alternating"})
         if len(pages) == 5:
-            signal.raise_signal(signum)
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(report.time, "sleep", sleep)
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        watch(tmp_path, output)
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+    monkeypatch.setattr(interruption, "handle", lambda: None)  # the signals are those of the test run
+    watch(tmp_path, output)
     assert pages[:2] == ["", ""]
     assert "energy known" in pages[2]
     assert "energy alternating" not in pages[2]
     assert "energy alternating" in pages[3] == pages[4]
     assert "location.reload" in pages[4]
     assert "location.reload" not in output.read_text()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_page_that_is_no_longer_watched_stops_reloading(tmp_path: Path, signum: int) -> None:
+    write_run(tmp_path, {})
+    page = tmp_path / "report.html"
+    watching = subprocess.Popen([sys.executable, "-m", "memorization.report", "--store", str(tmp_path), "--watch"])
+    try:
+        while not page.exists():
+            assert watching.poll() is None
+            time.sleep(0.1)
+        assert "location.reload" in page.read_text()
+        watching.send_signal(signum)
+        assert watching.wait(60) == 0
+    finally:
+        watching.kill()
+    assert "location.reload" not in page.read_text()
 
 
 def test_open_page_takes_up_what_landed_and_keeps_its_filters(tmp_path: Path, browser: Browser) -> None:
