@@ -115,10 +115,7 @@ def curve(summary: pd.DataFrame, store: Path) -> go.Figure:
 
 def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
     """Left: what the audited autoencoder and its controls bring back. Right: whose answer near-member probes get."""
-    titles = [
-        "Brought back: members (filled), non-members (open)",
-        "Probes answered with their member",
-    ]
+    titles = ["Brought back: members (filled), non-members (open)", "Probes answered with their member"]
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.09)
     table = labelled(summary)
     alone = (table["control"] == "none").to_numpy()

@@ -134,7 +134,7 @@ def _judged(
     if not found:
         return UNJUDGED
     row, own, judged, texts = rows[at], groups[at], UNJUDGED.copy(), []
-    member, p = own["member"], [_excess_p(own)]
+    member, p, complete = own["member"], [_excess_p(own)], True
     for name in CONTROLS:
         if name in found:
             other = _matched(groups[found[name]], own)
@@ -147,11 +147,11 @@ def _judged(
             if name == "reference":
                 judged |= _calibration(_finite(own) - _finite(other), member)
         else:
-            texts.append(f"{name} {missing.get(name) or _absence(name, row)}")
+            reason = missing.get(name) or _absence(name, row)
+            texts.append(f"{name} {reason}")
+            complete &= name not in TO_BEAT or reason.startswith(NOT_APPLICABLE)
     if any(name in found for name in TO_BEAT):
         judged["verdict_p"] = max(p)
-        absent = [missing.get(name) or _absence(name, row) for name in TO_BEAT if name not in found]
-        complete = all(reason.startswith(NOT_APPLICABLE) for reason in absent)
         beaten = "beats its controls" if complete else "beats those of its controls that were run"
         judged["verdict"] = beaten if max(p) <= 1 - CONFIDENCE else "unremarkable"
     return judged | {"controls": ", ".join(texts)}
