@@ -38,6 +38,8 @@ FEW_PAIRS = 0.02  # believed to be close where there is no pair to look at
 WINDOW = 0.25  # side of the window in which a share is estimated, as a share of the image's side
 LEAST = 0.1  # the smallest share observed that is believed in phase 1
 SPREAD = 0.12  # variance of "anything" about an image: 1/12, and the image's own about the mean
+LEAST_UNIFORM = 1e-3  # the smallest share of "anything" that is believed
+LARGEST = 60.0  # the log of a density, either way: float32 neither overflows nor gets denormal, which is slow
 FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is left out in phase 1
 
 
@@ -78,7 +80,8 @@ class Robust:
             repeated = _distance(y, details["fill"])
             nowhere = torch.full_like(repeated, torch.inf)
             widest = torch.full_like(third, self.widest)
-            constant = self._logits(nowhere, repeated, y.shape[1], details, widest).softmax(0)[1]
+            odds = self._odds(nowhere, repeated, y.shape[1], details, widest)[1]
+            constant = odds / (1 + odds)
             details |= _fill(y, constant, details["fill"], repeated)
             details["constant"] = constant.mean((2, 3), keepdim=True)
             details["uniform"] = 1 - details["constant"]
@@ -103,7 +106,9 @@ class Robust:
             deviation = estimate.sigma.clamp_min(self.narrowest)
         deviation = deviation.view(-1, 1, 1, 1)
         around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
-        observed, constant, _ = self._logits(around, repeated, y.shape[1], estimate.details, deviation).softmax(0)
+        observed, constant = self._odds(around, repeated, y.shape[1], estimate.details, deviation)
+        total = (observed + constant).add_(1)
+        observed, constant = observed.div_(total), constant.div_(total)
         shares = {"constant": _local(constant)}
         shares["uniform"] = (1 - shares["constant"] - _local(observed)).clamp(0, 1)
         squares = (observed * around).sum((1, 2, 3)) / y.shape[1]
@@ -115,8 +120,8 @@ class Robust:
         """-2 s^2 log likelihood, s the narrowest deviation: |y - image|^2 and a constant if a pixel was observed."""
         around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
         deviation = estimate.sigma.clamp_min(self.narrowest).view(-1, 1, 1, 1)
-        logits = self._logits(around, repeated, y.shape[1], estimate.details, deviation)
-        log_likelihood = logits.logsumexp(0)
+        observed, constant = self._odds(around, repeated, y.shape[1], estimate.details, deviation)
+        log_likelihood = (observed + constant).log1p() + estimate.details["uniform"].clamp_min(LEAST_UNIFORM).log()
         return -2 * self.narrowest**2 * log_likelihood.flatten(1).sum(1)
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
@@ -138,28 +143,23 @@ class Robust:
         return ((share - chance) / (1 - chance)).clamp(0, 1).sqrt().clamp_min(LEAST)
 
     @staticmethod
-    def _logits(
+    def _odds(
         around: Tensor, repeated: Tensor, channels: int, belief: dict[str, Tensor], deviation: Tensor
-    ) -> Tensor:
-        """(3, B, 1, H, W): log of share times density of a pixel if observed, repeated, anything.
+    ) -> tuple[Tensor, Tensor]:
+        """(B, 1, H, W) each: the odds that a pixel was observed, and erased to the repeated colour, against anything.
 
         around, repeated: (B, 1, H, W), the squared distances of `y` to the image and to the fill colour.
         deviation: (B, 1, 1, 1), of observed pixels about the image.
         """
 
-        def gaussian(distance: Tensor, scale: Tensor) -> Tensor:  # log density over the channels of a pixel
-            return -distance / (2 * scale**2) - channels * (scale * math.sqrt(2 * math.pi)).log()
+        def gaussian(distance: Tensor, scale: Tensor) -> Tensor:  # density over the channels of a pixel
+            peak = -channels * (scale * math.sqrt(2 * math.pi)).log()
+            return (distance / (-2 * scale**2)).add_(peak).clamp_(-LARGEST, LARGEST).exp_()
 
-        share = (1 - belief["constant"] - belief["uniform"]).clamp_min(1e-3)
-        observed = gaussian(around, deviation)
-        constant = gaussian(repeated, belief["deviation"])
-        return torch.stack(
-            [
-                observed + share.log(),
-                constant + belief["constant"].clamp_min(1e-6).log(),
-                torch.zeros_like(constant) + belief["uniform"].clamp_min(1e-3).log(),
-            ]
-        )
+        uniform = belief["uniform"].clamp_min(LEAST_UNIFORM)
+        observed = (1 - belief["constant"] - belief["uniform"]).clamp_min(1e-3) / uniform
+        constant = belief["constant"].clamp_min(1e-6) / uniform
+        return gaussian(around, deviation) * observed, gaussian(repeated, belief["deviation"]) * constant
 
 
 def _distance(y: Tensor, image: Tensor) -> Tensor:
