@@ -20,54 +20,18 @@ from tqdm import tqdm
 from memorization import architectures, entry, runs, tracking
 from memorization.architectures import given_file
 from memorization.auditing import describe
-from memorization.controls import CONTROLS, NearestMember, inpaintable, without_mean
+from memorization.controls import CONTROLS, NearestMember, without_mean
 from memorization.data import Split, as_float
-from memorization.probes import KINDS, attraction, recover_probes
-from memorization.recovery import Anderson, Method, asks_operator
-from memorization.recovery.experiment import Recipe
+from memorization.identity import Job, autoencoder_folder, chosen_rungs, inapplicable
+from memorization.probes import attraction, recover_probes
 from memorization.recovery.module import recover
 from memorization.recovery.solver import DIVERGED, ITERATION_LIMIT
-from memorization.schema import build, check_choice, defaults, flat
+from memorization.schema import build, check_choice
 from memorization.summary import summarise
 from memorization.sweep import Outcome
-from memorization.train import autoencoder_config, autoencoder_folder, obtain, planned
+from memorization.train import obtain, planned
 
 OBJECTIVES = {"recovered": 1.0, "minus_recovered": -1.0}  # of a sweeper that maximises, or minimises
-
-
-def recovery_method(settings: dict[str, Any]) -> Method:
-    """The method that the group `recovery` of a configuration stands for, extrapolated if it says so."""
-    method: Method = build("recovery", settings)
-    depth = settings["extrapolation"]
-    return Anderson(method, depth) if depth else method
-
-
-def recovery_config(config: dict[str, Any], method: Method) -> dict[str, Any]:
-    """The part of a configuration that can change a recovery's table, beside its autoencoder.
-
-    The operator is left out for a `method` that asks for none, so that such runs are one and the same.
-    """
-    return {
-        "degradation": config["degradation"],
-        "recovery": config["recovery"],
-        "operator": config["operator"] if asks_operator(method, config["recovery"]["starts"]) else {"name": "none"},
-        "rungs": config["rungs"],
-        "threshold_db": config["threshold_db"],
-    }
-
-
-def chosen_rungs(wanted: Any, ladder: list[float]) -> list[float]:
-    """The rungs of `ladder` that `rungs=` names; raises `ValueError` for one that is not on it."""
-    if wanted in ("all", "last"):
-        return ladder if wanted == "all" else ladder[-1:]
-    try:
-        rungs = [float(rung) for rung in (wanted if isinstance(wanted, list) else [wanted])]
-    except (TypeError, ValueError):
-        raise ValueError(f"rungs={wanted}: give all, last, or a list of train losses such as [1e-2,1e-4]") from None
-    if not rungs or set(rungs) - set(ladder):
-        names = ", ".join(f"{rung:g}" for rung in ladder)
-        raise ValueError(f"rungs={wanted}: choose among the rungs of training.ladder: {names}")
-    return sorted(set(rungs), reverse=True)
 
 
 def reached_rungs(wanted: Any, autoencoder: runs.Run) -> list[float]:
@@ -99,66 +63,11 @@ class Subject:
     weights: dict[str, str] = field(default_factory=dict)
 
 
-def recipe_of(config: dict[str, Any]) -> Recipe:
-    """The recipe of a resolved configuration; that of the control `nearest` lacks its members yet."""
-    return Recipe(
-        degradation=build("degradation", config["degradation"]),
-        method=recovery_method(config["recovery"]),
-        operator=build("operator", config["operator"]),
-        seed=config["seed"],
-        threshold_db=config["threshold_db"],
-        starts=config["recovery"]["starts"],
-    )
-
-
-def controlled(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` with the method of its control: inpaint and nearest have their own, and are told the operator."""
-    if config["control"] not in ("inpaint", "nearest"):
-        return config
-    method = defaults("recovery", "inpaint") | {"batch_size": config["recovery"]["batch_size"]}
-    return {**config, "recovery": method, "operator": defaults("operator", "known")}
-
-
-def identity_of(config: dict[str, Any], method: Method) -> tuple[dict[str, Any], str, str]:
-    """What the signature of a run is made of, its task and its setup (see `summary.controls_of`).
-
-    A control is a run of its own. What has no autoencoder depends on the task alone, so that it is made once for all
-    methods; `untrained` and `reference` depend on the setup of the run that they belong to.
-    """
-    identity = recovery_config(config, method)
-    autoencoder = autoencoder_config(config)
-    task = {key: autoencoder[key] for key in ("seed", "dataset", "precision")}
-    task |= {key: identity[key] for key in ("degradation", "threshold_db")}
-    setup = {key: identity[key] for key in ("recovery", "operator")} | {"task": task, "autoencoder": autoencoder}
-    names = runs.signature(task), runs.signature(setup)
-    control = config["control"]
-    if control == "none":
-        identity["autoencoder"] = runs.signature(autoencoder)
-    elif control == "untrained":
-        identity = {"control": control, "setup": setup}
-    elif control == "reference":
-        identity = {"control": control, "setup": setup, "rungs": config["rungs"]}
-    else:
-        identity, names = {"control": control, "task": task}, (names[0], "")
-    return identity, *names
-
-
-def inapplicable(config: dict[str, Any], control: str) -> str:
-    """Why a control cannot be had for a configuration; empty if it can."""
-    if control == "inpaint" and not inpaintable(build("degradation", config["degradation"])):
-        return f"degradation={config['degradation']['name']} is no erasure, such as box"
-    if control == "untrained" and config["architecture"].get("export"):
-        return "an exported program has no weights to draw anew"
-    if control == "reference" and given_file(config["architecture"]):
-        return "the weights are given; train a reference without the members and use memorization.audit(reference=...)"
-    return ""
-
-
-def subject_of(config: dict[str, Any], method: Method) -> Subject:
+def subject_of(job: Job) -> Subject:
     """The autoencoder, or what stands for it, and the images of a run; trains it if the store lacks it."""
-    control = config["control"]
+    config, control = job.config, job.config["control"]
     if control in ("none", "reference"):
-        autoencoder, split, _ = obtain(config, method.access, swap=control == "reference")
+        autoencoder, split, _ = obtain(config, job.recipe.method.access, swap=control == "reference")
         try:
             rungs = reached_rungs(config["rungs"], autoencoder)
         except ValueError as error:
@@ -211,28 +120,19 @@ def plan(config: dict[str, Any]) -> Outcome:
             applicable = [name for name in CONTROLS if not inapplicable(config, name)]
             parts |= {f"; control {name} ": _plan({**config, "control": name}) for name in applicable}
         if config["probes"]:
-            parts["; probes "] = planned("", _probes_folder(config)[0])
+            parts["; probes "] = planned("", Job.of(config).probes)
     status = "found" if all(part.status == "found" for part in parts.values()) else "missing"
     return Outcome(parts[""].name, status, "".join(text + part.detail for text, part in parts.items()))
 
 
 def _plan(config: dict[str, Any]) -> Outcome:
     """What `_run` would do."""
-    config, recipe, identity, *_ = _prepare(config)
-    also = ""
+    job, also = Job.of(config), ""
+    job.check()
     if config["control"] in ("none", "reference"):
         folder = autoencoder_folder(config, swap=config["control"] == "reference")
         also = f"; autoencoder {planned('', folder).detail}"
-    folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
-    return planned(_name(config, recipe), folder, also)
-
-
-def _probes_folder(config: dict[str, Any]) -> tuple[Path, str]:
-    """Where the store has, or will have, the probes of a run, and the run's setup."""
-    identity, _, setup = identity_of(config, recipe_of(config).method)
-    identity["probes"] = {name: list(kind.strengths) for name, kind in KINDS.items()}
-    identity["members"] = config["probes"]
-    return Path(config["store"]) / "probes" / runs.signature(identity), setup
+    return planned(job.name, job.folder, also)
 
 
 def _probe(config: dict[str, Any]) -> str:
@@ -240,17 +140,16 @@ def _probe(config: dict[str, Any]) -> str:
 
     They lie in `<store>/probes/<signature>`, one row a probe and rung.
     """
-    recipe = recipe_of(config)
-    folder, setup = _probes_folder(config)
-    status = "found"
+    job, status = Job.of(config), "found"
+    folder = job.probes
     with runs.lock(folder):
         if not runs.is_intact(folder, remove=True):
-            status, subject = "done", subject_of(config, recipe.method)
+            status, subject = "done", subject_of(job)
             split, count = subject.split, config["probes"]
             tables = []
             for rung, loss in subject.losses.items():
                 found = recover_probes(
-                    recipe,
+                    job.recipe,
                     subject.model(rung),
                     as_float(split.members),
                     as_float(split.non_members),
@@ -263,57 +162,35 @@ def _probe(config: dict[str, Any]) -> str:
                 "signature": folder.name,
                 "autoencoder": subject.signature,
                 "weights": subject.weights,
-                "setup": setup,
+                "setup": job.setup,
             }
             with runs.creating(folder, config, facts) as aside:
-                table = pd.concat(tables, ignore_index=True).assign(setup=setup, signature=folder.name)
+                table = pd.concat(tables, ignore_index=True).assign(setup=job.setup, signature=folder.name)
                 runs.write_table(aside / "results.parquet", table)
     results = runs.load_run(folder).results
     last = attraction(results[results["rung"] == results["rung"].min()])
     near = last.loc[last["captured"] >= 0.5, "distance"]
     reach = f"half or more up to a distance of {near.max():.3f}" if len(near) else "less than half"
-    return f"{status}  probes of {_name(config, recipe)}  answered with their member: {reach} → {folder}"
-
-
-def _prepare(config: dict[str, Any]) -> tuple[dict[str, Any], Recipe, dict[str, Any], str, str]:
-    """The configuration of the one run that a resolved one stands for, its recipe, and `identity_of` it.
-
-    Raises `ValueError` for a mistake.
-    """
-    config = controlled(config)
-    recipe = recipe_of(config)
-    if config["recovery"]["batch_size"] < 1:
-        raise ValueError(f"recovery.batch_size is {config['recovery']['batch_size']}; it must be at least 1")
-    if config["gallery"] < 0:
-        raise ValueError(f"gallery is {config['gallery']}; it must be at least 0")
-    if reason := inapplicable(config, config["control"]):
-        raise ValueError(f"control={config['control']} is not applicable: {reason}")
-    if given_file(config["architecture"]) is None:
-        chosen_rungs(config["rungs"], list(map(float, config["training"]["ladder"])))
-    elif config["rungs"] not in ("all", "last"):
-        raise ValueError(f"rungs={config['rungs']}: an autoencoder whose weights are given has one; leave rungs out")
-    return config, recipe, *identity_of(config, recipe.method)
+    return f"{status}  probes of {job.name}  answered with their member: {reach} → {folder}"
 
 
 def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame, pd.Series]:
     """Make, or find, the one run that a resolved configuration stands for; its results and their last summary row."""
-    config, recipe, identity, task, setup = _prepare(config)
-    folder = Path(config["store"]) / "recoveries" / runs.signature(identity)
-    status = "found"
-    if not runs.is_intact(folder):
-        subject = subject_of(config, recipe.method)
-        if config["control"] == "nearest":
-            recipe = replace(recipe, method=NearestMember(as_float(subject.split.members)))
-        with runs.lock(folder):
-            if not runs.is_intact(folder, remove=True):
+    job, status = Job.of(config), "found"
+    job.check()
+    if not runs.is_intact(job.folder):
+        subject = subject_of(job)
+        with runs.lock(job.folder):
+            if not runs.is_intact(job.folder, remove=True):
                 status = "done"
-                _recover(config, recipe, subject, folder, {"task": task, "setup": setup})
-    results = runs.load_run(folder).results.assign(control=config["control"], task=task, setup=setup)
+                _recover(job, subject)
+    results = runs.load_run(job.folder).results
+    results = results.assign(control=config["control"], task=job.task, setup=job.setup)
     last = summarise(results).iloc[-1]
     level = "" if math.isnan(last["train_loss"]) else f"at train loss {last['train_loss']:.0e}: "
     share, others = last["members_recovered"], last["non_members_recovered"]
-    detail = f"{level}members {share:.0%}{_cut_short(results)}, non-members {others:.0%} → {folder}"
-    return Outcome(_name(config, recipe), status, detail), results, last
+    detail = f"{level}members {share:.0%}{_cut_short(results)}, non-members {others:.0%} → {job.folder}"
+    return Outcome(job.name, status, detail), results, last
 
 
 def _cut_short(results: pd.DataFrame) -> str:
@@ -325,23 +202,14 @@ def _cut_short(results: pd.DataFrame) -> str:
     return f" (of the {len(missing)} missing {', '.join(counts)})" if counts else ""
 
 
-def _name(config: dict[str, Any], recipe: Recipe) -> str:
-    operator = config["operator"]["name"] if recipe.asks_operator else ""
-    degradation = flat(config["degradation"])
-    fraction = degradation.get("fraction")
-    control, method = config["control"], [config["recovery"]["name"], operator]
-    if control != "none":
-        method = ["control", control, *(method if control in ("untrained", "reference") else [])]
-    parts = [*method, degradation["name"], f"{fraction:g}" if fraction else ""]
-    return " ".join(part for part in parts if part)
-
-
-def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: Path, links: dict[str, str]) -> None:
+def _recover(job: Job, subject: Subject) -> None:
+    config, recipe, folder, name = job.config, job.recipe, job.folder, job.name
     store, split, rungs = Path(config["store"]), subject.split, list(subject.losses)
+    if config["control"] == "nearest":
+        recipe = replace(recipe, method=NearestMember(as_float(split.members)))
     count = len(split.members) + len(split.non_members)
     gallery = [*range(min(config["gallery"], len(split.members)))]
     gallery += [len(split.members) + i for i in range(min(config["gallery"], len(split.non_members)))]
-    name = _name(config, recipe)
     facts = {
         "signature": folder.name,
         "name": name,
@@ -358,7 +226,8 @@ def _recover(config: dict[str, Any], recipe: Recipe, subject: Subject, folder: P
         "recovery": "nearest" if config["control"] == "nearest" else config["recovery"]["name"],
         "operator": config["operator"]["name"] if recipe.asks_operator else "none",
         "control": config["control"],
-        **links,
+        "task": job.task,
+        "setup": job.setup,
         "seed": config["seed"],
         "threshold_db": config["threshold_db"],
         "study": config["study"],

@@ -13,41 +13,13 @@ from torch import Tensor, nn
 from memorization import architectures, entry, runs, tracking
 from memorization.contract import BATCH, check_contract, evaluating
 from memorization.data import Split, as_float, check_seed
+from memorization.identity import autoencoder_config, autoencoder_folder
 from memorization.schema import build
 from memorization.scores import reconstruction_loss
 from memorization.sweep import Outcome
 from memorization.training import History, check_trainer, train, weights_of
 
 NAMED = 5  # skipped images that a note lists
-
-
-def autoencoder_config(config: dict[str, Any], swap: bool = False) -> dict[str, Any]:
-    """The part of a configuration that can change the autoencoder's weights; what its signature is made of.
-
-    Images and a file of weights count by their content, not by where they lie. `swap` trains on the non-members.
-    """
-    identity = {
-        "seed": config["seed"],
-        "dataset": {"name": config["dataset"]["name"], **build("dataset", config["dataset"]).identity()},
-        "architecture": config["architecture"],
-        "training": config["training"],
-        "precision": config["trainer"]["precision"],
-        **({"swapped": True} if swap else {}),
-    }
-    if config["architecture"]["name"] == "custom":
-        left_out = (*architectures.FILES, "allowed")
-        identity["architecture"] = {k: v for k, v in config["architecture"].items() if k not in left_out}
-    if file := architectures.given_file(config["architecture"]):
-        if not file.is_file():
-            raise ValueError(f"architecture: there is no file {file}")
-        del identity["training"]  # there is none
-        identity["weights"] = runs.checksum(file)
-    return identity
-
-
-def autoencoder_folder(config: dict[str, Any], swap: bool = False) -> Path:
-    """Where the store has, or will have, the autoencoder of a configuration, or its reference."""
-    return Path(config["store"]) / "autoencoders" / runs.signature(autoencoder_config(config, swap))
 
 
 def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) -> tuple[runs.Run, Split, bool]:

@@ -15,7 +15,7 @@ from memorization import audit, load_results, load_run
 from memorization.architectures import Centred, FullyConnected
 from memorization.controls import CONTROLS, NearestMember, inpaintable, untrained
 from memorization.degradations import Blur, Box, Chain, Downsample, RandomPixels
-from memorization.recover import identity_of, recipe_of
+from memorization.identity import Job
 from memorization.recovery import Iterate, solve
 from memorization.report import Findings, headline
 from memorization.runs import StoreError, finished, signature
@@ -186,11 +186,11 @@ def test_each_control_is_a_run_of_its_own_and_one_without_an_autoencoder_is_made
 
 def test_controls_do_not_change_the_signature_of_the_run_they_belong_to(store):
     (run,) = [r for r in finished(store) if r.config["control"] == "none" and r.config["recovery"]["name"] == "energy"]
-    identity, task, setup = identity_of(run.config, recipe_of(run.config).method)
-    assert set(identity) == {"autoencoder", "degradation", "recovery", "operator", "rungs", "threshold_db"}
-    assert signature(identity) == run.folder.name
-    assert (run.results["task"] == task).all()
-    assert (run.results["setup"] == setup).all()
+    job = Job.of(run.config)
+    assert set(job.identity) == {"autoencoder", "degradation", "recovery", "operator", "rungs", "threshold_db"}
+    assert signature(job.identity) == run.folder.name
+    assert (run.results["task"] == job.task).all()
+    assert (run.results["setup"] == job.setup).all()
 
 
 def test_the_reference_is_trained_on_the_non_members(store):

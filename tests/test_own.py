@@ -25,10 +25,10 @@ from memorization.architectures.weights import load_weights
 from memorization.contract import check_contract
 from memorization.data import Digits
 from memorization.degradations import RandomPixels
+from memorization.identity import autoencoder_config
 from memorization.recovery import Energy, Iterate, Known
 from memorization.report import reproduce
 from memorization.runs import finished
-from memorization.train import autoencoder_config
 from tests import problems
 
 SHAPE = (1, 8, 8)

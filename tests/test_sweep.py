@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from memorization import entry, recover, runs, schema, store
+from memorization.identity import Job
 from memorization.runs import StoreError, finished, load_results
 from tests.conftest import run_script
 from tests.report.store import write_run
@@ -198,7 +199,7 @@ def another(key, value):
 
 
 def signature_of(config):
-    return runs.signature(recover.identity_of(config, recover.recipe_of(config).method)[0])
+    return runs.signature(Job.of(config).identity)
 
 
 @pytest.fixture
