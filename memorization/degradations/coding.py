@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from memorization.degradations.measurement import Measurement, check_seeds, nothing_erased
+from memorization.degradations.measurement import Measurement, check_seeds, check_whole, nothing_erased
 from memorization.operators import Mask
 
 
@@ -40,7 +40,7 @@ class Jpeg(_Coding):
     quality: int = 10
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 95:
+        if not isinstance(self.quality, int) or not 1 <= self.quality <= 95:
             raise ValueError(f"degradation.quality is {self.quality}; JPEG has qualities from 1 to 95")
 
     def _coded(self, image: Tensor) -> Tensor:
@@ -61,8 +61,7 @@ class Quantise(_Coding):
     levels: int = 4
 
     def __post_init__(self) -> None:
-        if self.levels < 2:
-            raise ValueError(f"degradation.levels is {self.levels}; it must be at least 2")
+        check_whole("levels", self.levels, 2, "the grey levels that are left")
 
     def _coded(self, image: Tensor) -> Tensor:
         return (image.clamp(0, 1) * (self.levels - 1)).round() / (self.levels - 1)

@@ -14,6 +14,7 @@ from memorization.degradations.measurement import (
     Measurement,
     check_choice,
     check_noise,
+    check_whole,
     gaussian_noise,
     generators,
 )
@@ -139,8 +140,7 @@ class Stripes(_Erasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 1:
-            raise ValueError(f"degradation.width is {self.width}; a stripe is at least 1 pixel wide")
+        check_whole("width", self.width, 1, "the pixels of a stripe")
         check_choice("direction", self.direction, DIRECTIONS)
 
     def _erased(self, height: int, width: int, generator: torch.Generator) -> Tensor:

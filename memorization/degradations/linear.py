@@ -13,6 +13,7 @@ from torch import Tensor
 from memorization.degradations.measurement import (
     Measurement,
     check_noise,
+    check_whole,
     gaussian_noise,
     generators,
     nothing_erased,
@@ -95,8 +96,7 @@ class MotionBlur(_Linear):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.length < 2:
-            raise ValueError(f"degradation.length is {self.length}; a line has at least 2 pixels")
+        check_whole("length", self.length, 2, "the pixels of a line")
         if self.angle is not None and not math.isfinite(self.angle):
             raise ValueError(f"degradation.angle is {self.angle:g}; give degrees, or null for a random one an image")
 
@@ -143,8 +143,7 @@ class Downsample(_Linear):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.factor < 2:
-            raise ValueError(f"degradation.factor is {self.factor}; it must be at least 2")
+        check_whole("factor", self.factor, 2, "the side of a block, in pixels")
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
         height, width = images.shape[2:]

@@ -74,6 +74,12 @@ def check_noise(noise: float) -> None:
         raise ValueError(f"degradation.noise is {noise:g}; it is a standard deviation in pixels of [0, 1], at least 0")
 
 
+def check_whole(key: str, value: int, least: int, what: str) -> None:
+    """Raise `ValueError` unless `degradation.<key>` is a whole number of at least `least`, which `what` explains."""
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"degradation.{key} is {value}; {what}: a whole number, at least {least}")
+
+
 def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     """Raise `ValueError` for a word that is not among the `choices` of `degradation.<key>`."""
     if value not in choices:

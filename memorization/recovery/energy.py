@@ -67,7 +67,7 @@ class Energy:
         difference = state.x - fx
         (pulled,) = torch.autograd.grad(output, x, difference)  # J^T (x - f(x))
         gradient = 2 * problem.trust.view(-1, 1, 1, 1) * problem.operator.gradient(state.x, problem.y)
-        gradient = gradient.add_(difference.sub_(pulled), alpha=2 * weight)
+        gradient = gradient.add_(difference - pulled, alpha=2 * weight)
 
         steps = 1 + round(progress * self.max_iterations)
         first = torch.lerp(state.first, gradient, 0.1)

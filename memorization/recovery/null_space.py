@@ -9,8 +9,8 @@ gradient steps of regularisation by denoising (Romano, Elad and Milanfar, 2017, 
 of this iteration for some `t < 1` where `H` is a mask.
 
 Our own choices: `t` is 1 without noise and less with (`Problem.trust`); operators other than masks are inverted with
-the ridge that `t` stands for, `1 / t - 1` but at least `RIDGE`, so that noise is not blown up; the weight `w` of an
-estimated mask scales the correction, `x <- z + t w (y - z)`; the null space starts grey.
+the ridge that `t` stands for, `1 / t - 1` but at least `RIDGE` (`ITERATED` in a chain), so that noise is not blown up;
+the weight `w` of an estimated mask scales the correction, `x <- z + t w (y - z)`; the null space starts grey.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.degradations import Mask
+from memorization.operators import Composition, Mask
 from memorization.recovery.problem import Problem, check_budget, rms, starting_image
 
 RIDGE = 1e-6  # leaves to f what an operator that is no mask passes on with less than a thousandth of its size
+ITERATED = 1e-3  # the same where the operator is inverted by conjugate gradients, which a smaller one keeps from ending
 
 
 class State(NamedTuple):
@@ -65,4 +66,4 @@ def _corrected(problem: Problem, z: Tensor) -> Tensor:
     h, trust = problem.operator, problem.trust.view(-1, 1, 1, 1)
     if isinstance(h, Mask):
         return torch.lerp(z, problem.y, trust * h.weight)
-    return h.solve(problem.y, z, (1 / trust - 1).clamp_min(RIDGE))
+    return h.solve(problem.y, z, (1 / trust - 1).clamp_min(ITERATED if isinstance(h, Composition) else RIDGE))

@@ -12,7 +12,8 @@ from torch import Tensor
 from memorization.degradations import Mask, Measurement, Operator
 from memorization.recovery.problem import data_weight
 
-AT_ONCE = 8  # images whose pixels are compared with one another at a time
+CANDIDATES = 256  # pixels of an image that its colours are sought among
+AT_ONCE = 2**23  # pairs of a pixel and a candidate that are compared at a time: 34 MB
 REPEATED_RADIUS = 0.02  # in pixels of [0, 1]: what counts as the same colour
 
 
@@ -34,7 +35,7 @@ class Estimate:
     @property
     def mask(self) -> Tensor | None:
         """(B, 1, H, W): the belief that a pixel was observed, None unless the operator is a mask."""
-        weight = self.operator.weight if isinstance(self.operator, Mask) else None
+        weight = self.operator.weight.amin(1, keepdim=True) if isinstance(self.operator, Mask) else None
         return self.details.get("observed", weight)
 
     def select(self, keep: Tensor) -> Estimate:
@@ -103,15 +104,15 @@ def repeated_value(y: Tensor, radius: float = REPEATED_RADIUS) -> Tensor:
     """The colour (B, C, 1, 1) that most pixels of each image of `y` (B, C, H, W) lie close to.
 
     For an erasure to a constant that is the fill value. "Close" is a Gaussian kernel of standard deviation `radius`;
-    the densest of up to 256 pixels is moved to the mean of what is near (mean shift). They are spread by the golden
-    ratio, which no stripes can evade. Images are taken a few at a time: the distances between pixels need far more
-    memory than the pixels.
+    the densest of up to `CANDIDATES` pixels is moved to the mean of what is near (mean shift). They are spread by the
+    golden ratio, which no stripes can evade. Images are taken a few at a time: the distances between pixels need far
+    more memory than the pixels.
     """
-    if len(y) > AT_ONCE:
-        return torch.cat([repeated_value(part, radius) for part in y.split(AT_ONCE)])
+    count = y[0, 0].numel()
+    if len(y) > (at_once := max(1, AT_ONCE // (CANDIDATES * count))):
+        return torch.cat([repeated_value(part, radius) for part in y.split(at_once)])
     pixels = y.flatten(2).transpose(1, 2)  # (B, P, C)
-    count = pixels.shape[1]
-    spread = torch.arange(min(256, count), dtype=torch.float64) * (math.sqrt(5) - 1) / 2 % 1  # (S,), in [0, 1)
+    spread = torch.arange(min(CANDIDATES, count), dtype=torch.float64) * (math.sqrt(5) - 1) / 2 % 1  # (S,), in [0, 1)
     candidates = pixels[:, (count * spread).long().to(y.device)]  # (B, S, C)
 
     def kernel(centres: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ Autoencoder = Callable[[Tensor], Tensor]  # images (B, C, H, W) to images of the
 
 
 def data_weight(sigma: Tensor) -> Tensor:
-    """(B,): the weight of the data relative to that of the autoencoder: 1 without noise, 1/2 at `NOISE_SCALE`.
+    """(B,): how far the data are trusted: 1 without noise, 1/2 at `NOISE_SCALE`, towards 0 beyond (our own choice).
 
-    If the answer of the autoencoder is off by `NOISE_SCALE` and the data by `sigma` (B,), these are the weights of the
-    maximum a posteriori estimate; the scale is our own choice.
+    The share of data that are off by `sigma` (B,) in their best mean with an answer of the autoencoder that is off by
+    `NOISE_SCALE`, each weighted by its inverse variance.
     """
     return 1 / (1 + (sigma / NOISE_SCALE).square())
 
@@ -98,8 +98,8 @@ class Method(Protocol):
 
 def check_budget(max_iterations: int, tolerance: float) -> None:
     """Raise `ValueError` for settings of a method that the solver cannot use."""
-    if max_iterations < 1:
-        raise ValueError(f"recovery.max_iterations is {max_iterations}; it must be at least 1")
+    if not isinstance(max_iterations, int) or max_iterations < 1:
+        raise ValueError(f"recovery.max_iterations is {max_iterations}; it must be a whole number, at least 1")
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"recovery.tolerance is {tolerance:g}; it must be at least 0 and finite")
 

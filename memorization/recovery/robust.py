@@ -17,7 +17,8 @@ Noise is told from an erasure up to a deviation of about 0.1. Where it is 0.2 in
 fill, most observed pixels are taken for erased, and the noise that is reported is too low.
 
 A sky is a repeated colour as well: whether the repeated colour is a fill cannot be told from `y`. The first start takes
-it for one if it covers `repeated` of the pixels, the second does not; give `recovery.starts=2` for both.
+it for one if it covers `repeated` of the pixels, the second does not, the third takes the first's view and begins at
+`y`: give `recovery.starts=3`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Robust:
     widest: float = 0.15
     narrowest: float = 0.05
     repeated: float = 0.15
-    first_phase: float = 0.3  # share of the iterations
+    first_phase: float = 0.15  # share of the iterations
 
     blind: ClassVar[bool] = True
     hypotheses: ClassVar[int] = 2

@@ -26,7 +26,7 @@ class Recovery:
     """The answers of a batch, one entry an image.
 
     images: (B, C, H, W), finite, clipped to [0, 1].
-    status: `converged`, `iteration_limit` or `diverged` (then the image is the last finite one).
+    status: `converged`, `iteration_limit` or `diverged` (then the image is the last finite one, or the neutral one).
     iterations, queries: int64 (B,); queries counts evaluations of the autoencoder, over all starts.
     residual: (B,), as the method defines it.
     start: int64 (B,), the starting point that won.
@@ -67,8 +67,9 @@ def solve(
 
     A method that asks for no operator gets the truth to make an image of a smaller measurement.
 
-    The autoencoder must be in eval mode, map (B, C, H, W) to the same shape and leave its input as it is; raises
-    `ValueError` otherwise. Numerical failure is a status of the image concerned, never an exception. With several
+    The autoencoder is called as it is, so put it in eval mode before. It must map float (B, C, H, W) to the same shape
+    and dtype, leave its input as it is, and give derivatives to a method with `gradients`; raises `ValueError`
+    otherwise. Numerical failure is a status of the image concerned, never an exception. With several
     `starts`, one after the other, each image keeps the answer of the lowest energy, which costs one more query a start;
     they take turns through the hypotheses of the operator knowledge, then through the starting images of
     `starting_image`. `path` are numbers of iterations after which the answers are kept (of the start that won), an
@@ -76,21 +77,23 @@ def solve(
     `starts * max_iterations`), for a progress bar.
     """
     check_starts(method, starts)
+    if measurement.y.dtype not in (torch.float32, torch.float64) or not len(measurement.y):
+        raise ValueError(f"measurement.y is {tuple(measurement.y.shape)}, {measurement.y.dtype}; give float32 images")
     if bad := [i for i, finite in enumerate(measurement.y.flatten(1).isfinite().all(1).tolist()) if not finite]:
         raise ValueError(
             f"measurement.y is not finite in image {bad[0]} of the batch ({len(bad)} in all): leave it out"
         )
-    if operator and operator.blind and measurement.y.shape[2:] != measurement.erased.shape[2:]:
+    knowledge = operator if operator and asks_operator(method, starts) else Known()
+    if knowledge.blind and measurement.y.shape[2:] != measurement.erased.shape[2:]:
         sides = "x".join(map(str, measurement.y.shape[2:]))
         raise ValueError(
-            f"operator: {type(operator).__name__} cannot suppose what made a measurement of {sides} pixels of a larger "
-            "image: use Known()"
+            f"operator: {type(knowledge).__name__} cannot suppose what made a measurement of {sides} pixels of a "
+            "larger image: use Known()"
         )
-    knowledge = operator if operator and asks_operator(method, starts) else Known()
-    best = _solve(autoencoder, measurement, method, knowledge, 0, starts > 1, trace, path, on_iteration)
+    solver = Solver(autoencoder, measurement, method, knowledge, starts > 1, trace, tuple(path), on_iteration)
+    best = solver.run(0)
     for start in range(1, starts):
-        other = _solve(autoencoder, measurement, method, knowledge, start, True, trace, path, on_iteration)
-        best = _lower(best, other)
+        best = _lower(best, solver.run(start))
     return best
 
 
@@ -138,105 +141,127 @@ def check_starts(method: Method, starts: int) -> None:
         raise ValueError(f"recovery.starts is {starts}; {type(method).__name__} has one start: set it to 1")
 
 
-def _solve(
-    autoencoder: Autoencoder,
-    measurement: Measurement,
-    method: Method,
-    knowledge: OperatorKnowledge,
-    start: int,
-    rate: bool,  # whether the energy of the answers is asked for
-    trace: bool,
-    path: Sequence[int],
-    on_iteration: Callable[[int], None] | None,
-) -> Recovery:
-    """`solve` from one starting point."""
-    y = measurement.y
-    size, device = len(y), y.device
-    active = torch.arange(size, device=device)  # the images still in the batch
-    queries = torch.zeros(size, dtype=torch.int64, device=device)
+@dataclass(frozen=True)
+class Solver:
+    """What `solve` was asked for; `run` solves it from one starting point. `rate`: is the answers' energy asked for?"""
 
-    def query(x: Tensor) -> Tensor:
-        queries[active] += 1
+    autoencoder: Autoencoder
+    measurement: Measurement
+    method: Method
+    knowledge: OperatorKnowledge
+    rate: bool = False
+    trace: bool = False
+    path: tuple[int, ...] = ()
+    on_iteration: Callable[[int], None] | None = None
+
+    def query(self, x: Tensor) -> Tensor:
+        """`f(x)`; raises `ValueError` if `f` breaks its contract."""
         version = x._version
-        output = autoencoder(x)
-        if output.shape != x.shape:
-            raise ValueError(f"the autoencoder maps {tuple(x.shape)} to {tuple(output.shape)}; it must keep the shape")
+        output = self.autoencoder(x)
+        if output.shape != x.shape or output.dtype != x.dtype:
+            raise ValueError(
+                f"the autoencoder maps {tuple(x.shape)}, {x.dtype} to {tuple(output.shape)}, {output.dtype}; it must "
+                "keep shape and dtype"
+            )
         if x._version != version:
             raise ValueError("the autoencoder changes its input in place; give lambda x: autoencoder(x.clone())")
+        if x.requires_grad and not output.requires_grad:
+            raise ValueError("the autoencoder gives no gradients; choose a method that only queries it, as PnPADMM()")
         return output
 
-    shape = (y.shape[1], *measurement.erased.shape[2:])
-    neutral = y.new_full(shape, 0.5)
-    if method.access == "gradients":
-        neutral = neutral_image(autoencoder, shape, y)
-    image, hypothesis = divmod(start, knowledge.hypotheses)
-    h = knowledge.start(measurement, hypothesis)
-    state = method.start(Problem(y, h.y, h.operator, h.sigma, query, neutral), image)
+    @torch.no_grad()
+    def run(self, start: int) -> Recovery:
+        """The recovery from the starting point of number `start`."""
+        method, knowledge, measurement = self.method, self.knowledge, self.measurement
+        y = measurement.y
+        size, device = len(y), y.device
+        active = torch.arange(size, device=device)  # the images still in the batch
+        queries = torch.zeros(size, dtype=torch.int64, device=device)
 
-    images = method.answer(state).clone()
-    status = [ITERATION_LIMIT] * size
-    iterations = torch.zeros(size, dtype=torch.int64, device=device)
-    residual, energy = y.new_full((size,), torch.inf), y.new_full((size,), torch.inf)
-    estimates = {name: torch.full_like(value, torch.nan) for name, value in knowledge.report(h).items()}
-    mask = None if h.mask is None else h.mask.clone()
-    history: list[Tensor] = []
-    iterates = {count: images.clone() if count == 0 else torch.full_like(images, torch.nan) for count in path}
-    annealed = 0.0 if method.access == "none" else knowledge.annealed  # the control asks for no second estimate
+        def query(x: Tensor) -> Tensor:
+            queries[active] += 1
+            return self.query(x)
 
-    for k in range(method.max_iterations):
-        progress = k / method.max_iterations
-        if k > 0:
-            h = knowledge.update(h, y, method.answer(state), k, progress)
-        previous, state = state, method.step(Problem(y, h.y, h.operator, h.sigma, query, neutral), state, progress)
-        answer, change = method.answer(state), method.residual(previous, state)
+        shape = (y.shape[1], *measurement.erased.shape[2:])
+        neutral = y.new_full(shape, 0.5)
+        if method.access == "gradients":
+            neutral = neutral_image(self.autoencoder, shape, y)
+        image, hypothesis = divmod(start, knowledge.hypotheses)
+        h = knowledge.start(measurement, hypothesis)
+        state = method.start(Problem(y, h.y, h.operator, h.sigma, query, neutral), image)
 
-        diverged = ~(rms(answer) <= DIVERGENCE) | ~torch.isfinite(change)  # NaN is never below
-        converged = ~diverged & (change <= method.tolerance) & (progress >= annealed)
-        residual[active] = torch.where(diverged, torch.inf, change)
-        iterations[active] = k + 1
-        if trace:
-            history.append(torch.full_like(residual, torch.nan).index_copy(0, active, residual[active]))
+        images = _finite(method.answer(state), neutral)
+        status = [ITERATION_LIMIT] * size
+        iterations = torch.zeros(size, dtype=torch.int64, device=device)
+        residual, energy = y.new_full((size,), torch.inf), y.new_full((size,), torch.inf)
+        estimates = {name: torch.full_like(value, torch.nan) for name, value in knowledge.report(h).items()}
+        mask = None if h.mask is None else h.mask.expand(size, -1, -1, -1).clone()
+        history: list[Tensor] = []
+        iterates = {count: images.clone() if count == 0 else torch.full_like(images, torch.nan) for count in self.path}
+        annealed = 0.0 if method.access == "none" else knowledge.annealed  # the control asks for no second estimate
 
-        if on_iteration:
-            on_iteration(1)
-        done = converged | diverged
-        leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
-        if leaving.any():
-            gone, left = active[leaving], h.select(leaving)
-            last_finite = method.answer(previous)[leaving]
-            images[gone] = torch.where(diverged[leaving].view(-1, 1, 1, 1), last_finite, answer[leaving])
-            for i, failed in zip(active[done].tolist(), diverged[done].tolist(), strict=True):
-                status[i] = DIVERGED if failed else CONVERGED
-            for name, value in knowledge.report(left).items():
-                estimates[name][gone] = value
-            if mask is not None and left.mask is not None:
-                mask[gone] = left.mask
-            if rate:
-                misfit = knowledge.misfit(left, y[leaving], images[gone])
-                energy[gone] = torch.where(diverged[leaving], torch.inf, misfit)
-            keep = ~leaving
-            active, y, h = active[keep], y[keep], h.select(keep)
-            state = type(state)(*(tensor[keep] for tensor in state))
-            if len(active) == 0:
-                if on_iteration:
-                    on_iteration(method.max_iterations - k - 1)
-                break
-        if k + 1 in iterates:
-            iterates[k + 1][active] = method.answer(state)
+        for k in range(method.max_iterations):
+            progress = k / method.max_iterations
+            if k > 0:
+                h = knowledge.update(h, y, method.answer(state), k, progress)
+            previous, state = state, method.step(Problem(y, h.y, h.operator, h.sigma, query, neutral), state, progress)
+            answer, change = method.answer(state), method.residual(previous, state)
 
-    if rate:
-        queries += 1
-        energy += (images - autoencoder(images)).flatten(1).square().sum(1)
-    return Recovery(
-        images=images.detach().clamp(0, 1),
-        status=status,
-        iterations=iterations,
-        queries=queries,
-        residual=residual,
-        start=torch.full_like(iterations, start),
-        energy=energy.nan_to_num(nan=torch.inf, posinf=torch.inf) if rate else torch.full_like(energy, torch.nan),
-        estimates=estimates,
-        mask=mask,
-        trace=torch.stack(history, 1) if trace else None,
-        path=torch.stack(list(iterates.values()), 1).clamp(0, 1) if path else None,
-    )
+            diverged = ~(rms(answer) <= DIVERGENCE) | ~torch.isfinite(change)  # NaN is never below
+            converged = ~diverged & (change <= method.tolerance) & (progress >= annealed)
+            residual[active] = torch.where(diverged, torch.inf, change)
+            iterations[active] = k + 1
+            if self.trace:
+                history.append(torch.full_like(residual, torch.nan).index_copy(0, active, residual[active]))
+
+            if self.on_iteration:
+                self.on_iteration(1)
+            done = converged | diverged
+            leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
+            if leaving.any():
+                gone, left = active[leaving], h.select(leaving)
+                last_finite = _finite(method.answer(previous)[leaving], neutral)
+                found = torch.where(diverged[leaving].view(-1, 1, 1, 1), last_finite, answer[leaving])
+                images[gone] = found.clamp(0, 1)
+                for i, failed in zip(active[done].tolist(), diverged[done].tolist(), strict=True):
+                    status[i] = DIVERGED if failed else CONVERGED
+                for name, value in knowledge.report(left).items():
+                    estimates[name][gone] = value
+                if mask is not None and left.mask is not None:
+                    mask[gone] = left.mask
+                if self.rate:
+                    misfit = knowledge.misfit(left, y[leaving], images[gone])
+                    energy[gone] = torch.where(diverged[leaving], torch.inf, misfit)
+                keep = ~leaving
+                active, y, h = active[keep], y[keep], h.select(keep)
+                state = type(state)(*(tensor[keep] for tensor in state))
+                if len(active) == 0:
+                    if self.on_iteration:
+                        self.on_iteration(method.max_iterations - k - 1)
+                    break
+            if k + 1 in iterates:
+                iterates[k + 1][active] = method.answer(state)
+
+        if self.rate:
+            queries += 1
+            energy += (images - self.query(images)).flatten(1).square().sum(1)
+        return Recovery(
+            images=images,
+            status=status,
+            iterations=iterations,
+            queries=queries,
+            residual=residual,
+            start=torch.full_like(iterations, start),
+            energy=energy.nan_to_num(nan=torch.inf, posinf=torch.inf)
+            if self.rate
+            else torch.full_like(energy, torch.nan),
+            estimates=estimates,
+            mask=mask,
+            trace=torch.stack(history, 1) if self.trace else None,
+            path=torch.stack([iterates[count] for count in self.path], 1).clamp(0, 1) if self.path else None,
+        )
+
+
+def _finite(images: Tensor, neutral: Tensor) -> Tensor:
+    """A copy of `images` (B, C, H, W) with `neutral` (C, H, W) in the place of each that holds NaN or infinity."""
+    return torch.where(images.flatten(1).isfinite().all(1).view(-1, 1, 1, 1), images, neutral)

@@ -82,7 +82,9 @@ def test_a_supposition_that_the_shape_rules_out_is_named(knowledge):
         Recipe(Chain(Downsample(2), RandomPixels(0.5)), PnPADMM(), knowledge)
     with pytest.raises(ValueError, match=r"cannot suppose what made a measurement of 12x10 pixels .*Known"):
         solve(lambda x: x, measure(Downsample(2)), PnPADMM(), knowledge)
-    Recipe(Downsample(2), Iterate(), knowledge)
+    Recipe(Downsample(2), Iterate(), knowledge)  # which does not ask
+    told, untold = (solve(lambda x: 0.9 * x, measure(Downsample(2)), Iterate(), k) for k in (Known(), knowledge))
+    assert torch.equal(told.images, untold.images)
 
 
 def test_what_was_estimated_is_in_the_scores():

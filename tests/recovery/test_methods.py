@@ -108,6 +108,33 @@ def test_null_space_weighs_pixels_by_the_mask_and_all_data_by_the_noise(sigma):
     torch.testing.assert_close(answer.images, expected, atol=1e-8, rtol=0)
 
 
+def test_energy_takes_the_steps_of_adam():
+    """torch's own, on the energy written out, with both schedules."""
+    f, method = problems.linear(problems.contraction(symmetric=False)), Energy(max_iterations=10)
+    measurement = dataclasses.replace(problems.erase(problems.images(3, seed=5), 0.5, seed=6), sigma=0.05)
+    sigma = torch.full((3,), 0.05).double()
+    problem = Problem(measurement.y, measurement.y, measurement.operator, sigma, f, MEMBERS[0])
+    state = method.start(problem)
+    x = state.x.clone().requires_grad_()
+    adam = torch.optim.Adam([x], betas=(0.9, 0.99))
+    for k in range(8):
+        progress = k / 10
+        weight = 0.01 ** max(0.0, 1 - 2 * progress)
+        adam.param_groups[0]["lr"] = 0.1 * 0.01**progress
+        adam.zero_grad()
+        misfit = (measurement.operator.weight * (x - measurement.y).square()).sum() / (1 + 0.5**2)
+        (misfit + weight * (x - f(x)).square().sum()).backward()
+        state = method.step(problem, state, progress)
+        torch.testing.assert_close(state.residual, rms(x.grad) / weight)
+        adam.step()
+        torch.testing.assert_close(state.x, x.detach())
+
+
+def test_energy_takes_a_derivative_that_is_a_view():
+    answer = solve(lambda x: x.transpose(2, 3), problems.erase(MEMBERS, 0.5, seed=3), Energy(max_iterations=3))
+    assert answer.images.isfinite().all()
+
+
 @dataclasses.dataclass(frozen=True)
 class Pool:
     """Sums of neighbouring columns: an operator that is no mask, and whose adjoint is not its pseudo-inverse."""
@@ -239,7 +266,7 @@ def test_known_and_true_mask_are_the_same_problem_whatever_the_fill():
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("setting", [{"max_iterations": 0}, {"tolerance": -1.0}])
+@pytest.mark.parametrize("setting", [{"max_iterations": 0}, {"max_iterations": 2.5}, {"tolerance": -1.0}])
 def test_settings_out_of_range_are_named(name, setting):
     (key,) = setting
     with pytest.raises(ValueError, match=f"recovery.{key} is"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from memorization.degradations import Half, RandomPixels, image_seeds
 from memorization.recovery import Alternating, Energy, Known, NullSpace, PnPADMM, Robust, solve
 from memorization.recovery.operator import repeated_value
+from memorization.recovery.robust import _fill
 from tests import problems
 
 IMAGES = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -24,14 +27,15 @@ def test_the_repeated_value_is_the_fill(fill, value, noise):
     torch.testing.assert_close(found, torch.full_like(found, value), atol=0.01, rtol=0)
 
 
-def test_alternating_is_the_exact_minimiser_pixel_by_pixel():
-    """No other 0/1 choice at any pixel has a smaller |image - y|^2 where observed plus |c - y|^2 where erased."""
-    measured, knowledge = measure(fill="grey"), Alternating()
+@pytest.mark.parametrize("tau", [0.0, 0.3])
+def test_alternating_is_the_exact_minimiser_pixel_by_pixel(tau):
+    """No other 0/1 choice at any pixel has a smaller |image - y|^2 where observed, |c - y|^2 + tau where erased."""
+    measured, knowledge = measure(fill="grey"), Alternating(tau=tau)
     start = knowledge.start(measured)
     image = torch.rand(IMAGES.shape, generator=torch.Generator().manual_seed(1))
     mask = knowledge.update(start, measured.y, image, 1, 0.0).operator.weight
     by_image = (image - measured.y).square().sum(1, keepdim=True)
-    by_fill = (start.details["fill"] - measured.y).square().sum(1, keepdim=True)
+    by_fill = (start.details["fill"] - measured.y).square().sum(1, keepdim=True) + tau
     chosen = mask * by_image + (1 - mask) * by_fill
     assert torch.equal(chosen, torch.minimum(by_image, by_fill))
     assert set(mask.unique().tolist()) == {0.0, 1.0}
@@ -73,6 +77,60 @@ def test_robust_measures_the_noise_once_the_image_is_right(noise, fill):
     assert (
         (estimate.mask < 0.5) != measured.erased
     ).float().mean() < 0.05  # some pixels of the ramps are grey themselves
+
+
+def posterior(y, image, belief, deviation):
+    """(B, 1, H, W): Bayes' rule with SciPy's densities."""
+    near, fill = (
+        stats.norm.pdf(y, centre, scale).prod(1, keepdims=True)
+        for centre, scale in ((image, deviation), (belief["fill"].numpy(), belief["deviation"].numpy()))
+    )
+    observed = (1 - belief["constant"] - belief["uniform"]).numpy() * near
+    return observed / (observed + belief["constant"].numpy() * fill + belief["uniform"].numpy())
+
+
+@pytest.mark.parametrize(("progress", "deviation"), [(0.15, 0.15), (0.475, (0.15 * 0.05) ** 0.5), (0.8, 0.05)])
+def test_robust_weighs_a_pixel_by_bayes_rule_with_an_annealed_deviation(progress, deviation):
+    measured, knowledge = measure(fill="grey", noise=0.03), Robust(first_phase=0.15)
+    belief = knowledge.start(measured)
+    image = (IMAGES + 0.1 * torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(1))).double()
+    found = knowledge.update(belief, measured.y.double(), image, 1, progress)
+    expected = posterior(measured.y.double().numpy(), image.numpy(), belief.details, deviation)
+    torch.testing.assert_close(found.operator.weight, torch.from_numpy(expected), rtol=1e-3, atol=1e-4)
+
+
+def test_robust_knows_in_which_part_of_the_image_the_fill_is():
+    measured = Half(0.5)(gradients(8), image_seeds(0, range(8)))
+    knowledge = Robust()
+    share = knowledge.update(knowledge.start(measured), measured.y, gradients(8), 1, 1.0).details["constant"]
+    assert share[..., :6, :].max() < 0.05
+    assert share[..., -6:, :].min() > 0.95
+
+
+def test_the_fill_s_deviation_is_about_its_own_mean():
+    y, weight = 0.4 + 0.2 * IMAGES[:1], torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(2))
+    before = torch.full((1, 3, 1, 1), 0.45)
+    found = _fill(y, weight, before, (y - before).square().sum(1, keepdim=True))
+    pixels, weights = y.flatten(2)[0].numpy(), weight.flatten().numpy()
+    np.testing.assert_allclose(found["fill"].flatten(), np.average(pixels, axis=1, weights=weights), rtol=1e-5)
+    variance = np.cov(pixels, aweights=weights, ddof=0).diagonal().mean()
+    np.testing.assert_allclose(found["deviation"].item(), variance**0.5, rtol=1e-4)
+
+
+def test_the_misfit_of_robust_is_the_squared_distance_of_observed_pixels():
+    measured, knowledge = measure(fill="zero"), Robust()
+    estimate = knowledge.start(measured)
+    for k in range(20):
+        estimate = knowledge.update(estimate, measured.y, IMAGES, k, 1.0)
+    own, moved = (knowledge.misfit(estimate, measured.y, IMAGES + step) for step in (0.0, 0.02))
+    squares = 3 * 0.02**2 * (~measured.erased).flatten(1).sum(1)
+    torch.testing.assert_close(moved - own, squares, rtol=0.1, atol=0)
+
+
+def test_known_trusts_noisy_data_less():
+    clean, noisy = (Known().start(measure(noise=noise)) for noise in (0.0, 0.1))
+    first, second = (Known().misfit(estimate, clean.y, IMAGES.flip(0)) for estimate in (clean, noisy))
+    torch.testing.assert_close(second, first / 2)
 
 
 def test_robust_sees_where_an_image_is_smooth_and_where_it_holds_anything():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from memorization.degradations import Downsample, Mask, Measurement
+from memorization.degradations import Blur, Downsample, Mask, Measurement
 from memorization.recovery import (
     METHODS,
     Alternating,
@@ -22,7 +22,8 @@ from memorization.recovery import (
     Robust,
     solve,
 )
-from memorization.recovery.solver import _solve
+from memorization.recovery.problem import Problem, starting_image
+from memorization.recovery.solver import Solver
 from tests import problems
 
 MEMBERS = problems.images(4, seed=1)
@@ -76,12 +77,61 @@ def test_a_measurement_that_is_not_finite_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("broken", "cause"), [(lambda x: x[..., 1:], "must keep the shape"), (lambda x: x.mul_(0.5), "changes its input")]
+    ("broken", "cause"), [(lambda x: x[..., 1:], "must keep shape"), (lambda x: x.mul_(0.5), "changes its input")]
 )
 @pytest.mark.parametrize("method", [Iterate(), PnPADMM(), NullSpace()], ids=lambda method: type(method).__name__)
 def test_an_autoencoder_that_breaks_the_contract_is_refused(method, broken, cause):
     with pytest.raises(ValueError, match=cause):
         solve(broken, problems.erase(MEMBERS, 0.5, seed=3), method)
+
+
+def test_what_a_method_cannot_work_with_is_named():
+    measurement = problems.erase(MEMBERS, 0.5, seed=3)
+    with pytest.raises(ValueError, match="gives no gradients"):
+        solve(lambda x: x.detach(), measurement, Energy())
+    with pytest.raises(ValueError, match=r"float64 to .*, torch.float32; it must keep shape and dtype"):
+        solve(lambda x: x.float(), measurement, PnPADMM())
+    with pytest.raises(ValueError, match=r"measurement.y is .*torch.float16; give float32"):
+        solve(lambda x: x, replace(measurement, y=measurement.y.half()), PnPADMM())
+    with pytest.raises(ValueError, match=r"measurement.y is \(0, 1, 8, 8\)"):
+        solve(lambda x: x, problems.erase(MEMBERS[:0], 0.5, seed=3), PnPADMM())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_mask_may_be_shared_by_all_images(name):
+    measurement = problems.erase(MEMBERS, 0.5, seed=3)
+    weight = measurement.operator.weight[:1]
+    each = replace(measurement, operator=Mask(weight.repeat(4, 1, 1, 1)))
+    shared = replace(measurement, operator=Mask(weight))
+    ours, theirs = (solve(problems.projection(MEMBERS), of, METHODS[name]()) for of in (shared, each))
+    torch.testing.assert_close(ours.images, theirs.images)
+    assert torch.equal(ours.mask, theirs.mask)
+
+
+def test_a_pixel_counts_as_observed_if_all_its_channels_were():
+    y = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    weight = (torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(1)) > 0.3).float()
+    measurement = Measurement(y, Mask(weight), 0.0, weight.amin(1, keepdim=True) < 0.5)
+    assert torch.equal(solve(lambda x: x, measurement, PnPADMM()).mask, weight.prod(1, keepdim=True))
+
+
+def test_an_image_that_cannot_even_be_started_from_is_grey_and_diverged():
+    """The noise is such that the weight of the data is 0 in float32."""
+    measurement = Blur(1.0, noise=1e18)(problems.images(3, seed=7, dtype=torch.float32), range(3))
+    for method in (NullSpace(), Energy()):
+        answer = solve(lambda x: 0.9 * x, measurement, method)
+        assert answer.status == ["diverged"] * 3
+        assert torch.equal(answer.images, torch.full_like(answer.images, 0.5))
+
+
+def test_random_starts_differ_from_each_other():
+    measurement = problems.erase(MEMBERS, 0.5, seed=3)
+    sigma = torch.zeros(4, dtype=torch.float64)
+    problem = Problem(measurement.y, measurement.y, measurement.operator, sigma, lambda x: x, MEMBERS[0])
+    second, third = (starting_image(problem, start, own="neutral") for start in (2, 3))
+    erased = measurement.erased
+    assert not torch.isclose(second[erased], third[erased], atol=1e-3).all()
+    torch.testing.assert_close(second[~erased], measurement.y[~erased], atol=2e-3, rtol=0)
 
 
 def test_not_a_number_in_the_first_step_is_a_status():
@@ -112,7 +162,7 @@ def test_the_path_holds_the_answers_after_fewer_iterations_and_changes_nothing(m
     assert torch.equal(alone.images, answer.images)
     assert torch.equal(alone.queries, answer.queries)
     assert answer.path.shape == (5, 4, *problems.SHAPE)
-    apart = [_solve(f, measurement, method, Known(), k, True, False, counts, None) for k in range(starts)]
+    apart = [Solver(f, measurement, method, Known(), True, path=tuple(counts)).run(k) for k in range(starts)]
     for i, start in enumerate(answer.start.tolist()):
         torch.testing.assert_close(answer.path[i], apart[start].path[i], equal_nan=True)
         there = torch.tensor(counts) < answer.iterations[i]
@@ -152,7 +202,7 @@ def test_of_several_starts_the_lowest_energy_wins_image_by_image():
     method = NullSpace()
     one = solve(two_valleys, measurement, method)
     several = solve(two_valleys, measurement, method, starts=4)
-    apart = [_solve(two_valleys, measurement, method, Known(), k, True, False, (), None) for k in range(4)]
+    apart = [Solver(two_valleys, measurement, method, Known(), True).run(k) for k in range(4)]
     lowest = torch.stack([recovery.energy for recovery in apart]).min(0)
     torch.testing.assert_close(several.energy, lowest.values)
     assert torch.equal(several.start, lowest.indices)
@@ -168,6 +218,10 @@ def test_the_energy_is_the_misfit_and_the_distance_to_the_fixed_point():
     answer = solve(lambda x: 0.9 * x, measurement, Iterate(max_iterations=1), starts=2)
     x = answer.images  # 0.9 y from the first start, and 0.9 of y and grey from the second
     expected = ((x - measurement.y).square() * measurement.operator.weight + (0.1 * x).square()).sum((1, 2, 3))
+    torch.testing.assert_close(answer.energy, expected)
+    answer = solve(lambda x: 3 * x - 1, measurement, Iterate(max_iterations=2), starts=2)
+    x = answer.images  # clipped, and so is what was rated
+    expected = ((x - measurement.y).square() * measurement.operator.weight + (1 - 2 * x).square()).sum((1, 2, 3))
     torch.testing.assert_close(answer.energy, expected)
 
 
