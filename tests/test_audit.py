@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import fisher_exact
 
 from memorization import audit
 from memorization.degradations import RandomPixels
@@ -68,6 +69,61 @@ def test_the_threshold_curve_agrees_with_the_rule_at_each_threshold():
         for name in ("members_recovered", "non_members_recovered", "excess"):
             for key in (name, f"{name}_low", f"{name}_high"):
                 assert point[key] == pytest.approx(row[key], abs=1e-12)
+
+
+def test_a_missing_score_is_the_worst_and_an_exact_answer_the_best():
+    member = np.arange(20) < 10
+    psnr = np.where(member, 20.0, 10.0) + np.arange(20) % 10
+    psnr[[0, 1, 10]] = np.nan, np.inf, np.inf
+    row = summarise(results(psnr, member)).iloc[0]
+    expected = np.where(np.isnan(psnr), -np.inf, psnr)
+    assert row["auc"] == auc(expected[member], expected[~member]).value < 0.9
+    assert (row["members_median_psnr"], row["members_best_psnr"]) == (25.5, np.inf)
+    assert threshold_curve(results(psnr, member), [15]).loc[0, "members_recovered"] == 0.9
+    assert np.isnan(summarise(results([np.nan, np.inf], True)).loc[0, "members_median_psnr"])
+
+
+def test_an_exact_answer_is_compared_as_120_db_and_a_failed_one_as_0():
+    """Infinite less infinite is no number, and one exact answer would outweigh all others."""
+    first = results([np.inf, np.inf, np.nan, 300.0, 30.0, -np.inf, -40.0], True)
+    second = results([np.inf, 100.0, 10.0, 120.0, 20.0, 5.0, 1e3], True, status=["converged"] * 6 + ["diverged"])
+    expected = np.array([0, 20, -10, 0, 10, -5, 0])
+    found = compare(MemberScores.of(first), MemberScores.of(second))
+    assert found["psnr_difference"] == pytest.approx(expected.mean())
+    assert np.isfinite(list(found.values())).all()
+    with pytest.raises(ValueError, match="the tables hold no members"):
+        compare(*2 * [MemberScores.of(first.assign(member=False))])
+
+
+@pytest.mark.parametrize("recovered", [0.0, 100.0])
+@pytest.mark.parametrize(("members", "others"), [(1, 1), (1, 0), (0, 3), (6, 0), (6, 6)])
+def test_any_numbers_of_images_are_summarised(members, others, recovered):
+    """Alone, and judged by controls; what there are no images for is NaN."""
+    member = np.arange(members + others) < members
+    own = results(np.full(len(member), recovered), member, task="t", setup="s")
+    controls = [own.assign(control=name, psnr_erased=10.0, recovered=False) for name in ("untrained", "reference")]
+    row = summarise(pd.concat([own, *controls])).iloc[0]
+    assert np.isnan(row["auc"]) == (not members or not others)
+    assert np.isnan(row["excess"]) == np.isnan(row["auc"])
+    assert (row["members_diverged"], row["non_members_diverged"]) == (0, 0)
+    assert np.isnan(row["members_median_psnr_low"]) == (members < 6)
+    assert row["verdict"] == ("unremarkable" if members else "")
+    if members:
+        assert row["calibrated_median"] == pytest.approx(recovered - 10)
+        assert row["verdict_p"] == 1  # as many non-members, or none, came back
+        assert np.isnan(row["calibrated_auc"]) == (not others)
+    else:
+        assert np.isnan(row["members_recovered"])
+
+
+def test_the_excess_is_tested_by_fisher_s_exact_test():
+    for back, of, others_back, others in [(5, 10, 1, 8), (3, 3, 0, 9), (0, 4, 2, 4), (4, 4, 4, 4)]:
+        member = np.arange(of + others) < of
+        recovered = np.concatenate([np.arange(of) < back, np.arange(others) < others_back])
+        own = results(np.where(recovered, 30.0, 10.0), member, task="t", setup="s")
+        none = own.assign(control="inpaint", recovered=False, setup="")
+        p = [fisher_exact([[back, of - back], [others_back, others - others_back]], "greater").pvalue, 0.5**back]
+        assert summarise(pd.concat([own, none])).loc[0, "verdict_p"] == pytest.approx(max(p))
 
 
 def test_methods_are_compared_on_the_same_members():
