@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import fisher_exact
+from sklearn.metrics import roc_curve
 
 from memorization import audit
 from memorization.degradations import RandomPixels
@@ -150,6 +151,23 @@ def test_a_perfect_memory_is_found_out():
     assert row["train_loss"] == pytest.approx(0, abs=1e-12)
     assert len(result.results) == 12
     assert result.results["member"].sum() == 6
+
+
+def test_the_curves_of_an_audit_are_those_of_the_audited_autoencoder():
+    """Not of its controls, of which the nearest member brings back every member."""
+    members, others = problems.images(6, 1, torch.float32), problems.images(4, 2, torch.float32)
+    result = audit(problems.projection(members[:3]), members, others, RandomPixels(0.3), controls=True)
+    own = result.results[result.results["control"] == "none"]
+    assert len(own) == 10 < len(result.results)
+    member, row = own["member"].to_numpy(), result.summary().iloc[0]
+    curve = result.roc()
+    expected = roc_curve(member, own["psnr_erased"])
+    np.testing.assert_allclose(curve[["fpr", "tpr"]].to_numpy().T, expected[:2], atol=1e-12)
+    assert np.trapezoid(curve["tpr"], curve["fpr"]) == pytest.approx(row["auc"])
+    assert result.roc(logarithmic=True).iloc[0].tolist() == [0.5 / 4, 0.5 / 6]
+    (point,) = result.threshold_curve([25]).to_dict("records")
+    assert 0 < point["members_recovered"] == row["members_recovered"] < 1
+    assert (point["excess_low"], point["excess_high"]) == pytest.approx((row["excess_low"], row["excess_high"]))
 
 
 def test_the_batch_size_does_not_matter():
