@@ -46,14 +46,18 @@ def proportion_interval(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats
     Raises `ValueError` for more successes than trials.
     """
     k, n = np.asarray(successes, float), np.asarray(trials, float)
-    if ((k < 0) | (k > n)).any():
-        raise ValueError(f"successes {successes!r} are not between 0 and the trials, {trials!r}")
+    _check_counts(k, n)
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = k + Z**2 / 2
         half = Z * np.sqrt(k * (n - k) / n + Z**2 / 4)
         low, high = (centre - half) / (n + Z**2), (centre + half) / (n + Z**2)
     empty = np.where(n > 0, 0.0, np.nan)
     return np.where(k == 0, 0.0, low) + empty, np.where(k == n, 1.0, high) + empty
+
+
+def _check_counts(successes: Floats, trials: Floats) -> None:
+    if ((successes < 0) | (successes > trials)).any():
+        raise ValueError(f"successes {successes} are not between 0 and the trials, {trials}")
 
 
 def difference_interval(
@@ -117,7 +121,7 @@ def auc(positives: ArrayLike, negatives: ArrayLike) -> Estimate:
     area, smaller = float(of_above.mean()), min(len(above), len(below))
     if np.ptp(of_above) == np.ptp(of_below) == 0:
         share = ((1 - CONFIDENCE) / 2) ** (1 / smaller)
-        return Estimate(area, area * share, area * share + 1 - share)
+        return Estimate(area, area * share, 1 - (1 - area) * share)
     if smaller == 1:
         return Estimate(area, 0.0, 1.0)  # a single image has no variance to estimate
     error = math.sqrt(of_above.var(ddof=1) / len(above) + of_below.var(ddof=1) / len(below))
@@ -150,6 +154,8 @@ def tpr_at_fpr(positives: ArrayLike, negatives: ArrayLike, fpr: float) -> Operat
     `3.7 / fpr` negatives, more than 2.5 % of samples hold none above that threshold. Then nothing bounds it from above,
     and the interval begins at 0. Scores may be infinite; raises `ValueError` for NaN, and for none of a kind.
     """
+    if not 0 <= fpr <= 1:
+        raise ValueError(f"fpr is {fpr}; a rate lies in [0, 1]")
     above, below = map(np.sort, _scores(positives, negatives))
     allowed = math.floor(fpr * len(below) * (1 + 1e-12))
     if allowed < 1:
@@ -313,11 +319,12 @@ class SeedVariation:
 def seed_variation(successes: ArrayLike, trials: ArrayLike) -> SeedVariation:
     """The components of variance of a proportion, from one count a seed (one-way random effects, by moments).
 
-    Raises `ValueError` for no seed, and for one without images.
+    Raises `ValueError` for no seed, for one without images, and for more successes than trials.
     """
     k, n = np.asarray(successes, float), np.asarray(trials, float)
     if not n.size or not (n > 0).all():
         raise ValueError(f"trials {trials!r}: give at least one seed, each with images")
+    _check_counts(k, n)
     p, count = k / n, len(k)
     mean = float(p.mean())
     within = float(np.mean(p * (1 - p) / np.maximum(n - 1, 1)))

@@ -70,10 +70,16 @@ def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -
     What there are no images for, or too few, is NaN: an interval of a median takes six. `auc` and
     `tpr_at_fpr_<rate>` are those of `scores`; a true positive rate is NaN where the non-members are too few to resolve
     the rate, else `fpr_of_<rate>` is the rate really achieved. `verdict` and `controls` are explained at
-    `_judged`; `missing` says why a control was not run.
+    `_judged`; `missing` says why a control was not run. Raises `ValueError` for a table without rows, and for a control
+    that holds other images than the run it belongs to.
     """
-    table = results.assign(score=scores(results), diverged=results["status"] == "diverged")
-    table = table.astype({"member": bool, "recovered": bool, "operator_error": float})
+    if results.empty:
+        raise ValueError("there are no results to summarise: the table has no rows")
+    known = {
+        "recovered": results["recovered"].eq(True),
+        "diverged": results["status"] == "diverged",
+    }  # NaN is no success
+    table = results.assign(score=scores(results), **known).astype({"member": bool, "operator_error": float})
     for name, default in LINKS.items():
         if name not in table:
             table[name] = default
@@ -190,6 +196,8 @@ def _matched(other: Columns, own: Columns) -> Columns:
         return other
     keys, wanted = (list(zip(*(images[name].tolist() for name in KEYS), strict=True)) for images in (other, own))
     place = {key: i for i, key in enumerate(keys)}
+    if absent := [image for member, image in wanted if (member, image) not in place]:
+        raise ValueError(f"a control lacks {len(absent)} images of the run it belongs to, image {absent[0]} for one")
     rows = [place[key] for key in wanted]
     return {name: values[rows] for name, values in other.items()}
 
@@ -255,7 +263,7 @@ def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHO
 
     An image counts at each threshold if it did not diverge and no member is closer to its answer than the original.
     """
-    score = np.where(results["is_nearest"], scores(results), -np.inf)
+    score = np.where(results["is_nearest"].eq(True), scores(results), -np.inf)
     member, limits = results["member"].to_numpy(bool), np.asarray(thresholds, float)
     parts = [np.sort(score[part]) for part in (member, ~member)]
     recovered = np.stack([len(part) - np.searchsorted(part, limits, "left") for part in parts])  # (2, thresholds)
@@ -287,7 +295,7 @@ class MemberScores:
         members = results[results["member"].to_numpy(bool)]
         members = members.sort_values("image", kind="stable")
         psnr = bounded(members["psnr_erased"].to_numpy(float), (members["status"] == "diverged").to_numpy())
-        return cls(members["image"].to_numpy(), members["recovered"].to_numpy(bool), psnr)
+        return cls(members["image"].to_numpy(), members["recovered"].eq(True).to_numpy(), psnr)
 
 
 def compare(first: MemberScores, second: MemberScores) -> dict[str, float]:

@@ -117,6 +117,22 @@ def test_any_numbers_of_images_are_summarised(members, others, recovered):
         assert np.isnan(row["members_recovered"])
 
 
+def test_what_cannot_be_summarised_is_named():
+    own = results([30.0, 10.0], [True, False], task="t", setup="s")
+    with pytest.raises(ValueError, match="the table has no rows"):
+        summarise(own.iloc[:0])
+    with pytest.raises(ValueError, match="a control lacks 1 images of the run it belongs to, image 1 for one"):
+        summarise(pd.concat([own, own.iloc[:1].assign(control="untrained")]))
+
+
+def test_an_image_that_is_not_known_to_be_recovered_is_not():
+    """NaN, as tables of several versions may hold when they are put together, would be true."""
+    own = results([30.0, 30.0], True, recovered=[True, np.nan], is_nearest=[np.nan, True])
+    assert summarise(own).loc[0, "members_recovered"] == 0.5
+    assert MemberScores.of(own).recovered.tolist() == [True, False]
+    assert threshold_curve(own, [25]).loc[0, "members_recovered"] == 0.5
+
+
 def test_the_excess_is_tested_by_fisher_s_exact_test():
     for back, of, others_back, others in [(5, 10, 1, 8), (3, 3, 0, 9), (0, 4, 2, 4), (4, 4, 4, 4)]:
         member = np.arange(of + others) < of

@@ -107,6 +107,9 @@ def test_a_separated_auc_has_an_exact_interval():
     assert found.low**20 == pytest.approx(0.025)
     mirrored = statistics.auc(np.arange(20), np.arange(30, 80))
     assert (mirrored.value, mirrored.low, mirrored.high) == (0, 0, pytest.approx(1 - found.low))
+    for count in range(1, 50):
+        assert statistics.auc(np.ones(count), np.zeros(count)).high == 1
+        assert statistics.auc(np.zeros(count), np.ones(count)).low == 0
     tied = statistics.auc(np.ones(20), np.ones(50))
     assert tied.value == 0.5
     assert 0.4 < tied.low < 0.5 < tied.high < 0.6
@@ -171,6 +174,10 @@ def test_what_is_no_sample_is_refused():
     for pair in (([1.0], [1.0, 2.0]), ([], [])):
         with pytest.raises(ValueError, match=r"the same images twice|at least one image"):
             statistics.paired_bootstrap(*pair)
+    with pytest.raises(ValueError, match=r"fpr is 10; a rate lies in \[0, 1\]"):
+        statistics.tpr_at_fpr([1.0], [1.0, 2.0], 10)
+    with pytest.raises(ValueError, match="not between 0 and the trials"):
+        statistics.seed_variation([6, 1], [5, 5])
     for trials in ([], [5, 0]):
         with pytest.raises(ValueError, match="at least one seed, each with images"):
             statistics.seed_variation([0] * len(trials), trials)
