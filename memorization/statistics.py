@@ -232,11 +232,11 @@ def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> P
 
     The interval joins Student's with the bootstrap-t interval of 9,999 resamples of the images (Efron and Tibshirani,
     "An Introduction to the Bootstrap", section 12.5), and the p-value is the larger of theirs, so that 0 lies outside
-    the interval where the p-value is at most 5 %. It is Student's alone where no resample is as far
-    out as the observed mean, since 9,999 cannot tell 1e-4 from less, which a correction for many comparisons asks for:
-    of few and strongly skewed differences it is then too small. It is at least `2^(1 - N)`, too, the least that any
-    test of the signs of N differences can give. Below 6 images, which make too few resamples, and from 1,000 on, where
-    the two agree, Student's alone. One image has no interval (NaN bounds) and a p-value of 1.
+    the interval where the p-value is at most 5 %. It is Student's alone where no resample is as far out as the observed
+    mean, since 9,999 cannot tell 1e-4 from less, which a correction for many comparisons asks for: of few and strongly
+    skewed differences it is then too small. It is at least `2^(1 - N)`, too, the least that any test of the signs of N
+    differences can give. Below 6 images, whose resamples tell little of the skewness, and from 1,000 on, where the two
+    agree, the interval is Student's alone. One image has no interval (NaN bounds) and a p-value of 1.
 
     Measured coverage for 8, 10, 20, 50 and 100 images: 95 to 97 % of normal differences, and of Student's t of 3
     degrees of freedom; 93.8, 93.6, 95.5, 96.2 and 96.4 % of exponential ones (Student's alone 88 to 93); 90.6, 92.2,
