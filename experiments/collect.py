@@ -1,10 +1,11 @@
 """Write `results.csv` and `figure.png` of a study from its run store: `python experiments/collect.py STUDY STORE`.
 
-With `--keep`, rows of `results.csv` that the store has no newer ones for stay, where a part of a study was made anew.
+With `--keep`, rows of the tables that the store has no newer ones for stay, where a part of a study was made anew.
 
-The table is `summary.summarise` of the study's results, with the settings of the recovery that the study varies. The
-figure is drawn by Chromium: the upper part of the report, or a figure of the study's own. Of the study `audit`,
-`desktop.png` and `phone.png` show what the upper part of its report looks like.
+The table is `summary.summarise` of the study's results, with the settings of the recovery that the study varies. Where
+near-member probes were recovered, `probes.csv` is their `probes.attraction`, with the method and degradation. The
+figure is drawn by Chromium: parts of the report, or a figure of the study's own. Of the study `audit`, `desktop.png`
+and `phone.png` show what its report looks like.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from PIL import Image
 from playwright.sync_api import Browser, Page
 from plotly.subplots import make_subplots
 
@@ -25,11 +27,13 @@ from memorization import load_results, load_run
 from memorization.controls import CONTROLS
 from memorization.probes import attraction
 from memorization.report.browser import TIMEOUT, chromium
+from memorization.report.findings import distinct
 from memorization.runs import Run, finished
 from memorization.summary import controls_of, summarise
 
 SETTINGS = ["starts", "max_iterations"]
 CELL = ["network", "degradation", "fraction", "fill", "noise", "recovery", "operator", *SETTINGS, "rung", "control"]
+PROBE = [*CELL[:-1], "kind", "strength"]
 
 
 def of_study(results: pd.DataFrame, study: str) -> pd.DataFrame:
@@ -62,7 +66,7 @@ def error_bars(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
     return {"array": table[f"{name}_high"] - table[name], "arrayminus": table[name] - table[f"{name}_low"]}
 
 
-def heat_map(summary: pd.DataFrame, store: Path) -> go.Figure:
+def heat_map(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
     """Members recovered, method against degradation; non-members recovered in brackets where there were any."""
     table = labelled(summary)
     methods, cells = table["method"].unique(), table["cell"].unique()
@@ -96,7 +100,7 @@ def break_point(part: pd.DataFrame) -> float:
     return float(np.interp(-0.5, -share[around], noise[around]))
 
 
-def curve(summary: pd.DataFrame, store: Path) -> go.Figure:
+def curve(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
     """Members (solid) and non-members (dotted) recovered against the noise, with 95 % intervals and break-points."""
     table = labelled(summary).sort_values("noise")
     figure = go.Figure()
@@ -113,41 +117,49 @@ def curve(summary: pd.DataFrame, store: Path) -> go.Figure:
     return figure.update_layout(width=1000, height=520, template="plotly_white")
 
 
-def controls(summary: pd.DataFrame, store: Path) -> go.Figure:
-    """Left: what the audited autoencoder and its controls bring back. Right: whose answer near-member probes get."""
-    titles = ["Brought back: members (filled), non-members (open)", "Probes answered with their member"]
-    figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.09)
+def controls(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
+    """Above: what the audited autoencoder and its controls bring back. Below: whose answer a cell's probes get."""
     table = labelled(summary)
     alone = (table["control"] == "none").to_numpy()
     audited, belonging = table[alone].reset_index(drop=True), np.array(controls_of(table), object)[alone]
+    panels = list(labelled(probes).groupby(["method", "cell"], sort=False)) if len(probes) else []
+    titles = ["Brought back: members (filled), non-members (open)"]
+    titles += [f"Probes of {method}<br>{cell}" for (method, cell), _ in panels]
+    wide = max(len(panels), 1)
+    specs = [[{"colspan": wide}, *[None] * (wide - 1)], *([[{}] * wide] if panels else [])]
+    figure = make_subplots(rows=len(specs), cols=wide, specs=specs, subplot_titles=titles, vertical_spacing=0.27)
+    columns = ["audited", *(name for name in CONTROLS if any(name in found for found in belonging))]
     for (place, row), found in zip(audited.iterrows(), belonging, strict=True):
-        colour = COLOURS[place % len(COLOURS)]
-        shown = pd.DataFrame([row, *(table.iloc[found[name]] for name in CONTROLS if name in found)])
-        x = np.arange(len(shown)) + 0.15 * (place - (len(audited) - 1) / 2)
+        shown = pd.DataFrame([row, *(table.iloc[found[name]] for name in columns if name in found)])
+        x = [i for i, name in enumerate(columns) if name == "audited" or name in found]
+        aside = 0.6 / len(audited) * (place - (len(audited) - 1) / 2)
         for group, filled in (("members", ""), ("non_members", "-open")):
             figure.add_scatter(
-                x=x, y=shown[f"{group}_recovered"], mode="markers",
-                marker={"color": colour, "symbol": f"circle{filled}", "size": 9},
+                x=np.add(x, aside), y=shown[f"{group}_recovered"], mode="markers",
+                marker={"color": COLOURS[place % len(COLOURS)], "symbol": f"circle{filled}", "size": 9},
                 error_y={**error_bars(shown, f"{group}_recovered"), "thickness": 1},
                 name=f"{row['method']}; {row['cell']}", showlegend=group == "members", row=1, col=1,
             )  # fmt: skip
-    figure.update_xaxes(tickvals=np.arange(5), ticktext=["audited", *CONTROLS], row=1, col=1)
-    probes = pd.concat([run.results for run in finished(store, "probes")])
-    first = audited[audited["setup"].isin(probes["setup"])].iloc[0]
-    drawn = attraction(probes[probes["setup"] == first["setup"]])
-    for colour, (kind, part) in zip(COLOURS, drawn[drawn["kind"] != "none"].groupby("kind", sort=False), strict=False):
-        figure.add_scatter(
-            x=part["distance"], y=part["captured"], name=f"{kind} ({first['method']}; {first['cell']})",
-            line={"color": colour}, error_y={**error_bars(part, "captured"), "thickness": 1}, row=1, col=2,
-        )  # fmt: skip
-    figure.update_xaxes(title="distance of probe and member (RMS)", row=1, col=2)
+    figure.update_xaxes(tickvals=np.arange(len(columns)), ticktext=columns, zeroline=False, row=1, col=1)
+    for column, (_, panel) in enumerate(panels, start=1):
+        lines = panel[panel["kind"] != "none"].groupby("kind", sort=False)
+        for (colour, symbol), (kind, part) in zip(cycle(PROBE_LOOKS), lines, strict=False):
+            figure.add_scatter(
+                x=part["distance"], y=part["captured"], name=kind, legendgroup=kind, legend="legend2",
+                line={"color": colour}, marker={"symbol": symbol, "size": 8}, mode="lines+markers",
+                error_y={**error_bars(part, "captured"), "thickness": 1}, showlegend=column == 1, row=2, col=column,
+            )  # fmt: skip
+        figure.update_xaxes(title="distance of probe and member (RMS)", rangemode="tozero", row=2, col=column)
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.05])
-    return figure.update_layout(
-        width=1300, height=620, template="plotly_white", legend={"orientation": "h", "y": -0.15}
-    )
+    if panels:
+        figure.update_yaxes(title="answered with the member", row=2, col=1)
+    figure.update_annotations(font_size=14)  # the titles
+    keys = {"legend": {"orientation": "h", "y": 0.545, "yanchor": "top"}, "legend2": {"orientation": "h", "y": -0.14}}
+    size = {"width": max(330 * wide, 1000), "height": 940 if panels else 520}
+    return figure.update_layout(**keys if panels else {}, **size, margin_t=50, template="plotly_white")
 
 
-def ladders(summary: pd.DataFrame, store: Path) -> go.Figure:
+def ladders(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
     """Members recovered against the train loss, a panel a degradation and a line an architecture of several rungs."""
     table = labelled(summary)
     table = table[table.groupby(["network", "method", "cell"])["rung"].transform("nunique") > 1]
@@ -177,59 +189,122 @@ def network(run: Run) -> str:
     return ", ".join([settings["name"], *told, f"{run.config['dataset']['members']} members"])
 
 
-SCREENS = {"desktop": (1280, 1600), "phone": (390, 844)}
+SCREENS = {"desktop": (1280, 1600, "#answer"), "phone": (390, 844, "#numbers")}  # and where in the report they begin
+# Scrolls to a part of the report, and its table, if it is wider than the page, to the shares recovered.
+BELOW_NAVIGATION = """part => {
+  part.scrollIntoView({behavior: "instant"});
+  const hidden = document.querySelector("nav").getBoundingClientRect().bottom - part.getBoundingClientRect().top;
+  scrollBy({top: -hidden, behavior: "instant"});
+  const table = part.querySelector(".scroll"), column = part.querySelector("[data-sort=members]");
+  if (table && column) table.scrollLeft += column.getBoundingClientRect().right - table.getBoundingClientRect().right;
+}"""
+# Of the report, where a study has no figure of its own: parts of it, and how high each may be.
+PARTS = {
+    "#answer": 620,
+    "#numbers": 620,
+    "#legend": 200,
+    "#figures > div:has(h3:text('As training proceeds'))": 700,
+    "#pictures": 760,
+}
 COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666"]
+PROBE_LOOKS = [  # none of COLOURS
+    ("#000000", "circle"), ("#a6761d", "square"), ("#17becf", "diamond"), ("#8b0000", "triangle-up"),
+    ("#8fb000", "cross"), ("#b8a9c9", "star"),
+]  # fmt: skip
 FIGURES = {"methods": heat_map, "noise": curve, "audit": controls, "architectures": ladders}
 
 
-def with_older(summary: pd.DataFrame, table: Path) -> pd.DataFrame:
-    """`summary` as it is written, and the rows of the file `table` whose cells it does not have."""
-    new, old = written(summary), table.read_text()
-    newer, older = (pd.read_csv(io.StringIO(text)) for text in (new, old))
+def summary_of(study: str, store: Path) -> pd.DataFrame:
+    """`summary.summarise` of a study, with the settings and the network of each row."""
+    summary = summarise(of_study(load_results(store), study)).drop(columns="seconds")
+    runs = [load_run(store / "recoveries" / name) for name in summary["signature"]]
+    settings = {name: [run.config["recovery"][name] for run in runs] for name in SETTINGS}
+    return summary.assign(**settings, network=[network(run) for run in runs])
+
+
+def with_older(table: pd.DataFrame, file: Path, keys: list[str]) -> pd.DataFrame:
+    """`table` as it is written, and the rows of `file`, if there is one, whose `keys` it does not have."""
+    if not file.exists():
+        return table
+    new, old = written(table), file.read_text()
+    names = dict.fromkeys(("signature", "task", "setup"), str)  # hashes may look like numbers, and some are empty
+    newer, older = (pd.read_csv(io.StringIO(text), dtype=names).fillna(dict.fromkeys(names, "")) for text in (new, old))
     cells, known = (
-        pd.MultiIndex.from_frame(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)[CELL])
+        pd.MultiIndex.from_frame(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)[keys])
         for text in (old, new)
     )
     return pd.concat([older[~cells.isin(known)], newer], ignore_index=True)
 
 
+def probed(summary: pd.DataFrame, store: Path) -> pd.DataFrame:
+    """The attraction of the near-member probes of the audited rows of `summary`, with the `CELL` of each; or empty."""
+    runs = finished(store, "probes")
+    if not runs:
+        return pd.DataFrame(columns=PROBE)
+    probes = attraction(distinct(pd.concat([run.results for run in runs])), ("setup", "rung"))
+    cells = summary.loc[summary["control"] == "none", [*CELL[:-1], "setup"]].drop_duplicates(["setup", "rung"])
+    return cells.merge(probes, on=["setup", "rung"]).drop(columns="setup")
+
+
 def written(summary: pd.DataFrame) -> str:
-    """The text of `results.csv`."""
+    """The text of a table."""
     return summary.to_csv(index=False, float_format="%.6g")
 
 
 def main(study: str, store: Path, keep: bool) -> None:
     """Needs `<store>/report.html`, which `memorization-report` writes, for what it shows of the report."""
     folder = Path(__file__).parent / study
-    results = load_results(store)
-    summary = summarise(of_study(results, study)).drop(columns="seconds")
-    runs = [load_run(store / "recoveries" / name) for name in summary["signature"]]
-    for name in SETTINGS:
-        summary[name] = [run.config["recovery"][name] for run in runs]
-    summary["network"] = [network(run) for run in runs]
+    summary = summary_of(study, store)
+    probes = probed(summary, store)
     if keep:
-        summary = with_older(summary, folder / "results.csv")
+        summary = with_older(summary, folder / "results.csv", CELL)
+        probes = with_older(probes, folder / "probes.csv", PROBE)
     summary = summary.sort_values(CELL, ignore_index=True).drop_duplicates(CELL)  # one rung, asked for alone and of all
     (folder / "results.csv").write_text(written(summary))
+    if len(probes):
+        probes = probes.sort_values(CELL[:-1], kind="stable", ignore_index=True)  # kinds stay in their order
+        (folder / "probes.csv").write_text(written(probes))
     with tempfile.TemporaryDirectory() as aside, chromium() as browser:
-        own = FIGURES.get(study)
-        source = Path(aside) / "figure.html" if own else store / "report.html"
-        if own:
-            own(summary, store).write_html(source)
-        page = shown(browser, source, 1300, 1500)
-        (page.locator(".js-plotly-plot") if own else page).screenshot(path=folder / "figure.png")
-        for name, (width, height) in (SCREENS if study == "audit" else {}).items():
-            shown(browser, store / "report.html", width, height).screenshot(path=folder / f"{name}.png")
+        report = store / "report.html"
+        if own := FIGURES.get(study):
+            source = Path(aside) / "figure.html"
+            own(summary, probes).write_html(source)
+            shown(browser, source, 1300, 1500).locator(".js-plotly-plot").screenshot(path=folder / "figure.png")
+        else:
+            parts_of(shown(browser, report, 1300, 1500, of_strongest=True)).save(folder / "figure.png", optimize=True)
+        for name, (width, height, start) in (SCREENS if study == "audit" else {}).items():
+            page = shown(browser, report, width, height)
+            page.locator(start).evaluate(BELOW_NAVIGATION)
+            page.screenshot(path=folder / f"{name}.png")
 
 
-def shown(browser: Browser, source: Path, width: int, height: int) -> Page:
-    """A page in a light window of this size, with its plots drawn."""
+def shown(browser: Browser, source: Path, width: int, height: int, *, of_strongest: bool = False) -> Page:
+    """A page in a light window of this size, with its plots drawn; if so, a report of the strongest's degradation."""
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
     page.goto(source.resolve().as_uri(), timeout=TIMEOUT)
+    if of_strongest:
+        page.evaluate("location.hash = new URLSearchParams({degradation: cells[data.strongest].degradation})")
+        page.wait_for_timeout(1000)
     page.evaluate("typeof builders === 'undefined' || builders.forEach((_, plot) => draw(plot))")  # those of the report
     page.wait_for_selector(".js-plotly-plot .main-svg", state="attached", timeout=TIMEOUT)
     page.wait_for_timeout(1000)
     return page
+
+
+def parts_of(page: Page) -> Image.Image:
+    """`PARTS` of the report, one below the other."""
+    page.add_style_tag(content="nav { display: none }")
+    clips = []
+    for part, most in PARTS.items():
+        clip = Image.open(io.BytesIO(page.locator(part).screenshot()))
+        clips.append(clip.crop((0, 0, clip.width, min(most, clip.height))))
+    margin = 16
+    size = (max(clip.width for clip in clips) + 2 * margin, sum(clip.height + margin for clip in clips) + margin)
+    whole, top = Image.new("RGB", size, clips[0].getpixel((0, 0))), margin
+    for clip in clips:
+        whole.paste(clip, (margin, top))
+        top += clip.height + margin
+    return whole
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from memorization.degradations import Chain, Degradation, RandomPixels
 from memorization.recovery import Autoencoder, Inpaint, Known, Method, OperatorKnowledge, PnPADMM
 from memorization.recovery.experiment import Recipe, recover_batch
 from memorization.scores import reconstruction_loss
-from memorization.summary import summarise
+from memorization.statistics import log_roc, roc
+from memorization.summary import THRESHOLDS, scores, summarise, threshold_curve
 
 
 def describe(recipe_part: object) -> dict[str, Any]:
@@ -51,6 +52,23 @@ class Audit:
     def summary(self) -> pd.DataFrame:
         """The audited autoencoder and each control in a row: see `memorization.summary.summarise`."""
         return summarise(self.results, self.missing)
+
+    def roc(self, *, logarithmic: bool = False) -> pd.DataFrame:
+        """How well erased PSNR tells members from non-members: `fpr` and `tpr` at the corners of the ROC curve.
+
+        Of the audited autoencoder. With `logarithmic`, for such axes, a rate of 0 is half of the smallest resolved.
+        """
+        own = self._own()
+        score, member = scores(own), own["member"].to_numpy(bool)
+        fpr, tpr = (log_roc if logarithmic else roc)(score[member], score[~member])
+        return pd.DataFrame({"fpr": fpr, "tpr": tpr})
+
+    def threshold_curve(self, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
+        """What the audited autoencoder brings back at other thresholds (dB): see `memorization.summary`."""
+        return threshold_curve(self._own(), thresholds)
+
+    def _own(self) -> pd.DataFrame:
+        return self.results[self.results["control"] == "none"]
 
 
 def audit(

@@ -1,8 +1,14 @@
 """Statistics of recovery scores: proportions, medians, ROC, paired comparisons, each with what is known of its error.
 
-Pure functions of NumPy arrays. Intervals are of 95 %: the tests, by exact summation or simulation, find them to cover
-93 to 97 % for 50 images. Near 0 and 1, where few images differ, single proportions are covered by 92 to 98 %. True
-positive rates are covered by 95 % or more, up to 100 % where few non-members bound the threshold.
+Pure functions of NumPy arrays. Intervals are of 95 %. What they cover, by exact summation or simulation (the tests
+repeat much of it):
+
+- Proportions and their differences: 93 to 97 % for 50 images, a single one 92 to 98 % near 0 and 1.
+- Medians, of any continuous distribution: 95 to 97 % from 20 images on, up to 99.3 % for fewer, none below six.
+- AUC, of normal scores: 94 to 96 % up to an AUC of 0.95 for 50 and 100 images of a kind; beyond, 93.5 to 98 %.
+- True positive rates: 95 % or more, up to 100 % where few non-members bound the threshold.
+- Mean differences of pairs: 93.5 to 97 % of normal, heavy-tailed and exponential ones from 8 images on, less of more
+  skewed ones: see `paired_bootstrap`.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,8 +26,8 @@ from sklearn.metrics import roc_curve
 CONFIDENCE = 0.95
 Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 RESAMPLES = 9_999  # of a bootstrap
-FEW = 8  # pairs below which no resample lies as far out as the interval must
-NORMAL_FROM = 1_000  # pairs from which a mean's bootstrap distribution is normal, within the error of its resamples
+FEW = 6  # pairs below which resamples are too few to tell the skewness
+NORMAL_FROM = 1_000  # pairs from which the bootstrap agrees with Student's interval, within the error of its resamples
 Floats = NDArray[np.float64]
 
 
@@ -34,14 +41,23 @@ class Estimate:
 
 
 def proportion_interval(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
-    """The Wilson score interval of a proportion; arrays are taken element by element, NaN where there is no trial."""
+    """The Wilson score interval of a proportion; arrays are taken element by element, NaN where there is no trial.
+
+    Raises `ValueError` for more successes than trials.
+    """
     k, n = np.asarray(successes, float), np.asarray(trials, float)
+    _check_counts(k, n)
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = k + Z**2 / 2
         half = Z * np.sqrt(k * (n - k) / n + Z**2 / 4)
         low, high = (centre - half) / (n + Z**2), (centre + half) / (n + Z**2)
     empty = np.where(n > 0, 0.0, np.nan)
     return np.where(k == 0, 0.0, low) + empty, np.where(k == n, 1.0, high) + empty
+
+
+def _check_counts(successes: Floats, trials: Floats) -> None:
+    if ((successes < 0) | (successes > trials)).any():
+        raise ValueError(f"successes {successes} are not between 0 and the trials, {trials}")
 
 
 def difference_interval(
@@ -61,16 +77,34 @@ def median_interval(values: ArrayLike) -> tuple[float, float]:
     """The exact interval of the median from order statistics, of at least 95 % coverage (no assumption but sampling).
 
     The k-th smallest and the k-th largest value, `k` from the binomial distribution (Conover, "Practical Nonparametric
-    Statistics"); the extremes where fewer than six values cannot give 95 %.
+    Statistics"). NaN bounds for fewer than six values: not even the extremes hold the median in 95 %. Values may be
+    infinite; raises `ValueError` for NaN.
     """
-    ordered = np.sort(np.asarray(values, float))
+    ordered = np.sort(_without_nan(values, "values"))
     rank = _median_rank(len(ordered))
-    return float(ordered[rank]), float(ordered[-1 - rank])
+    return (float(ordered[rank]), float(ordered[-1 - rank])) if rank >= 0 else (math.nan, math.nan)
 
 
 @lru_cache
 def _median_rank(count: int) -> int:
-    return max(0, int(stats.binom.ppf((1 - CONFIDENCE) / 2, count, 0.5)) - 1)
+    return int(stats.binom.ppf((1 - CONFIDENCE) / 2, count, 0.5)) - 1
+
+
+def _without_nan(values: ArrayLike, name: str) -> Floats:
+    """`values` (N,) as floats; NaN, which sorts above all numbers, raises `ValueError`."""
+    checked = np.asarray(values, float)
+    if unknown := int(np.isnan(checked).sum()):
+        raise ValueError(f"{name}: {unknown} of {checked.size} are NaN; leave them out, or give -inf for a failure")
+    return checked
+
+
+def _scores(positives: ArrayLike, negatives: ArrayLike) -> tuple[Floats, Floats]:
+    """Both as floats, infinite ones allowed; raises `ValueError` for NaN, or if there is none of a kind."""
+    groups = _without_nan(positives, "positives"), _without_nan(negatives, "negatives")
+    for name, group in zip(("positives", "negatives"), groups, strict=True):
+        if not group.size:
+            raise ValueError(f"there are no {name}: nothing can be told from nothing")
+    return groups
 
 
 def auc(positives: ArrayLike, negatives: ArrayLike) -> Estimate:
@@ -79,15 +113,15 @@ def auc(positives: ArrayLike, negatives: ArrayLike) -> Estimate:
     DeLong's variance (Biometrics 44, 1988), on the logit scale, so that the interval stays in [0, 1]. Where that
     variance is zero, all pairs agree (above, below or tied) and it says nothing. Then the interval is exact, and wide:
     `k` disjoint pairs, `k` the smaller of the two counts, agree with a probability of `share^k`, so the share of such
-    pairs is at least `0.025^(1/k)`.
+    pairs is at least `0.025^(1/k)`. Scores may be infinite; raises `ValueError` for NaN, and for none of a kind.
     """
-    above, below = np.sort(np.asarray(positives, float)), np.sort(np.asarray(negatives, float))
+    above, below = map(np.sort, _scores(positives, negatives))
     of_above = _share_below(above, below)  # of the negatives, those that each positive exceeds
     of_below = 1 - _share_below(below, above)  # of the positives, those that exceed each negative
     area, smaller = float(of_above.mean()), min(len(above), len(below))
     if np.ptp(of_above) == np.ptp(of_below) == 0:
         share = ((1 - CONFIDENCE) / 2) ** (1 / smaller)
-        return Estimate(area, area * share, area * share + 1 - share)
+        return Estimate(area, area * share, 1 - (1 - area) * share)
     if smaller == 1:
         return Estimate(area, 0.0, 1.0)  # a single image has no variance to estimate
     error = math.sqrt(of_above.var(ddof=1) / len(above) + of_below.var(ddof=1) / len(below))
@@ -118,9 +152,11 @@ def tpr_at_fpr(positives: ArrayLike, negatives: ArrayLike, fpr: float) -> Operat
     2008): that of the positives, by Wilson's interval, and that of the threshold, which lies between two order
     statistics of the negatives (by the binomial distribution, as for a median), by the rates at these two. Below about
     `3.7 / fpr` negatives, more than 2.5 % of samples hold none above that threshold. Then nothing bounds it from above,
-    and the interval begins at 0.
+    and the interval begins at 0. Scores may be infinite; raises `ValueError` for NaN, and for none of a kind.
     """
-    above, below = np.sort(np.asarray(positives, float)), np.sort(np.asarray(negatives, float))
+    if not 0 <= fpr <= 1:
+        raise ValueError(f"fpr is {fpr}; a rate lies in [0, 1]")
+    above, below = map(np.sort, _scores(positives, negatives))
     allowed = math.floor(fpr * len(below) * (1 + 1e-12))
     if allowed < 1:
         return None
@@ -143,11 +179,13 @@ def _exceeding(count: int, rate: float) -> tuple[int, int]:
 
 
 def roc(positives: ArrayLike, negatives: ArrayLike) -> tuple[Floats, Floats]:
-    """(fpr, tpr) at the corners of the ROC curve, from (0, 0) to (1, 1)."""
-    above, below = np.asarray(positives, float), np.asarray(negatives, float)
-    finite = np.concatenate([above, below])
-    scores = np.unique(finite, return_inverse=True)[1]  # ranks, since roc_curve takes no infinite score
-    labels = np.arange(len(finite)) < len(above)
+    """(fpr, tpr) at the corners of the ROC curve, from (0, 0) to (1, 1).
+
+    Scores may be infinite; raises `ValueError` for NaN, and for none of a kind.
+    """
+    above, below = _scores(positives, negatives)
+    scores = np.unique(np.concatenate([above, below]), return_inverse=True)[1]  # ranks: roc_curve takes no infinite one
+    labels = np.arange(len(scores)) < len(above)
     fpr, tpr, _ = roc_curve(labels, scores)
     return fpr, tpr
 
@@ -165,8 +203,10 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, greater: bool = False) -> fl
     """The exact p-value of McNemar's test: do two methods succeed on equally many of the same images?
 
     `first` and `second` (N,) say which images each brought back. Two-sided, or one-sided for `first` being `greater`.
+    Raises `ValueError` for other numbers of images, and for NaN, which is neither true nor false.
     """
-    a, b = np.asarray(first, bool), np.asarray(second, bool)
+    a, b = _without_nan(first, "first").astype(bool), _without_nan(second, "second").astype(bool)
+    _check_paired(a, b)
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
     discordant = only_first + only_second
     if greater:
@@ -174,60 +214,85 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, greater: bool = False) -> fl
     return min(1.0, 2 * float(stats.binom.cdf(min(only_first, only_second), discordant, 0.5)))
 
 
+def _check_paired(first: NDArray[Any], second: NDArray[Any]) -> None:
+    if first.shape != second.shape:
+        raise ValueError(f"a paired test needs the same images twice, not {first.shape} and {second.shape}")
+
+
 @dataclass(frozen=True)
 class PairedDifference:
-    """The mean of `first - second` over the same images, with a bootstrap interval, and the p-value of its being 0."""
+    """The mean of `first - second` over the same images, with its interval, and the p-value of its being 0."""
 
     mean: Estimate
     p: float
 
 
 def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> PairedDifference:
-    """Resamples images, 9,999 times: the expanded percentile interval, and how often the centred mean is as far from 0.
+    """Student's paired interval and test, widened as far as the skewness of the differences asks for.
 
-    (Efron and Tibshirani, "An Introduction to the Bootstrap", chapters 13 and 16; Hesterberg, 2015, arXiv:1411.5279, on
-    the percentiles that allow for resamples of few images varying too little.) The p-value is at least that of
-    Student's paired test, for the same reason, and equal to it where no resample is as far: they cannot tell 1e-4 from
-    less, which a correction for many comparisons asks for. Student's is exact for normal differences; of few and
-    strongly skewed ones it is too small. Below 8 images, whose resamples span too little, and from 1,000 on, where they
-    follow the normal distribution, Student's interval and test. The p-value is at least `2^(1 - N)`, too, the least
-    that any test of the signs of N differences can give. One image has no interval (NaN bounds) and a p-value of 1.
+    The interval joins Student's with the bootstrap-t interval of 9,999 resamples of the images (Efron and Tibshirani,
+    "An Introduction to the Bootstrap", section 12.5), and the p-value is the larger of theirs, so that 0 lies outside
+    the interval where the p-value is at most 5 %. It is Student's alone where no resample is as far out as the observed
+    mean, since 9,999 cannot tell 1e-4 from less, which a correction for many comparisons asks for: of few and strongly
+    skewed differences it is then too small. It is at least `2^(1 - N)`, too, the least that any test of the signs of N
+    differences can give. Below 6 images, whose resamples tell little of the skewness, and from 1,000 on, where the two
+    agree, the interval is Student's alone. One image has no interval (NaN bounds) and a p-value of 1.
+
+    Measured coverage for 8, 10, 20, 50 and 100 images: 95 to 97 % of normal differences, and of Student's t of 3
+    degrees of freedom; 93.8, 93.6, 95.5, 96.2 and 96.4 % of exponential ones (Student's alone 88 to 93); 90.6, 92.2,
+    93.7, 94.5 and 95.5 % of lognormal ones (Student's 83 to 91, BCa 80 to 91). Where few images differ, as where both
+    methods bring back nearly all, resamples know no more than the images do: 57, 66, 88, 92 and 97 % if a difference is
+    N(5, 1) with a chance of 0.1, else 0, and 87 % of 50 images with a chance of 0.05. McNemar's test is exact there.
+
+    Raises `ValueError` for no images, for other numbers of them in both, and for NaN or infinite values.
     """
-    difference = np.asarray(first, float) - np.asarray(second, float)
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    _check_paired(a, b)
+    difference = a - b
+    if not difference.size or not np.isfinite(difference).all():
+        raise ValueError("a mean difference needs at least one image, and finite values of each")
     mean, count = float(difference.mean()), len(difference)
     if count == 1:
         return PairedDifference(Estimate(mean, math.nan, math.nan), 1.0)
     error = float(difference.std(ddof=1)) / math.sqrt(count)
     p = 2 * float(stats.t.sf(abs(mean) / error, count - 1)) if error else float(mean == 0)
-    if count < FEW or count >= NORMAL_FROM:
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
-        low, high = mean - half, mean + half
-    else:
-        means = _resampled(count, seed) @ difference.astype(np.float32) / count
-        low, high = np.quantile(means, [tail := expanded(count), 1 - tail]).tolist()
-        tolerance = 1e-5 * np.abs(difference).max()  # float32 sums of the same numbers in another order
-        if extreme := int((np.abs(means - mean) >= abs(mean) - tolerance).sum()):
-            p = max(p, (1 + extreme) / (1 + RESAMPLES))
-    return PairedDifference(Estimate(mean, low, high), max(p, 2.0 ** (1 - count)))
-
-
-def expanded(count: int) -> float:
-    """The lower tail of the resampled means of `count` values at which the 95 % interval begins (Hesterberg, 2015)."""
     t = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
-    return float(stats.norm.cdf(-math.sqrt(count / (count - 1)) * t))
+    lowest, highest = -t, t
+    if error and FEW <= count < NORMAL_FROM:
+        resampled = _resampled_t(difference - mean, seed)
+        if outside := int((1 - CONFIDENCE) / 2 * (len(resampled) + 1)):
+            lowest, highest = min(-t, float(resampled[outside - 1])), max(t, float(resampled[-outside]))
+        observed = mean / error
+        above = len(resampled) - int(np.searchsorted(resampled, observed, "left"))
+        if extreme := min(above, int(np.searchsorted(resampled, observed, "right"))):
+            p = max(p, 2 * (1 + extreme) / (1 + len(resampled)))
+    interval = Estimate(mean, mean - highest * error, mean - lowest * error)
+    return PairedDifference(interval, min(1.0, max(p, 2.0 ** (1 - count))))
+
+
+def _resampled_t(centred: Floats, seed: int) -> Floats:
+    """Student's t of resamples of values whose mean is 0, sorted; without resamples of one value, which have none."""
+    count = len(centred)
+    means, squares = (_resampled(count, seed) @ np.stack([centred, centred**2], axis=1) / count).T
+    variances = squares - means**2
+    varied = variances > 1e-12 * (centred**2).max()
+    return np.sort(means[varied] / np.sqrt(variances[varied] / (count - 1)))
 
 
 @lru_cache(maxsize=1)
-def _resampled(count: int, seed: int) -> NDArray[np.float32]:
+def _resampled(count: int, seed: int) -> Floats:
     """(RESAMPLES, count): how often each of `count` images is drawn. The same for all cells of a table."""
     drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     flat = np.bincount((drawn + count * np.arange(RESAMPLES)[:, None]).ravel(), minlength=RESAMPLES * count)
-    return flat.reshape(RESAMPLES, count).astype(np.float32)
+    return flat.reshape(RESAMPLES, count).astype(float)
 
 
 def holm(p: ArrayLike) -> Floats:
-    """P-values of several tests, adjusted so that any error among them has at most the level of one (Holm, 1979)."""
-    values = np.asarray(p, float)
+    """P-values of several tests, adjusted so that any error among them has at most the level of one (Holm, 1979).
+
+    Raises `ValueError` for NaN: a test that was not made is none of them.
+    """
+    values = _without_nan(p, "p-values")
     order = np.argsort(values, kind="stable")
     adjusted = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1)
     return adjusted[np.argsort(order, kind="stable")]
@@ -252,8 +317,14 @@ class SeedVariation:
 
 
 def seed_variation(successes: ArrayLike, trials: ArrayLike) -> SeedVariation:
-    """The components of variance of a proportion, from one count a seed (one-way random effects, by moments)."""
+    """The components of variance of a proportion, from one count a seed (one-way random effects, by moments).
+
+    Raises `ValueError` for no seed, for one without images, and for more successes than trials.
+    """
     k, n = np.asarray(successes, float), np.asarray(trials, float)
+    if not n.size or not (n > 0).all():
+        raise ValueError(f"trials {trials!r}: give at least one seed, each with images")
+    _check_counts(k, n)
     p, count = k / n, len(k)
     mean = float(p.mean())
     within = float(np.mean(p * (1 - p) / np.maximum(n - 1, 1)))

@@ -15,8 +15,10 @@ import pandas as pd
 from scipy import stats
 
 from memorization.controls import CONTROLS, TO_BEAT
+from memorization.scores import PSNR_CAP
 from memorization.statistics import (
     CONFIDENCE,
+    Estimate,
     auc,
     difference_interval,
     mcnemar,
@@ -43,20 +45,41 @@ Columns = dict[str, np.ndarray]  # of the images of one run and rung
 
 
 def scores(results: pd.DataFrame) -> np.ndarray:
-    """(N,) by which members and non-members are told apart: erased PSNR in dB, below all others for diverged images."""
-    return np.where(results["status"] == "diverged", -np.inf, results["psnr_erased"])
+    """(N,) by which members and non-members are told apart: the erased PSNR in dB.
+
+    -inf, below all others, for images that diverged and where the PSNR is NaN. An infinite one, of an exact answer,
+    stays above all others.
+    """
+    psnr = results["psnr_erased"].to_numpy(float)
+    return np.where((results["status"] == "diverged") | np.isnan(psnr), -np.inf, psnr)
+
+
+def bounded(psnr: np.ndarray, diverged: np.ndarray) -> np.ndarray:
+    """PSNRs (dB) that can be subtracted from each other and averaged, within 0 and `PSNR_CAP`, 120.
+
+    0, that of an answer in [0, 1] that is as wrong as can be, for images that diverged and where the PSNR is NaN; 120,
+    the most that `scores.psnr` gives, where it is infinite.
+    """
+    return np.where(diverged | np.isnan(psnr), 0.0, np.clip(psnr, 0.0, PSNR_CAP))
 
 
 def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -> pd.DataFrame:
     """One row a run, control and rung, from one row an image (the columns of `results.parquet`).
 
-    Fractions and rates lie in [0, 1]; `_low` and `_high` bound 95 % intervals; PSNR is in dB. `auc` and
+    Fractions and rates lie in [0, 1]; `_low` and `_high` bound 95 % intervals; PSNR is in dB, -inf where it was NaN.
+    What there are no images for, or too few, is NaN: an interval of a median takes six. `auc` and
     `tpr_at_fpr_<rate>` are those of `scores`; a true positive rate is NaN where the non-members are too few to resolve
     the rate, else `fpr_of_<rate>` is the rate really achieved. `verdict` and `controls` are explained at
-    `_judged`; `missing` says why a control was not run.
+    `_judged`; `missing` says why a control was not run. Raises `ValueError` for a table without rows, and for a control
+    that holds other images than the run it belongs to.
     """
-    table = results.assign(score=scores(results), diverged=results["status"] == "diverged")
-    table = table.astype({"member": bool, "recovered": bool, "operator_error": float})
+    if results.empty:
+        raise ValueError("there are no results to summarise: the table has no rows")
+    known = {
+        "recovered": results["recovered"].eq(True),
+        "diverged": results["status"] == "diverged",
+    }  # NaN is no success
+    table = results.assign(score=scores(results), **known).astype({"member": bool, "operator_error": float})
     for name, default in LINKS.items():
         if name not in table:
             table[name] = default
@@ -74,10 +97,8 @@ def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -
         member = group["member"]
         for name, part in (("members", member), ("non_members", ~member)):
             row[name] = int(part.sum())
-            if row[name]:
-                row |= {f"{name}_{key}": value for key, value in _group(group, part).items()}
-        if 0 < row["members"] < len(member):
-            row |= _contrast(group["score"][member], group["score"][~member])
+            row |= {f"{name}_{key}": value for key, value in _group(group, part).items()}
+        row |= _contrast(group["score"][member], group["score"][~member])
         row["operator_error"] = float(group["operator_error"][member].mean()) if row["members"] else np.nan
         row["queries"] = float(group["queries"].mean())
         row["seconds"] = float(group["seconds"].sum())
@@ -131,9 +152,9 @@ def _judged(
     members from non-members. The reference was trained on the non-members, so it is the chance to say which of the two
     autoencoders held an image.
     """
-    if not found:
+    row, own, judged, texts = rows[at], groups[at], UNJUDGED.copy(), list[str]()
+    if not found or not row["members"]:
         return UNJUDGED
-    row, own, judged, texts = rows[at], groups[at], UNJUDGED.copy(), []
     member, p, complete = own["member"], [_excess_p(own)], True
     for name in CONTROLS:
         if name in found:
@@ -145,7 +166,8 @@ def _judged(
             if name in TO_BEAT:
                 p.append(mcnemar(own["recovered"][member], other["recovered"][member], greater=True))
             if name == "reference":
-                judged |= _calibration(_finite(own) - _finite(other), member)
+                own_psnr, its = (bounded(images["psnr_erased"], images["diverged"]) for images in (own, other))
+                judged |= _calibration(own_psnr - its, member)
         else:
             reason = missing.get(name) or _absence(name, row)
             texts.append(f"{name} {reason}")
@@ -174,45 +196,49 @@ def _matched(other: Columns, own: Columns) -> Columns:
         return other
     keys, wanted = (list(zip(*(images[name].tolist() for name in KEYS), strict=True)) for images in (other, own))
     place = {key: i for i, key in enumerate(keys)}
+    if absent := [image for member, image in wanted if (member, image) not in place]:
+        raise ValueError(f"a control lacks {len(absent)} images of the run it belongs to, image {absent[0]} for one")
     rows = [place[key] for key in wanted]
     return {name: values[rows] for name, values in other.items()}
 
 
-def _finite(images: Columns) -> np.ndarray:
-    """Erased PSNRs (dB), 0 for diverged images: those of an answer that is as wrong as can be."""
-    return np.where(images["diverged"], 0.0, images["psnr_erased"])
-
-
 def _calibration(difference: np.ndarray, member: np.ndarray) -> dict[str, float]:
-    low, high = median_interval(difference[member])
-    area = auc(difference[member], difference[~member])
-    values = (np.median(difference[member]), low, high, area.value, area.low, area.high)
+    values = [np.median(difference[member]), *median_interval(difference[member])]
+    if not member.all():
+        area = auc(difference[member], difference[~member])
+        values += [area.value, area.low, area.high]
+    else:
+        values += [np.nan] * 3
     return {f"calibrated_{name}": float(value) for name, value in zip(CALIBRATED, values, strict=True)}
 
 
 def _group(columns: Columns, part: np.ndarray) -> dict[str, float]:
-    """The statistics of the members, or of the non-members."""
+    """The statistics of the members, or of the non-members, with room for the intervals of proportions."""
     psnr = columns["psnr_erased"][part]
+    psnr = np.where(np.isnan(psnr), -np.inf, psnr)
     low, high = median_interval(psnr)
+    with np.errstate(invalid="ignore"):  # the median between -inf and inf is NaN
+        median = float(np.median(psnr)) if len(psnr) else np.nan
     return {
-        "recovered": columns["recovered"][part].sum() / len(psnr),
+        "recovered": columns["recovered"][part].sum() / len(psnr) if len(psnr) else np.nan,
         "recovered_low": np.nan,
         "recovered_high": np.nan,
-        "median_psnr": float(np.median(psnr)),
+        "median_psnr": median,
         "median_psnr_low": low,
         "median_psnr_high": high,
-        "best_psnr": float(psnr.max()),
+        "best_psnr": float(psnr.max()) if len(psnr) else np.nan,
         "diverged": int(columns["diverged"][part].sum()),
     }
 
 
 def _contrast(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
-    """How well the scores of `members` and `others` are told apart, with room for the excess."""
-    area = auc(members, others)
+    """How well the scores of `members` and `others` are told apart, with room for the excess; NaN without both."""
+    both = bool(len(members) and len(others))
+    area = auc(members, others) if both else Estimate(np.nan, np.nan, np.nan)
     row = {"excess": np.nan, "excess_low": np.nan, "excess_high": np.nan}
     row |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
     for rate in RATES:
-        point, name = tpr_at_fpr(members, others, rate), f"tpr_at_fpr_{rate:g}"
+        point, name = tpr_at_fpr(members, others, rate) if both else None, f"tpr_at_fpr_{rate:g}"
         row |= {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan, f"fpr_of_{rate:g}": np.nan}
         if point:
             row |= {name: point.tpr.value, f"{name}_low": point.tpr.low, f"{name}_high": point.tpr.high}
@@ -224,14 +250,11 @@ def _with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
     """`summary` with the intervals of its proportions and the excess, of all rows at once."""
     counts = {}
     for name in ("members", "non_members"):
-        if f"{name}_recovered" in summary:
-            trials = summary[name].to_numpy(float)
-            counts[name] = (summary[f"{name}_recovered"].to_numpy(float) * trials).round(), trials
-            summary[f"{name}_recovered_low"], summary[f"{name}_recovered_high"] = proportion_interval(*counts[name])
-    if "excess" in summary:
-        summary["excess"] = summary["members_recovered"] - summary["non_members_recovered"]
-        low, high = difference_interval(counts["members"], counts["non_members"])
-        summary["excess_low"], summary["excess_high"] = low, high
+        trials = summary[name].to_numpy(float)
+        counts[name] = (summary[f"{name}_recovered"].to_numpy(float) * trials).round(), trials
+        summary[f"{name}_recovered_low"], summary[f"{name}_recovered_high"] = proportion_interval(*counts[name])
+    summary["excess"] = summary["members_recovered"] - summary["non_members_recovered"]
+    summary["excess_low"], summary["excess_high"] = difference_interval(counts["members"], counts["non_members"])
     return summary
 
 
@@ -240,7 +263,7 @@ def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHO
 
     An image counts at each threshold if it did not diverge and no member is closer to its answer than the original.
     """
-    score = np.where(results["is_nearest"], scores(results), -np.inf)
+    score = np.where(results["is_nearest"].eq(True), scores(results), -np.inf)
     member, limits = results["member"].to_numpy(bool), np.asarray(thresholds, float)
     parts = [np.sort(score[part]) for part in (member, ~member)]
     recovered = np.stack([len(part) - np.searchsorted(part, limits, "left") for part in parts])  # (2, thresholds)
@@ -257,7 +280,10 @@ def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHO
 
 @dataclass(frozen=True)
 class MemberScores:
-    """Of the members of one run and rung, by their numbers in the data set: who came back, and the erased PSNR (dB)."""
+    """Of the members of one run and rung, by their numbers in the data set: who came back, and the erased PSNR (dB).
+
+    The PSNR is `bounded`, within 0 and 120 dB.
+    """
 
     image: np.ndarray
     recovered: np.ndarray
@@ -267,18 +293,21 @@ class MemberScores:
     def of(cls, results: pd.DataFrame) -> MemberScores:
         """From the results of one run and rung."""
         members = results[results["member"].to_numpy(bool)]
-        order = np.argsort(members["image"].to_numpy(), kind="stable")
-        return cls(*(members[name].to_numpy()[order] for name in ("image", "recovered", "psnr_erased")))
+        members = members.sort_values("image", kind="stable")
+        psnr = bounded(members["psnr_erased"].to_numpy(float), (members["status"] == "diverged").to_numpy())
+        return cls(members["image"].to_numpy(), members["recovered"].eq(True).to_numpy(), psnr)
 
 
 def compare(first: MemberScores, second: MemberScores) -> dict[str, float]:
     """Two methods on the same members: is one better?
 
     `recovered_difference` with the p-value of McNemar's exact test, and the mean difference of the erased PSNR in dB
-    with a bootstrap interval (NaN for a single member) and p-value; positive where `first` is better.
-    Raises `ValueError` for other members.
+    (each within 0 and 120 dB, see `bounded`) with the interval (NaN for a single member) and p-value of
+    `statistics.paired_bootstrap`; positive where `first` is better. Raises `ValueError` for other members, or none.
     """
-    if not len(first.image) or not np.array_equal(first.image, second.image):
+    if not len(first.image):
+        raise ValueError("the tables hold no members; a paired comparison needs some")
+    if not np.array_equal(first.image, second.image):
         raise ValueError("the two tables hold different members; a paired comparison needs the same images in both")
     psnr = paired_bootstrap(first.psnr_erased, second.psnr_erased)
     return {

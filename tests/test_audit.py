@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import fisher_exact
+from sklearn.metrics import roc_curve
 
 from memorization import audit
 from memorization.degradations import RandomPixels
@@ -70,6 +72,77 @@ def test_the_threshold_curve_agrees_with_the_rule_at_each_threshold():
                 assert point[key] == pytest.approx(row[key], abs=1e-12)
 
 
+def test_a_missing_score_is_the_worst_and_an_exact_answer_the_best():
+    member = np.arange(20) < 10
+    psnr = np.where(member, 20.0, 10.0) + np.arange(20) % 10
+    psnr[[0, 1, 10]] = np.nan, np.inf, np.inf
+    row = summarise(results(psnr, member)).iloc[0]
+    expected = np.where(np.isnan(psnr), -np.inf, psnr)
+    assert row["auc"] == auc(expected[member], expected[~member]).value < 0.9
+    assert (row["members_median_psnr"], row["members_best_psnr"]) == (25.5, np.inf)
+    assert threshold_curve(results(psnr, member), [15]).loc[0, "members_recovered"] == 0.9
+    assert np.isnan(summarise(results([np.nan, np.inf], True)).loc[0, "members_median_psnr"])
+
+
+def test_an_exact_answer_is_compared_as_120_db_and_a_failed_one_as_0():
+    """Infinite less infinite is no number, and one exact answer would outweigh all others."""
+    first = results([np.inf, np.inf, np.nan, 300.0, 30.0, -np.inf, -40.0], True)
+    second = results([np.inf, 100.0, 10.0, 120.0, 20.0, 5.0, 1e3], True, status=["converged"] * 6 + ["diverged"])
+    expected = np.array([0, 20, -10, 0, 10, -5, 0])
+    found = compare(MemberScores.of(first), MemberScores.of(second))
+    assert found["psnr_difference"] == pytest.approx(expected.mean())
+    assert np.isfinite(list(found.values())).all()
+    with pytest.raises(ValueError, match="the tables hold no members"):
+        compare(*2 * [MemberScores.of(first.assign(member=False))])
+
+
+@pytest.mark.parametrize("recovered", [0.0, 100.0])
+@pytest.mark.parametrize(("members", "others"), [(1, 1), (1, 0), (0, 3), (6, 0), (6, 6)])
+def test_any_numbers_of_images_are_summarised(members, others, recovered):
+    """Alone, and judged by controls; what there are no images for is NaN."""
+    member = np.arange(members + others) < members
+    own = results(np.full(len(member), recovered), member, task="t", setup="s")
+    controls = [own.assign(control=name, psnr_erased=10.0, recovered=False) for name in ("untrained", "reference")]
+    row = summarise(pd.concat([own, *controls])).iloc[0]
+    assert np.isnan(row["auc"]) == (not members or not others)
+    assert np.isnan(row["excess"]) == np.isnan(row["auc"])
+    assert (row["members_diverged"], row["non_members_diverged"]) == (0, 0)
+    assert np.isnan(row["members_median_psnr_low"]) == (members < 6)
+    assert row["verdict"] == ("unremarkable" if members else "")
+    if members:
+        assert row["calibrated_median"] == pytest.approx(recovered - 10)
+        assert row["verdict_p"] == 1  # as many non-members, or none, came back
+        assert np.isnan(row["calibrated_auc"]) == (not others)
+    else:
+        assert np.isnan(row["members_recovered"])
+
+
+def test_what_cannot_be_summarised_is_named():
+    own = results([30.0, 10.0], [True, False], task="t", setup="s")
+    with pytest.raises(ValueError, match="the table has no rows"):
+        summarise(own.iloc[:0])
+    with pytest.raises(ValueError, match="a control lacks 1 images of the run it belongs to, image 1 for one"):
+        summarise(pd.concat([own, own.iloc[:1].assign(control="untrained")]))
+
+
+def test_an_image_that_is_not_known_to_be_recovered_is_not():
+    """NaN, as tables of several versions may hold when they are put together, would be true."""
+    own = results([30.0, 30.0], True, recovered=[True, np.nan], is_nearest=[np.nan, True])
+    assert summarise(own).loc[0, "members_recovered"] == 0.5
+    assert MemberScores.of(own).recovered.tolist() == [True, False]
+    assert threshold_curve(own, [25]).loc[0, "members_recovered"] == 0.5
+
+
+def test_the_excess_is_tested_by_fisher_s_exact_test():
+    for back, of, others_back, others in [(5, 10, 1, 8), (3, 3, 0, 9), (0, 4, 2, 4), (4, 4, 4, 4)]:
+        member = np.arange(of + others) < of
+        recovered = np.concatenate([np.arange(of) < back, np.arange(others) < others_back])
+        own = results(np.where(recovered, 30.0, 10.0), member, task="t", setup="s")
+        none = own.assign(control="inpaint", recovered=False, setup="")
+        p = [fisher_exact([[back, of - back], [others_back, others - others_back]], "greater").pvalue, 0.5**back]
+        assert summarise(pd.concat([own, none])).loc[0, "verdict_p"] == pytest.approx(max(p))
+
+
 def test_methods_are_compared_on_the_same_members():
     generator = np.random.default_rng(0)
     member = np.arange(60) < 40
@@ -94,6 +167,23 @@ def test_a_perfect_memory_is_found_out():
     assert row["train_loss"] == pytest.approx(0, abs=1e-12)
     assert len(result.results) == 12
     assert result.results["member"].sum() == 6
+
+
+def test_the_curves_of_an_audit_are_those_of_the_audited_autoencoder():
+    """Not of its controls, of which the nearest member brings back every member."""
+    members, others = problems.images(6, 1, torch.float32), problems.images(4, 2, torch.float32)
+    result = audit(problems.projection(members[:3]), members, others, RandomPixels(0.3), controls=True)
+    own = result.results[result.results["control"] == "none"]
+    assert len(own) == 10 < len(result.results)
+    member, row = own["member"].to_numpy(), result.summary().iloc[0]
+    curve = result.roc()
+    expected = roc_curve(member, own["psnr_erased"])
+    np.testing.assert_allclose(curve[["fpr", "tpr"]].to_numpy().T, expected[:2], atol=1e-12)
+    assert np.trapezoid(curve["tpr"], curve["fpr"]) == pytest.approx(row["auc"])
+    assert result.roc(logarithmic=True).iloc[0].tolist() == [0.5 / 4, 0.5 / 6]
+    (point,) = result.threshold_curve([25]).to_dict("records")
+    assert 0 < point["members_recovered"] == row["members_recovered"] < 1
+    assert (point["excess_low"], point["excess_high"]) == pytest.approx((row["excess_low"], row["excess_high"]))
 
 
 def test_the_batch_size_does_not_matter():

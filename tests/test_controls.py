@@ -150,7 +150,7 @@ def test_a_reference_that_did_not_get_as_far_is_asked_at_its_nearest_rung():
 
 def test_the_score_is_calibrated_image_by_image():
     generator = np.random.default_rng(0)
-    member, hardness = np.arange(80) < 40, generator.normal(0, 10, 80)  # dB
+    member, hardness = np.arange(80) < 40, generator.normal(0, 5, 80)  # dB
     own = results(20 + hardness + 3 * member, member, task="t", setup="s", control="none")
     reference = own.assign(psnr_erased=20 + hardness + generator.normal(0, 1, 80), control="reference")
     row = summarise(pd.concat([own, reference])).iloc[0]

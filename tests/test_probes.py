@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from memorization.report.figures import attraction as attraction_figure
 from memorization.report.findings import distinct
 from memorization.runs import finished
 from memorization.statistics import proportion_interval
+from memorization.summary import controls_of
 from tests import problems
 from tests.conftest import run_script
 
@@ -121,6 +123,7 @@ def test_attraction_counts_each_kind_and_strength():
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("probes")
     arguments = ["experiment=smoke", "tracking=none", "progress=false", "rungs=last", "probes=3", "recovery=iterate"]
+    arguments.append("controls=true")
     ended = run_script("recover", *arguments, cwd=folder)
     assert ended.returncode == 0, ended.stderr
     assert "probes of iterate random_pixels 0.8" in ended.stdout
@@ -146,3 +149,53 @@ def test_probes_of_a_run_are_found_by_the_report(store):
     assert "Near-member probes: digits / fc; random_pixels 80 %, zero fill; iterate" in shown
     assert all(f"    {kind}: " in shown for kind in KINDS)
     assert max(map(len, shown.splitlines())) <= 120
+
+
+@pytest.fixture(scope="module")
+def collect():
+    """The script that writes a study's tables and figure."""
+    path = Path(__file__).parents[1] / "experiments" / "collect.py"
+    spec = importlib.util.spec_from_file_location("collect", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_study_s_tables_hold_its_probes_with_their_method_and_degradation(store, collect, tmp_path):
+    summary = collect.summary_of("smoke", store)
+    table = collect.probed(summary, store)
+    (run,) = finished(store, "probes")
+    expected = attraction(run.results)
+    pd.testing.assert_frame_equal(table[expected.columns], expected)
+    row = summary[summary["control"] == "none"].iloc[0]
+    assert (table[collect.CELL[:-1]] == row[collect.CELL[:-1]]).all(axis=None)
+    assert collect.probed(summary, tmp_path).empty
+
+
+def test_a_row_of_a_study_that_was_not_made_anew_keeps_its_controls(store, collect, tmp_path):
+    summary = collect.summary_of("smoke", store)
+    file = tmp_path / "results.csv"
+    file.write_text(collect.written(summary))
+    kept = collect.with_older(summary.iloc[:0], file, collect.CELL)
+    assert controls_of(kept) == controls_of(summary)
+    assert sum(map(len, controls_of(kept))) == 4
+    assert len(collect.with_older(summary, file, collect.CELL)) == len(summary)
+    assert collect.with_older(summary, tmp_path / "none.csv", collect.CELL) is summary
+
+
+def test_the_figure_of_an_audit_has_a_panel_for_each_cell_and_a_colour_for_one_meaning(store, collect):
+    summary = collect.summary_of("smoke", store)
+    probes = collect.probed(summary, store)
+    whole = collect.controls(summary, pd.concat([probes, probes.assign(recovery="energy")]))
+    above, *below = (
+        [trace for trace in whole.data if trace.yaxis == axis] for axis in sorted({trace.yaxis for trace in whole.data})
+    )
+    assert [[trace.name for trace in panel] for panel in below] == 2 * [list(KINDS)]
+    colours = [{trace.marker.color or trace.line.color for trace in panel} for panel in (above, *below)]
+    assert not colours[0] & colours[1]
+    assert colours[1] == colours[2]
+    assert {trace.legend for trace in above} != {trace.legend for panel in below for trace in panel}
+    # a control that was not made for a cell leaves its place empty, and does not move the others
+    fewer = collect.controls(summary[summary["control"] != "untrained"], probes)
+    assert list(fewer.layout.xaxis.ticktext) == ["audited", "inpaint", "reference", "nearest"]
+    assert len(collect.controls(summary, probes.iloc[:0]).data) == 2
