@@ -27,7 +27,7 @@ from memorization.report.figures import attraction
 from memorization.report.findings import Cell, Findings, Group, rows_of
 from memorization.report.gallery import Scene, scenes
 from memorization.report.labels import percent, without
-from memorization.report.tables import share, without_seed
+from memorization.report.tables import decibels, share, span, without_seed
 from memorization.runs import rung_name
 from memorization.statistics import Estimate, OperatingPoint
 
@@ -48,7 +48,7 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"percent": percent, "span": span, "code": code}
+    environment.filters |= {"percent": percent, "decibels": decibels, "span": span, "code": code}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     pictures, extent = scenes(findings)
     strongest = findings.strongest
@@ -169,6 +169,7 @@ def _facts(findings: Findings, cell: Cell) -> dict[str, Any]:
         "p": _plain(cell.verdict_p),
         "holm": _plain(cell.verdict_holm),
         "controls": cell.controls_text,
+        "repeated": cell.repeated,
         "calibrated": cell.calibrated_psnr
         and cell.calibrated_auc
         and [_estimate(cell.calibrated_psnr), _estimate(cell.calibrated_auc)],
@@ -227,7 +228,9 @@ def standing(findings: Findings) -> str:
         return "This is the only run of the store, at its lowest train loss."
     best = findings.strongest
     equal = sum(cell.excess.value == best.excess.value for cell in cells) - 1
-    excesses = [cell.excess.value for cell in cells]
+    excesses = [cell.excess.value for cell in cells if not math.isnan(cell.excess.value)]
+    if not excesses:
+        return f"This is the one of {len(cells)} runs that stands first; none has members and non-members to compare."
     adjusted = (
         "" if math.isnan(best.verdict_holm) else f"; the p-value adjusted for all (Holm) does: {best.verdict_holm:.1g}"
     )
@@ -241,13 +244,6 @@ def standing(findings: Findings) -> str:
         f"to {percent(max(excesses))}, with a median of {percent(statistics.median(excesses))}. Neither the "
         f"intervals nor the verdict account for this choice{adjusted}."
     )
-
-
-def span(estimate: Estimate, unit: str) -> str:
-    """`93 to 100`: the interval of a share (`unit` `%`) or of a PSNR (`dB`)."""
-    if unit == "dB":
-        return f"{estimate.low:.1f} to {estimate.high:.1f}"
-    return f"{percent(estimate.low).removesuffix(' %')} to {percent(estimate.high).removesuffix(' %')}"
 
 
 def code(text: str) -> Markup:
