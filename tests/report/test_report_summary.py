@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -324,6 +326,38 @@ def test_verdicts_are_adjusted_for_their_number(tmp_path: Path, capsys: pytest.C
     assert summary[summary["control"] != "none"]["verdict_holm"].isna().all()
     main(["--store", str(tmp_path)])
     assert "(p = 0.06; Holm: 0.2)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--watch", "--summary"],
+        ["--watch", "--json"],
+        ["--summary", "--compare"],
+        ["--figures", "plots", "--json"],
+        ["--figures", "plots", "--watch"],
+        ["--json", "--output", "report.html"],
+    ],
+)
+def test_options_that_contradict_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(options)
+    assert stopped.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["memorization.report", "memorization.dashboard"])
+def test_output_that_nobody_reads_is_no_error(tmp_path: Path, module: str) -> None:
+    write_run(tmp_path, {})
+    options = ["--store", str(tmp_path), "--summary"] if module == "memorization.report" else ["--dry-run"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        command = [sys.executable, "-m", module, *options]
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert "roken pipe" not in done.stderr
+    assert "rror" not in done.stderr
 
 
 def test_unwritable_output_is_one_line(tmp_path: Path) -> None:
