@@ -1,6 +1,7 @@
 """The page: what its script and template show, as plain data.
 
-The script (`page.js`) draws tables, figures and pictures from one record a cell, so that filters act on the page alone.
+The script (the files of `script/`, one after the other) draws tables, figures and pictures from one record a cell, so
+that filters act on the page alone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from memorization.report.tables import decibels, share, span, without_seed
 from memorization.runs import rung_name
 from memorization.statistics import Estimate, OperatingPoint
 
+SCRIPTS = ("records", "choice", "table", "plots", "run", "gallery", "start")  # in this order
 RECOVERED, DIVERGED, NEAREST = 1, 2, 4  # bits of an image's state
 COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
 OPEN = 10  # pairs that it shows at once; more, on a click
@@ -57,7 +59,7 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         damaged=findings.damaged,
         watching=watching,
         style=Markup(_file("page.css")),
-        script=Markup(_file("page.js")),
+        script=Markup("\n".join(_file(f"script/{name}.js") for name in SCRIPTS)),
         plotly=Markup(get_plotlyjs()),
         answer=answer(strongest),
         standing=standing(findings),
