@@ -24,17 +24,17 @@ from plotly.offline import get_plotlyjs
 
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report import reproduce
-from memorization.report.figures import attraction
 from memorization.report.findings import Cell, Findings, Group, rows_of
 from memorization.report.gallery import Scene, scenes
 from memorization.report.labels import percent, without
-from memorization.report.tables import decibels, share, span, without_seed
+from memorization.report.tables import decibels, most_varied, share, span, without_seed
 from memorization.runs import rung_name
 from memorization.statistics import Estimate, OperatingPoint
 
 SCRIPTS = ("records", "choice", "table", "plots", "run", "gallery", "start")  # in this order
 RECOVERED, DIVERGED, NEAREST = 1, 2, 4  # bits of an image's state
 COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
+SEEDED = 100  # runs with other seeds that the page shows
 OPEN = 10  # pairs that it shows at once; more, on a click
 
 
@@ -64,7 +64,7 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         answer=answer(strongest),
         standing=standing(findings),
         strongest=strongest,
-        data=data(findings, pictures),
+        data=data(findings, pictures) | {"lossless": extent.lossless},
         pictures=[
             {"images": scene.images, "answers": scene.answers, "paths": scene.paths} for scene in pictures.values()
         ],
@@ -72,8 +72,9 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         pairs=len(findings.pairs),
         open_pairs=OPEN,
         compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
-        seeds=[(without_seed(cell.labels), found) for cell, found in findings.over_seeds],
-        probed=[(cell.labels, attraction(table)) for cell, table in findings.probed],
+        seeds=[(without_seed(cell.labels), found) for cell, found in most_varied(findings, SEEDED)],
+        seeded=len(findings.over_seeds),
+        judged=any(cell.verdict for cell in findings.cells),
         thresholds=sorted({cell.threshold_db for cell in findings.cells}),
         operators=_operators(findings),
         versions=reproduce.versions(),
@@ -88,7 +89,8 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     """What the script shows: `cells` in their order, and what many cells share.
 
     runs: by signature, how to make the run again. images: lists of image numbers, members first, of which each cell
-    names one by its place. scenes: what `pictures` are of, in their order. strongest: the place of the answer's cell.
+    names one by its place. probes: by the place of a cell, see `_probes`. scenes: what `pictures` are of, in their
+    order. strongest: the place of the answer's cell.
     """
     last = {(cell.signature, cell.rung) for cell in findings.last_cells}
     images: dict[tuple[Any, ...], int] = {}
@@ -114,6 +116,7 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     strongest = findings.strongest
     return {
         "cells": cells,
+        "probes": {places[cell.signature, cell.rung]: _probes(table) for cell, table in findings.probed},
         "runs": {
             signature: _reproduction(findings, signature) for signature in {cell.signature for cell in findings.cells}
         },
@@ -131,6 +134,20 @@ def _compared(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
     """The comparisons of methods, by where they were made."""
     rows = rows_of(findings.comparisons)
     return [(name, list(part)) for name, part in groupby(rows, lambda r: f"{r['autoencoder']}; {r['degradation']}")]
+
+
+def _probes(table: pd.DataFrame) -> dict[str, list[list[float | None]]]:
+    """Of each kind of near-member probes a row a strength: see `probes.attraction`.
+
+    Strength, median distance, probes, those answered with their member, those that were drawn closer to it, and the
+    median PSNR (dB) of the answers to the probe and to the member. Kind `none` is the member itself.
+    """
+    kinds: dict[str, list[list[float | None]]] = {}
+    for row in rows_of(table):
+        counts = [row["probes"], *(round(row[name] * row["probes"]) for name in ("captured", "attracted"))]
+        medians = [_plain(round(row[name], 1)) for name in ("psnr_probe", "psnr_member")]
+        kinds.setdefault(row["kind"], []).append([row["strength"], round(row["distance"], 4), *counts, *medians])
+    return kinds
 
 
 def _members_first(scores: pd.DataFrame) -> pd.DataFrame:

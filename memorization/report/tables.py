@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from memorization.report.findings import Cell, Findings, Group, partition, rows_of, rungs_of
+from memorization.report.findings import Cell, Findings, Group, partition, rows_of, rungs_of, strength
 from memorization.report.labels import Labels, percent
 from memorization.runs import rung_name
-from memorization.statistics import Estimate, OperatingPoint
+from memorization.statistics import Estimate, OperatingPoint, SeedVariation
 
 WIDTH = 120  # columns of a terminal
+PROBED = 2  # cells whose probes a terminal shows
+SEEDED = 10  # runs with other seeds that it shows
 
 
 def records(summary: pd.DataFrame) -> list[dict[str, Any]]:
@@ -56,7 +58,10 @@ def images(cells: list[Cell]) -> str:
 def headline(findings: Findings) -> str:
     """Members recovered and their median erased PSNR, a block of lines an autoencoder, at most `WIDTH` wide."""
     blocks = [_block(name, cells, findings) for (name,), cells in partition(findings.cells, "autoencoder").items()]
-    below = [strongest(findings.strongest), *(attracted(*probed) for probed in findings.probed)]
+    probed = sorted(findings.probed, key=lambda found: strength(found[0]), reverse=True)
+    below = [strongest(findings.strongest), *(attracted(*found) for found in probed[:PROBED])]
+    if len(probed) > PROBED:
+        below.append([f"Probes of the strongest {PROBED} of {len(probed)} cells; the page plots those of all."])
     if findings.over_seeds:
         below.append(over_seeds(findings))
     return "\n\n".join([*blocks, _footnotes(findings.cells), *("\n".join(_wrapped(lines)) for lines in below)])
@@ -82,14 +87,22 @@ def strongest(cell: Cell) -> list[str]:
 def over_seeds(findings: Findings) -> list[str]:
     """How the members' share varies over training seeds, a line for each cell that was repeated."""
     lines = ["Over seeds (of the draw of images, the first weights and the degradations), members recovered:"]
-    for cell, found in findings.over_seeds:
+    for cell, found in most_varied(findings, SEEDED):
         lines.append(
             f"  {without_seed(cell.labels)}; train loss {rung_name(cell.rung)}: "
             f"{found.seeds} seeds, mean {percent(found.mean.value)} ({span(found.mean, '%')} %), standard deviation "
             f"{100 * found.between:.1f} points; {100 * found.within:.1f} are due to the images, "
             f"{100 * found.training:.1f} remain"
         )
+    if len(findings.over_seeds) > SEEDED:
+        lines.append(f"  These are the {SEEDED} of {len(findings.over_seeds)} runs that vary most.")
     return lines
+
+
+def most_varied(findings: Findings, count: int) -> list[tuple[Cell, SeedVariation]]:
+    """Of `Findings.over_seeds` the `count` that vary most over seeds, in their order."""
+    least = sorted((found.between for _, found in findings.over_seeds), reverse=True)[:count]
+    return [(cell, found) for cell, found in findings.over_seeds if found.between >= least[-1]][:count]
 
 
 def without_seed(labels: Labels) -> str:
@@ -124,16 +137,17 @@ def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
     labels = cell.labels
     lines = [
         f"Near-member probes: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
-        f"{rung_name(cell.rung)}; {table['probes'].iloc[0]} members.",
-        "  Answers that are the member / closer to it than to the probe made from it, at the probe's median distance "
-        "(root mean square):",
+        f"{rung_name(cell.rung)}.",
+        "  Answers that are the member (in brackets: closer to it than to the probe made from it), at the probe's "
+        "median distance (root mean square):",
     ]
     for kind, part in table[table["kind"] != "none"].groupby("kind", sort=False):
-        shares = [
-            f"{percent(row['captured'])} / {percent(row['attracted'])} at {row['distance']:.3f}"
+        counts = [
+            f"{row['captured'] * row['probes']:.0f} of {row['probes']} ({row['attracted'] * row['probes']:.0f}) at "
+            f"{row['distance']:.3f}"
             for row in rows_of(part)
         ]
-        lines.append(f"    {kind}: {', '.join(shares)}")
+        lines.append(f"    {kind}: {', '.join(counts)}")
     return lines
 
 

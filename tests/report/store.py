@@ -70,8 +70,12 @@ def write(
     scores: dict[float, pd.DataFrame],
     gallery: dict[str, Tensor],
     autoencoder: str = "",
+    task: str = "",
 ) -> str:
-    """A recovery with these `scores` by rung, and this gallery, of an autoencoder (signature); gives its signature."""
+    """A recovery with these `scores` by rung, and this gallery, of an autoencoder (signature); gives its signature.
+
+    Runs of one `task` share the controls without an autoencoder.
+    """
     signature = runs.signature({**config, "kept": list(scores), "autoencoder": autoencoder})
     columns = {
         name: config[name]["name"] for name in ("dataset", "architecture", "degradation", "recovery", "operator")
@@ -88,6 +92,8 @@ def write(
         "seed": config["seed"],
         "threshold_db": config["threshold_db"],
         "control": config.get("control", "none"),
+        "task": task,
+        "setup": signature if config.get("control", "none") == "none" else "",
         "signature": signature,
     }
     with runs.creating(
@@ -97,3 +103,21 @@ def write(
         pd.concat(tables, ignore_index=True).to_parquet(folder / "results.parquet", index=False)
         save_file({name: tensor.clone() for name, tensor in gallery.items()}, folder / "gallery.safetensors")
     return signature
+
+
+def write_probes(store: Path, setup: str, captured: dict[str, list[int]], rung: float = 0.01, members: int = 4) -> None:
+    """Near-member probes of a run (its `setup`): how many of `members` were captured, by kind and strength 1, 2, ...
+
+    All of strength s lie 0.1 s from their member, and are drawn to it.
+    """
+    rows = [
+        {"member": member, "kind": kind, "strength": float(strength), "captured": member < count}
+        for kind, counts in captured.items()
+        for strength, count in enumerate(counts, start=kind != "none")
+        for member in range(members)
+    ]
+    table = pd.DataFrame(rows).assign(psnr_probe=20.0, psnr_member=30.0, status="converged", attracted=True)
+    table = table.assign(distance=0.1 * table["strength"], setup=setup, rung=rung)
+    signature = runs.signature({"probes": setup})
+    with runs.creating(store / "probes" / signature, {"probes": members}, {"signature": signature}) as folder:
+        table.to_parquet(folder / "results.parquet", index=False)

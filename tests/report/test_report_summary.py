@@ -21,7 +21,7 @@ from statsmodels.stats.multitest import multipletests
 from memorization import load_results
 from memorization.report import Findings, build, headline, main
 from memorization.report.labels import percent, value_text, without
-from tests.report.store import configured, write, write_run
+from tests.report.store import configured, write, write_probes, write_run
 
 
 def test_json_agrees_with_counting_by_hand(real_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -358,6 +358,31 @@ def test_output_that_nobody_reads_is_no_error(tmp_path: Path, module: str) -> No
     assert done.returncode == 128 + signal.SIGPIPE
     assert "roken pipe" not in done.stderr
     assert "rror" not in done.stderr
+
+
+def test_probes_are_counted_and_of_many_cells_the_strongest_are_shown(tmp_path: Path) -> None:
+    for place, recovered in enumerate([1, 4, 3, 2]):
+        signature = write_run(tmp_path, {"recovery.weight": float(place)}, recovered=(recovered, 0))
+        write_probes(tmp_path, signature, {"none": [4], "shift": [4, place]})
+    shown = " ".join(headline(Findings.load(tmp_path)).split())
+    assert shown.count("Near-member probes") == 2
+    assert "energy known, weight=1.0; train loss 1e-02. Answers that are the member" in shown
+    assert "shift: 4 of 4 (4) at 0.100, 1 of 4 (4) at 0.200" in shown
+    assert "Probes of the strongest 2 of 4 cells; the page plots those of all." in shown
+
+
+def test_of_many_runs_over_seeds_those_that_vary_most_are_shown(tmp_path: Path) -> None:
+    for weight in range(12):
+        for seed in range(2):
+            write_run(
+                tmp_path, {"recovery.weight": weight + 0.5, "seed": seed}, (0.1,), (4 if seed and weight else 1, 0)
+            )
+    findings = Findings.load(tmp_path)
+    assert len(findings.over_seeds) == 12
+    shown = headline(findings)
+    assert shown.count(" 2 seeds, mean") == 10
+    assert "weight=0.5: 2 seeds" not in " ".join(shown.split())
+    assert "These are the 10 of 12 runs that vary most." in shown
 
 
 def test_unwritable_output_is_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-// ---- what is chosen: in the page's address, so that it outlives a reload and can be passed on
+// What is chosen: in the page's address, so that it outlives a reload and can be passed on
 
 const state = {rung: "lowest", run: data.strongest, sort: null, falling: true, rows: ROWS, all: new Set(), hidden: new Set()};
 const view = {scene: null, rung: "lowest", order: null, show: "all"};
@@ -46,7 +46,14 @@ function drawFilters() {
     `<button type="button" id="reset">Reset</button><output id="count" aria-live="polite"></output>`;
   $("rung").value = state.rung;
   $("rung").onchange = () => { state.rung = $("rung").value; changed(); };
-  $("reset").onclick = () => { for (const name in FILTERS) state[name].clear(); state.rung = "lowest"; drawFilters(); changed(); };
+  $("reset").onclick = () => {
+    for (const name in FILTERS) state[name].clear();
+    state.hidden.clear();
+    Object.assign(state, {rung: "lowest", sort: null, falling: true, run: data.strongest});
+    view.scene = null;
+    drawFilters();
+    changed();
+  };
   for (const details of document.querySelectorAll("[data-filter]")) {
     const name = details.dataset.filter;
     details.addEventListener("change", event => {
@@ -77,4 +84,7 @@ function nameFilters() {
   const count = chosen().length;
   $("count").textContent = `${count} of ${cells.length} results shown`;
   $("count").title = "A result is one run at one train loss.";
+  const set = Object.keys(FILTERS).filter(name => state[name].size).map(name => `${FILTERS[name].toLowerCase()} ${[...state[name]].join(" or ")}`);
+  const loss = state.rung === "lowest" ? "the lowest train loss of each run" : state.rung === "all" ? "all train losses" : `a train loss of ${state.rung}`;
+  $("printed").textContent = `Printed with ${$("count").textContent}: ${[...set, loss].join("; ")}.` + (state.hidden.size ? ` Not in the plots: ${[...state.hidden].join(", ")}.` : "");
 }

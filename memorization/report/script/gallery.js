@@ -1,4 +1,4 @@
-// ---- the gallery of a scene: one autoencoder and degradation
+// The gallery of a scene: one autoencoder and degradation
 
 function options(select, list, value) {
   select.innerHTML = list.map(([key, text]) => `<option value="${esc(key)}">${esc(text)}</option>`).join("");
@@ -58,7 +58,7 @@ $("gallery").addEventListener("click", event => {
 for (const [id, name] of [["scene", "scene"], ["scene-rung", "rung"], ["scene-order", "order"], ["scene-show", "show"]]) {
   $(id).onchange = () => { view[name] = name === "scene" ? Number($(id).value) : $(id).value; drawGallery(); writeAddress(); };
 }
-function drawStrip() {  // of the answer
+function drawStrip() {  // the pictures beside the answer
   const cell = cells[data.strongest], pictures = picturesOf(cell.scene), answers = pictures.answers[cell.place] ?? [];
   $("strip").classList.toggle("pixels", data.scenes[cell.scene].size[0] < 58);
   $("strip").innerHTML = [["Members", true], ["Non-members", false]].map(([heading, member]) => {

@@ -1,9 +1,11 @@
-// ---- plots: built when they come near the window, in the tones of its light or dark ground
+// The plots: built when they come near the window, in the tones of its light or dark ground.
 
 const tone = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = cell => tone(`--c${colourOf(cell)}`);
 const axis = more => ({gridcolor: tone("--grid"), linecolor: tone("--line"), color: tone("--soft"), zeroline: false, ...more});
-const layout = more => ({paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: tone("--soft"), size: 12, family: "system-ui, sans-serif"}, showlegend: false, hovermode: "closest", margin: {l: 52, r: 10, t: 8, b: 42}, ...more});
+const upright = (text, more) => axis({title: {text, standoff: 8}, automargin: true, ...more});  // a y axis that makes room for its ticks
+const PERCENT = {range: [-4, 104], dtick: 25};
+const layout = more => ({paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: tone("--soft"), size: 12, family: "system-ui, sans-serif"}, showlegend: false, hovermode: "closest", margin: {l: 40, r: 10, t: 8, b: 42}, ...more});
 const narrow = () => innerWidth < 600;  // a phone
 const builders = new Map();  // of each plot on the page
 const near = new IntersectionObserver(entries => entries.forEach(entry => { if (entry.isIntersecting) draw(entry.target); }), {rootMargin: "300px"});
@@ -11,8 +13,8 @@ function draw(plot) {
   near.unobserve(plot);
   const build = builders.get(plot);
   if (!build) return;
-  const figure = build();
-  Plotly.react(plot, figure.data, figure.layout, {responsive: true, displaylogo: false, displayModeBar: false});
+  const figure = build(plot), size = onPaper() ? {width: plot.clientWidth, height: plot.clientHeight} : {};
+  Plotly.react(plot, figure.data, {...figure.layout, ...size}, {responsive: true, displaylogo: false, displayModeBar: false});
   if (!plot.wired && figure.click) plot.on("plotly_click", event => builders.get(plot) && figure.click(event.points[0].customdata));
   plot.wired = true;
 }
@@ -20,9 +22,33 @@ function later(plot, build) {
   builders.set(plot, build);
   near.observe(plot);
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const plot of builders.keys()) if (plot.data) draw(plot); });
-addEventListener("beforeprint", () => { for (const details of document.querySelectorAll("#compared details")) details.open = true; for (const plot of builders.keys()) draw(plot); });
+const redraw = () => { for (const plot of builders.keys()) if (plot.data) draw(plot); };
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+// On paper: all plots, in light tones and as wide as a page, which the class `paper` gives them before it is laid out.
+const onPaper = () => document.documentElement.classList.contains("paper");
+function paper(on) {
+  if (on === onPaper()) return;
+  document.documentElement.classList.toggle("paper", on);
+  if (on) for (const details of document.querySelectorAll("#compared details, #seeds details")) details.open = true;
+  if (on) for (const plot of builders.keys()) draw(plot);
+  else {
+    redraw();
+    for (const plot of builders.keys()) if (plot.data) Plotly.relayout(plot, {autosize: true});  // to the window's width again
+  }
+}
+addEventListener("beforeprint", () => paper(true));
+addEventListener("afterprint", () => paper(false));
+matchMedia("print").addEventListener("change", event => paper(event.matches));
 
+// Bars of 95 % intervals, of estimates as [value, low, high]; none where there is no interval.
+const bars = (estimates, tint) => ({type: "data", symmetric: false, array: estimates.map(e => e[2] === null ? 0 : e[2] - e[0]), arrayminus: estimates.map(e => e[1] === null ? 0 : e[0] - e[1]), thickness: 1, width: 2, color: tint});
+// Of lines that coincide, all but the first are dashed, with the wider gaps the later, so that each is seen.
+function interleaved(traces) {
+  for (const alike of Map.groupBy(traces.filter(line => line.visible), line => JSON.stringify([line.x, line.y])).values()) {
+    alike.slice(1).forEach((line, at) => { line.line.dash = `${line.line.dash === "dot" ? 3 : 9}px,${9 * (at + 1)}px`; });
+  }
+  return traces;
+}
 const GROUPS = [["others", "non-members"], ["members", "members"]];
 function bounds(list) {
   const ends = list.flatMap(cell => [...cell.members.psnr, ...cell.others.psnr, cell.threshold]).filter(value => value !== null);
@@ -40,10 +66,10 @@ function curves(list, all, xOf, xaxis, shifted) {
         traces.push({
           type: "scatter", mode: "lines+markers", name: `${method}, ${name}`, legendgroup: method, visible: !state.hidden.has(method), yaxis: `y${row}`,
           x: part.map(cell => shifted(xOf(cell), place)), y: estimates.map(e => e[0]), customdata: part.map(cell => cell.place),
-          error_y: {type: "data", symmetric: false, array: estimates.map(e => e[2] - e[0]), arrayminus: estimates.map(e => e[0] - e[1]), thickness: 1, width: 2, color: colour(part[0])},
+          error_y: bars(estimates, colour(part[0])),
           line: {color: colour(part[0]), dash: solid ? "solid" : "dot", width: solid ? 2 : 1.5},
           marker: {symbol: symbolOf(part[0]) + (solid ? "" : "-open"), size: 7, color: colour(part[0])},
-          text: part.map(cell => `${esc(method)}, ${name}<br>train loss ${lossText(cell)}<br>${Math.round(cell[key].recovered[0] * cell[key].count)} of ${cell[key].count} recovered (${percent(cell[key].recovered[0])} %, ${percent(cell[key].recovered[1])} to ${percent(cell[key].recovered[2])})<br>median erased PSNR ${decibel(cell[key].psnr[0])} dB (${decibel(cell[key].psnr[1])} to ${decibel(cell[key].psnr[2])})`),
+          text: part.map(cell => `${esc(method)}, ${name}<br>train loss ${lossText(cell)}<br>${Math.round(cell[key].recovered[0] * cell[key].count)} of ${cell[key].count} recovered (${percent(cell[key].recovered[0])} %, ${percent(cell[key].recovered[1])} to ${percent(cell[key].recovered[2])})<br>median erased PSNR ${decibel(cell[key].psnr[0])} dB (${interval(cell[key].psnr, decibel)})`),
           hovertemplate: "%{text}<extra></extra>",
         });
       }
@@ -54,8 +80,8 @@ function curves(list, all, xOf, xaxis, shifted) {
     data: traces, click: select,
     layout: layout({
       shapes: lines, xaxis: axis({...xaxis, anchor: "y2"}),
-      yaxis: axis({domain: [0.53, 1], title: {text: "recovered (%)"}, range: [-4, 104], dtick: 25}),
-      yaxis2: axis({domain: [0, 0.47], title: {text: "median erased PSNR (dB)"}, range: bounds(all)}),
+      yaxis: upright("recovered (%)", {domain: [0.53, 1], ...PERCENT}),
+      yaxis2: upright("median erased PSNR (dB)", {domain: [0, 0.47], range: bounds(all)}),
     }),
   };
 }
@@ -92,36 +118,62 @@ function roc(list) {
       hovertemplate: `${esc(name)}<br>AUC ${fixed(cell.auc[0] ?? NaN, 3)}<br>FPR %{x:.3g}, TPR %{y:.3g}<extra></extra>`,
     };
   });
-  traces.push({type: "scatter", mode: "lines", x: [low, 1], y: [low, 1], line: {color: tone("--soft"), width: 1, dash: "dot"}, hoverinfo: "skip", name: "chance"});
+  interleaved(traces).push({type: "scatter", mode: "lines", x: [low, 1], y: [low, 1], line: {color: tone("--soft"), width: 1, dash: "dot"}, hoverinfo: "skip", name: "chance"});
   const range = [Math.log10(low), 0.03], ticks = {type: "log", range, dtick: 1, exponentformat: "power"};
-  return {data: traces, click: select, layout: layout({xaxis: axis({...ticks, title: {text: "false positive rate (non-members)"}}), yaxis: axis({...ticks, title: {text: "true positive rate (members)"}})})};
+  return {data: traces, click: select, layout: layout({xaxis: axis({...ticks, title: {text: "false positive rate (non-members)"}}), yaxis: upright("true positive rate (members)", ticks)})};
 }
 const LIMITS = Array.from({length: 51}, (_, i) => 10 + i);  // dB
 function sensitivity(list) {  // the recovered share at each threshold; what diverged or is closer to another member never counts
   const several = distinct(list, cell => cell.rung).length > 1;
-  const traces = list.flatMap(cell => GROUPS.map(([key, name]) => {
+  const traces = list.flatMap((cell, place) => GROUPS.filter(([key]) => cell[key].count).map(([key, name], side) => {
     const own = imagesOf(cell).filter(image => image.member === (key === "members")), solid = key === "members";
     const right = own.filter(image => image.nearest && !image.diverged);
     const method = cell.method + (several ? `, ${cell.rung}` : "");
+    const found = LIMITS.map(limit => wilson(right.filter(image => image.psnr >= limit).length, own.length).map(value => 100 * value));
+    const barred = found.map((e, i) => i % 10 === (2 * place + side + 2) % 10 ? e : [e[0], null, null]);  // a bar every 10 dB, each line's at its own
     return {
-      type: "scatter", mode: "lines", name: `${method}, ${name}`, legendgroup: cell.method, visible: !state.hidden.has(cell.method), x: LIMITS, y: LIMITS.map(limit => 100 * right.filter(image => image.psnr >= limit).length / own.length), customdata: LIMITS.map(() => cell.place),
-      line: {color: colour(cell), dash: solid ? "solid" : "dot", width: solid ? 2 : 1.5, shape: "hv"}, hovertemplate: `${esc(method)}, ${name}<br>%{y:.0f} % at %{x} dB<extra></extra>`,
+      type: "scatter", mode: "lines", name: `${method}, ${name}`, legendgroup: cell.method, visible: !state.hidden.has(cell.method), x: LIMITS, y: found.map(e => e[0]), error_y: {...bars(barred, colour(cell)), width: 0}, customdata: LIMITS.map(() => cell.place),
+      line: {color: colour(cell), dash: solid ? "solid" : "dot", width: solid ? 2 : 1.5, shape: "hv"}, text: found.map(e => `${percent(e[0] / 100)} % (${percent(e[1] / 100)} to ${percent(e[2] / 100)})`), hovertemplate: `${esc(method)}, ${name}<br>%{text} at %{x} dB<extra></extra>`,
     };
   }));
   const lines = distinct(list, cell => cell.threshold).map(x => ({type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: {dash: "dash", width: 1, color: tone("--soft")}}));
-  return {data: traces, click: select, layout: layout({shapes: lines, xaxis: axis({title: {text: "threshold of “recovered” (dB)"}}), yaxis: axis({title: {text: "recovered (%)"}, range: [-4, 104], dtick: 25})})};
+  return {data: interleaved(traces), click: select, layout: layout({shapes: lines, xaxis: axis({title: {text: "threshold of “recovered” (dB)"}}), yaxis: upright("recovered (%)", PERCENT)})};
 }
-function heat(list) {
+// Near-member probes of a cell: the share answered with the member against the distance, one line a kind.
+const probeKinds = distinct(Object.values(data.probes).flatMap(kinds => Object.keys(kinds)), kind => kind).filter(kind => kind !== "none");
+function attraction(cell) {
+  const drawn = Object.entries(data.probes[cell.place]).map(([kind, rows]) => {
+    const itself = kind === "none", at = probeKinds.indexOf(kind), tint = itself ? tone("--ink") : tone(`--c${[1, 2, 3, 4, 0, 5, 6, 7][at % 8]}`);
+    const ordered = [...rows].sort((a, b) => a[1] - b[1]), found = ordered.map(row => wilson(row[3], row[2]).map(value => 100 * value));
+    return {
+      type: "scatter", mode: itself ? "markers" : "lines+markers", name: itself ? "the member" : kind, x: ordered.map(row => row[1]), y: found.map(e => e[0]), error_y: bars(found, tint), customdata: ordered.map(() => cell.place),
+      line: {color: tint, width: 2}, marker: {symbol: itself ? "star" : Object.keys(SYMBOLS)[at % 6], size: itself ? 10 : 7, color: tint},
+      text: ordered.map(([strength, distance, probes, captured, attracted, toProbe, toMember], i) => `${itself ? "the members themselves" : `${esc(kind)} ${strength}, ${fixed(distance, 3)} away`}<br>${captured} of ${probes} answered with the member (${interval(found[i], value => percent(value / 100))} %)` + (itself ? "" : `<br>${attracted} closer to the member than to the probe<br>median PSNR to the probe ${decibel(toProbe)} dB, to the member ${decibel(toMember)} dB`)),
+      hovertemplate: "%{text}<extra></extra>",
+    };
+  });
+  const farthest = Math.max(...drawn.flatMap(line => line.x));
+  return {
+    data: drawn, click: select,
+    layout: layout({showlegend: true, legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 12}}, xaxis: axis({title: {text: "distance of probe and member (RMS)"}, range: [-0.05 * farthest, 1.05 * farthest]}), yaxis: upright("answered with the member (%)", PERCENT)}),
+  };
+}
+const WIDE = 6;  // methods, beyond which a heat map takes the whole width
+const heatWidth = methods => (narrow() ? 130 : 200) + 36 * methods;  // px that its numbers need
+function heat(list, room) {
   const lowest = new Map();
   for (const cell of list) lowest.set(`${cell.degradation}\n${cell.method}`, cell);
   const x = distinct(list, cell => cell.method), y = distinct(list, cell => cell.degradation);
   const grid = y.map(degradation => x.map(method => lowest.get(`${degradation}\n${method}`)));
   const map = get => grid.map(row => row.map(cell => cell ? get(cell) : null));
+  const share = group => group.recovered[0] === null ? null : 100 * group.recovered[0];
+  const both = cell => percent(cell.members.recovered[0]) + (cell.others.recovered[0] ? ` (${percent(cell.others.recovered[0])})` : "");
+  const roomy = room / x.length > (narrow() ? 80 : 95);  // for the number in brackets
   return {
     data: [{
-      type: "heatmap", x: x.map(esc), y: y.map(name => narrow() ? esc(name).replaceAll(", ", "<br>") : esc(name)), z: map(cell => 100 * cell.members.recovered[0]), zmin: 0, zmax: 100, xgap: 2, ygap: 2, customdata: map(cell => cell.place),
-      colorscale: [[0, tone("--grid")], [1, tone("--accent")]], showscale: false, text: map(cell => percent(cell.members.recovered[0]) + (cell.others.recovered[0] ? ` (${percent(cell.others.recovered[0])})` : "")),
-      texttemplate: "%{text}", hovertemplate: "%{x}<br>%{y}<br>members (non-members) recovered: %{text} %<extra></extra>",
+      type: "heatmap", x: x.map(esc), y: y.map(name => narrow() ? esc(name).replaceAll(", ", "<br>") : esc(name)), z: map(cell => share(cell.members)), zmin: 0, zmax: 100, xgap: 2, ygap: 2, customdata: map(cell => cell.place),
+      colorscale: [[0, tone("--grid")], [1, tone("--heat")]], showscale: false, text: map(cell => roomy ? both(cell) : percent(cell.members.recovered[0])), hovertext: map(both),
+      texttemplate: "%{text}", textfont: {size: 12, color: tone("--ink")}, hovertemplate: "%{x}<br>%{y}<br>members (non-members) recovered: %{hovertext} %<extra></extra>",
     }],
     click: select,
     layout: layout({xaxis: axis({side: "top", automargin: true, showgrid: false, tickangle: x.length > 5 || narrow() ? -45 : 0}), yaxis: axis({autorange: "reversed", automargin: true, showgrid: false}), margin: {l: 8, r: 8, t: 8, b: 8}}),
@@ -141,9 +193,9 @@ function plotSections(list) {
   });
   return [
     {
-      heading: "Methods and degradations", text: `Members recovered, in percent (in brackets: non-members, where any were)${state.rung === "all" ? ", at the lowest train loss of each run" : ""}. A click shows the run.`,
+      heading: "Methods and degradations", text: `Members recovered, in percent (in brackets or on hovering: non-members, where any were)${state.rung === "all" ? ", at the lowest train loss of each run" : ""}. A click shows the run.`,
       facets: facets(list, cell => cell.autoencoder).filter(([, part]) => part.length > 1)
-        .map(([key, part]) => ({title: key, label: `Members recovered by each method under each degradation, ${key}`, build: () => heat(part), height: (narrow() ? 150 : 90) + (narrow() ? 46 : 30) * distinct(part, cell => cell.degradation).length, wide: true})),
+        .map(([key, part]) => ({title: key, label: `Members recovered by each method under each degradation, ${key}`, build: plot => heat(part, plot.clientWidth), across: distinct(part, cell => cell.method).length, height: (narrow() ? 150 : 90) + (narrow() ? 46 : 30) * distinct(part, cell => cell.degradation).length})),
     },
     {
       heading: "As training proceeds", text: "All train losses, falling to the right.",
@@ -159,6 +211,10 @@ function plotSections(list) {
       heading: "If the threshold were another", text: "The share recovered, had the threshold been another; it was the dashed line. Right image and no divergence are asked for at each.",
       facets: facets(list, groupName).map(([key, part]) => ({title: key, label: `Recovered share against the threshold, ${key}`, build: () => sensitivity(part), height: 380})),
     },
+    {
+      heading: "Close to a member", text: "Near-member probes: images that the autoencoder never saw, made from members. Each line is a kind of change and shows how many are answered with the member itself (at the threshold of “recovered”); what is answered with the member from afar was memorised. ★ is the member unchanged. At the lowest train loss of each run.",
+      facets: facets(any.filter(cell => data.probes[cell.place]), cell => [groupName(cell), cell.method].join("; ")).map(([key, [cell]]) => ({title: key, label: `Share of near-member probes answered with their member against their distance, ${key}`, build: () => attraction(cell), height: 380})),
+    },
   ].filter(section => section.facets.length);
 }
 function drawPlots(list) {
@@ -170,12 +226,12 @@ function drawPlots(list) {
   for (const section of plotSections(list)) {
     const part = document.createElement("div");
     const limit = state.all.has(section.heading) ? Infinity : FACETS;
-    part.innerHTML = `<h3>${section.heading}</h3><p class="soft">${section.text}</p><div class="facets"${section.facets[0].wide ? ' style="grid-template-columns: repeat(auto-fit, minmax(min(520px, 100%), 1fr))"' : ""}></div>`;
+    part.innerHTML = `<h3>${section.heading}</h3><p class="soft">${section.text}</p><div class="facets${section.facets[0].across ? " wide" : ""}"></div>`;
     for (const facet of section.facets.slice(0, limit)) {
       const figure = document.createElement("figure");
-      figure.className = "facet";
-      if (facet.wide) figure.style.maxWidth = "none";
-      figure.innerHTML = `<figcaption>${esc(facet.title)}</figcaption><div class="plot" role="img" aria-label="${esc(facet.label)}; the numbers are in the table above"${facet.height ? ` style="height: ${facet.height}px"` : ""}></div>`;
+      figure.className = `facet${facet.across ? " wide" : ""}${facet.across > WIDE ? " across" : ""}`;
+      const size = [facet.height && `height: ${facet.height}px`, facet.across && `min-width: ${heatWidth(facet.across)}px`].filter(Boolean).join("; ");
+      figure.innerHTML = `<figcaption>${esc(facet.title)}</figcaption><div class="scroll"><div class="plot" role="img" aria-label="${esc(facet.label)}; the numbers are in the table above"${size && ` style="${size}"`}></div></div>`;
       part.querySelector(".facets").append(figure);
       later(figure.querySelector(".plot"), facet.build);
     }
@@ -199,10 +255,3 @@ $("legend").addEventListener("click", event => {
   writeAddress();
   for (const plot of document.querySelectorAll("#figures .plot")) if (plot.data) draw(plot);
 });
-for (const script of document.querySelectorAll("#probes script")) {
-  const figure = JSON.parse(script.textContent);
-  later(script.previousElementSibling, () => ({
-    data: figure.data.map(trace => { const c = tone(`--c${trace.meta.colour}`); return {...trace, line: {...trace.line, color: c}, marker: {...trace.marker, color: c}, error_y: {...trace.error_y, color: c}}; }),
-    layout: layout({...figure.layout, xaxis: axis(figure.layout.xaxis), yaxis: axis(figure.layout.yaxis)}),
-  }));
-}

@@ -1,5 +1,5 @@
 "use strict";
-// Everything below is drawn from the records in `data`: one a cell, that is, one run at one train loss.
+// The records of the page, and how they are written. Everything is drawn from the records in `data`: one a cell, that is, one run at one train loss.
 const $ = id => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const cells = data.cells;
@@ -13,7 +13,6 @@ const distinct = (list, get) => [...new Set(list.map(get))];
 const values = Object.fromEntries(Object.keys(FILTERS).map(name => [name, distinct(cells, cell => cell[name])]));
 const rungs = distinct(cells, cell => cell.rung).sort((a, b) => a - b);
 const recoveries = distinct(cells, cell => cell.recovery), variants = distinct(cells, cell => cell.variant);
-const judged = cells.some(cell => cell.controls);
 const colourOf = cell => recoveries.indexOf(cell.recovery) % 8;
 const symbolOf = cell => Object.keys(SYMBOLS)[variants.indexOf(cell.variant) % 6];
 const keyOf = cell => `${cell.signature}@${cell.rung}`;
@@ -28,15 +27,22 @@ function fixed(value, digits) {  // halves to even, as the table on the terminal
   return (whole / 10 ** digits + 0).toFixed(digits);
 }
 function percent(fraction) {
+  if (fraction === null) return "–";
   const text = fixed(100 * fraction, 0);
   return ["0", "100"].includes(text) && ![0, 1].includes(fraction) ? fixed(100 * fraction, 1) : text;
 }
 const pValue = p => p < 0.001 && p > 0 ? p.toExponential(0) : p.toPrecision(1);
-const pText = cell => `p = ${pValue(cell.p)}${cell.holm > cell.p ? `; Holm: ${pValue(cell.holm)}` : ""}`;
+const pText = cell => `<span class="p">p = ${pValue(cell.p)}</span>${cell.holm > cell.p ? `; <span class="p">Holm: ${pValue(cell.holm)}</span>` : ""}`;
 const decibel = value => value === null ? "–" : fixed(value, 1);
-const shares = estimate => estimate[0] === null ? "–" : `${percent(estimate[0])} % <small>(${percent(estimate[1])} to ${percent(estimate[2])})</small>`;
-const decibels = estimate => estimate[0] === null ? "–" : `${decibel(estimate[0])} <small>(${decibel(estimate[1])} to ${decibel(estimate[2])})</small>`;
-const areas = estimate => estimate[0] === null ? "–" : `${fixed(estimate[0], 3)} <small>(${fixed(estimate[1], 3)} to ${fixed(estimate[2], 3)})</small>`;
+const interval = (estimate, text) => estimate[1] === null ? "–" : `${text(estimate[1])} to ${text(estimate[2])}`;
+const withInterval = (estimate, text, unit) => estimate[0] === null ? "–" : `${text(estimate[0])}${unit} <small>(${interval(estimate, text)})</small>`;
+const shares = estimate => withInterval(estimate, percent, " %");
+const decibels = estimate => withInterval(estimate, decibel, "");
+const areas = estimate => withInterval(estimate, value => fixed(value, 3), "");
+function wilson(successes, trials) {  // [share, low, high], as `statistics.proportion_interval`
+  const z = 1.959963984540054, centre = successes + z * z / 2, half = z * Math.sqrt(successes * (trials - successes) / trials + z * z / 4);
+  return [successes / trials, successes === 0 ? 0 : (centre - half) / (trials + z * z), successes === trials ? 1 : (centre + half) / (trials + z * z)];
+}
 const lossText = cell => cell.loss === null ? "–" : cell.loss.toExponential(1).replace(/e([+-])(\d)$/, "e$10$2");
 
 // ---- the images of a cell: members first

@@ -1,4 +1,4 @@
-// ---- one run
+// One run in detail, and the dialog with one of its images.
 
 function scatter(cell) {
   const traces = [false, true].map(member => {
@@ -12,7 +12,7 @@ function scatter(cell) {
   return {
     data: traces, click: at => openImage(cells[state.run], at),
     layout: layout({
-      showlegend: true, legend: {orientation: "h", y: 1.08}, xaxis: axis({title: {text: "rank (filled: recovered, cross: diverged)"}}), yaxis: axis({title: {text: "erased PSNR (dB)"}}),
+      showlegend: true, legend: {orientation: "h", y: 1.08}, xaxis: axis({title: {text: "rank (filled: recovered, cross: diverged)"}}), yaxis: upright("erased PSNR (dB)"),
       shapes: [{type: "line", xref: "paper", x0: 0, x1: 1, y0: cell.threshold, y1: cell.threshold, line: {dash: "dash", width: 1, color: tone("--soft")}}],
     }),
   };
@@ -20,20 +20,18 @@ function scatter(cell) {
 function drawRun() {
   const cell = cells[state.run], run = data.runs[cell.signature], card = data.cards[cell.recovery];
   $("run-name").innerHTML = `<b>${esc(cell.method)}</b>, ${esc(cell.degradation)}, ${esc(cell.autoencoder)}, train loss ${lossText(cell)}. Choose another in the table or a plot.`;
-  const rate = ([fpr, point]) => `<dt>TPR at FPR ${fixed(100 * fpr, 1).replace(/\.0$/, "")} %</dt><dd>${point ? `${percent(point[1])} % <small>(${percent(point[2])} to ${percent(point[3])}; FPR achieved ${percent(point[0])} %)</small>` : `not resolvable with ${cell.others.count} non-members (${Math.ceil(1 / fpr)} would do)`}</dd>`;
-  const group = (name, key) => `<dt>${name}</dt><dd>${Math.round(cell[key].recovered[0] * cell[key].count)} of ${cell[key].count}: ${shares(cell[key].recovered)}; median ${decibels(cell[key].psnr)} dB</dd>`;
+  const rate = ([fpr, point]) => `<dt>TPR at FPR ${fixed(100 * fpr, 1).replace(/\.0$/, "")} %</dt><dd>${point ? `${percent(point[1])} % <small>(${percent(point[2])} to ${percent(point[3])}; FPR achieved ${percent(point[0])} %)</small>` : `not resolvable with ${cell.others.count} non-members (${Math.ceil(1 / fpr).toLocaleString("en")} would do)`}</dd>`;
+  const group = (name, key) => `<dt>${name}</dt><dd>${cell[key].count ? `${Math.round(cell[key].recovered[0] * cell[key].count)} of ${cell[key].count}: ${shares(cell[key].recovered)}; median ${decibels(cell[key].psnr)} dB` : "none were tried"}</dd>`;
   const verdict = cell.controls ? `<dt>Verdict</dt><dd><span class="verdict">${esc(cell.verdict || "none")}</span>${cell.p === null ? "" : ` (${pText(cell)})`}; members by controls: ${esc(cell.controls)}</dd>` : "";
   const calibrated = cell.calibrated ? `<dt>Above the reference</dt><dd>Members by ${decibels(cell.calibrated[0])} dB in the median; AUC of that difference ${areas(cell.calibrated[1])}</dd>` : "";
   const threat = card ? `<h3>Threat model of ${esc(cell.recovery)}</h3><p>${inCode(card.text)}</p><dl><dt>Access</dt><dd>${esc(card.access)}</dd><dt>Knows</dt><dd>${inCode(card.knows)}</dd><dt>Queries</dt><dd>${fixed(cell.queries, 0)} an image, on average</dd></dl>` : "";
   $("card").innerHTML = `<h3>Results</h3><dl>${group("Members", "members")}${group("Non-members", "others")}<dt>Excess</dt><dd>${shares(cell.excess)}</dd><dt>AUC</dt><dd>${areas(cell.auc)}</dd>${cell.operating.map(rate).join("")}${verdict}${calibrated}</dl>${threat}`;
   $("command").textContent = run.command;
-  $("provenance").innerHTML = `Signature <code>${esc(cell.signature)}</code>, in <code>${esc(run.folder)}</code>; made with ${esc(run.versions)}.`;
+  $("provenance").innerHTML = `Signature <code>${esc(cell.signature)}</code>, in <code>${esc(run.folder)}</code>; made with ${esc(run.versions)}.${cell.repeated.length ? ` The same settings and autoencoder: ${cell.repeated.map(name => `<code>${esc(name)}</code>`).join(", ")}.` : ""}`;
   $("pick").innerHTML = [true, false].map(member => `<optgroup label="${member ? "Members" : "Non-members"}, best first">${ranked(cell, member).map(image => `<option value="${image.at}">${imageName(image)}: ${fixed(image.psnr, 1)} dB, ${statusOf(image)}</option>`).join("")}</optgroup>`).join("");
   later($("scatter"), () => scatter(cells[state.run]));
 }
 $("open").onclick = () => openImage(cells[state.run], Number($("pick").value));
-
-// ---- one image
 
 let opened = null;
 async function openImage(cell, at) {
@@ -45,7 +43,7 @@ async function openImage(cell, at) {
   const answer = row < 0 ? "" : (pictures.answers[cell.place] ?? [])[row];
   $("image-pictures").innerHTML = answer
     ? [["original", pictures.images[row].original], ["degraded", pictures.images[row].degraded], ["answer", answer]].map(([name, text]) => `<figure><img src="${source(text)}" alt="${imageName(image)}, ${name}"><figcaption class="caption">${name}</figcaption></figure>`).join("") +
-      `<figure><canvas role="img" aria-label="Map of the error"></canvas><figcaption class="caption">error, white: 0.25 or more</figcaption></figure>`
+      `<figure><canvas role="img" aria-label="Map of the error"></canvas><figcaption class="caption">error, white: 0.25 or more${data.lossless ? "" : "; of two pictures that were compressed with loss"}</figcaption></figure>`
     : "<p>The pictures of this image are not in this report: a run keeps those of the first images of each kind (<code>gallery=6</code>), and a large report shows some of them.</p>";
   const path = (pictures.paths[cell.place] ?? [])[row];
   $("image-path").innerHTML = path ? `<p class="soft">On the way: after so many iterations. The answer took ${path.iterations}.</p>${pathFigure(path, imageName(image))}` : "";
