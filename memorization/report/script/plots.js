@@ -42,9 +42,10 @@ matchMedia("print").addEventListener("change", event => paper(event.matches));
 
 // Bars of 95 % intervals, of estimates as [value, low, high]; none where there is no interval.
 const bars = (estimates, tint) => ({type: "data", symmetric: false, array: estimates.map(e => e[2] === null ? 0 : e[2] - e[0]), arrayminus: estimates.map(e => e[1] === null ? 0 : e[0] - e[1]), thickness: 1, width: 2, color: tint});
-// Of lines that coincide, all but the first are dashed, with the wider gaps the later, so that each is seen.
+// Of lines that coincide, all but the first are dashed, with wider gaps the later they come, so that each is seen.
 function interleaved(traces) {
   for (const alike of Map.groupBy(traces.filter(line => line.visible), line => JSON.stringify([line.x, line.y])).values()) {
+    if (alike.length > 1 && alike[0].line.dash !== "dot") alike[0].line.dash = "solid";
     alike.slice(1).forEach((line, at) => { line.line.dash = `${line.line.dash === "dot" ? 3 : 9}px,${9 * (at + 1)}px`; });
   }
   return traces;
@@ -155,7 +156,7 @@ function attraction(cell) {
   const farthest = Math.max(...drawn.flatMap(line => line.x));
   return {
     data: drawn, click: select,
-    layout: layout({showlegend: true, legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 12}}, xaxis: axis({title: {text: "distance of probe and member (RMS)"}, range: [-0.05 * farthest, 1.05 * farthest]}), yaxis: upright("answered with the member (%)", PERCENT)}),
+    layout: layout({showlegend: true, legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 12}}, xaxis: axis({title: {text: "distance to the member (RMS)"}, range: [-0.05 * farthest, 1.05 * farthest]}), yaxis: upright("answered with the member (%)", PERCENT)}),
   };
 }
 const WIDE = 6;  // methods, beyond which a heat map takes the whole width
@@ -195,7 +196,7 @@ function plotSections(list) {
     {
       heading: "Methods and degradations", text: `Members recovered, in percent (in brackets or on hovering: non-members, where any were)${state.rung === "all" ? ", at the lowest train loss of each run" : ""}. A click shows the run.`,
       facets: facets(list, cell => cell.autoencoder).filter(([, part]) => part.length > 1)
-        .map(([key, part]) => ({title: key, label: `Members recovered by each method under each degradation, ${key}`, build: plot => heat(part, plot.clientWidth), across: distinct(part, cell => cell.method).length, height: (narrow() ? 150 : 90) + (narrow() ? 46 : 30) * distinct(part, cell => cell.degradation).length})),
+        .map(([key, part]) => ({title: key, label: `Members recovered by each method under each degradation, ${key}`, build: plot => heat(part, plot.clientWidth), across: distinct(part, cell => cell.method).length, height: (narrow() || distinct(part, cell => cell.method).length > 5 ? 150 : 90) + (narrow() ? 46 : 30) * distinct(part, cell => cell.degradation).length})),
     },
     {
       heading: "As training proceeds", text: "All train losses, falling to the right.",
