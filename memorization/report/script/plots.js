@@ -242,6 +242,7 @@ function drawPlots(list) {
       button.textContent = `Show ${section.facets.length - limit} more`;
       button.onclick = () => { state.all.add(section.heading); writeAddress(); drawPlots(chosen()); };
       part.append(button);
+      part.insertAdjacentHTML("beforeend", `<p class="printed">The first ${limit} of ${section.facets.length} plots.</p>`);
     }
     $("figures").append(part);
   }

@@ -31,7 +31,7 @@ function drawTable(list) {
   }
   $("rows").innerHTML = out.join("") || `<tr class="group"><th class="left" colspan="${width}">No result passes these filters.</th></tr>`;
   const more = list.length - state.rows;
-  $("rows-more").innerHTML = more > 0 ? `<button class="plain">Show ${more} more</button>` : "";
+  $("rows-more").innerHTML = more > 0 ? `<button class="plain">Show ${more} more</button><span class="printed">The first ${state.rows} of ${list.length} results.</span>` : "";
   for (const button of document.querySelectorAll(".numbers thead button")) {
     const head = button.closest("th");
     if (button.dataset.sort === state.sort) head.setAttribute("aria-sort", state.falling ? "descending" : "ascending");
