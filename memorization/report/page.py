@@ -31,7 +31,7 @@ from memorization.report.tables import decibels, most_varied, share, span, witho
 from memorization.runs import rung_name
 from memorization.statistics import Estimate, OperatingPoint
 
-SCRIPTS = ("records", "choice", "table", "plots", "run", "gallery", "start")  # in this order
+SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
 RECOVERED, DIVERGED, NEAREST = 1, 2, 4  # bits of an image's state
 COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
 SEEDED = 100  # runs with other seeds that the page shows
