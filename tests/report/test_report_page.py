@@ -605,6 +605,13 @@ def test_a_heat_map_of_many_methods_is_wide_and_legible(tmp_path: Path, page: Pa
         assert len(sizes) >= 20
         assert all(size >= 11 for size, _ in sizes)
         assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.emulate_media(media="print")
+    widths = page.evaluate("() => [...document.querySelectorAll('table, .plot')].map(part => part.scrollWidth)")
+    assert max(widths) <= 700  # what is wider shrinks all pages
+    assert page.evaluate(
+        "() => [...document.querySelectorAll('.plot')].every(plot =>"
+        " Math.abs(plot.clientWidth - plot.querySelector('.main-svg').clientWidth) <= 1)"
+    )
 
 
 def test_the_label_of_an_axis_keeps_off_its_ticks(report: Path, page: Page) -> None:

@@ -73,6 +73,7 @@ function roc(list) {
   const range = [Math.log10(low), 0.03], ticks = {type: "log", range, dtick: 1, exponentformat: "power"};
   return {data: traces, click: select, layout: layout({xaxis: axis({...ticks, title: {text: "false positive rate (non-members)"}}), yaxis: upright("true positive rate (members)", ticks)})};
 }
+const BARRED = 4;  // methods in a plot of thresholds, beyond which their bars would hide it
 const LIMITS = Array.from({length: 51}, (_, i) => 10 + i);  // dB
 function sensitivity(list) {  // the recovered share at each threshold; what diverged or is closer to another member never counts
   const several = distinct(list, cell => cell.rung).length > 1;
@@ -81,7 +82,7 @@ function sensitivity(list) {  // the recovered share at each threshold; what div
     const right = own.filter(image => image.nearest && !image.diverged);
     const method = cell.method + (several ? `, ${cell.rung}` : "");
     const found = LIMITS.map(limit => wilson(right.filter(image => image.psnr >= limit).length, own.length).map(value => 100 * value));
-    const barred = found.map((e, i) => i % 10 === (2 * place + side + 2) % 10 ? e : [e[0], null, null]);  // a bar every 10 dB, each line's at its own
+    const barred = found.map((e, i) => list.length <= BARRED && i % 10 === (2 * place + side + 2) % 10 ? e : [e[0], null, null]);  // a bar every 10 dB, each line's at its own
     return {
       type: "scatter", mode: "lines", name: `${method}, ${name}`, legendgroup: cell.method, visible: !state.hidden.has(cell.method), x: LIMITS, y: found.map(e => e[0]), error_y: {...bars(barred, colour(cell)), width: 0}, customdata: LIMITS.map(() => cell.place),
       line: {color: colour(cell), dash: solid ? "solid" : "dot", width: solid ? 2 : 1.5, shape: "hv"}, text: found.map(e => `${percent(e[0] / 100)} % (${percent(e[1] / 100)} to ${percent(e[2] / 100)})`), hovertemplate: `${esc(method)}, ${name}<br>%{text} at %{x} dB<extra></extra>`,

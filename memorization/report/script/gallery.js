@@ -46,6 +46,7 @@ function drawGallery() {
     }).join("");
     const part = document.createElement("div");
     part.className = `gallery${small ? " pixels" : ""}`;
+    part.style.setProperty("--columns", columns.length + 3);
     part.innerHTML = `<h3>${heading}</h3>` + (body ? `<div class="scroll" tabindex="0" role="region" aria-label="${heading}, ${esc(data.scenes[view.scene].degradation)}"><table><thead><tr><td></td><th scope="col">original</th><th scope="col">degraded</th>${columns.map(cell => `<th scope="col">${esc(cell.method).replaceAll("_", "_<wbr>")}</th>`).join("")}</tr></thead><tbody>${body}</tbody></table></div>` : "<p>None of the kept images.</p>") +
       (way ? `<h3>On the way, ${esc(by.method)}</h3><div class="scroll" tabindex="0" role="region" aria-label="The path of iterates of ${heading.toLowerCase()}"><table class="way"><thead><tr><td></td><th scope="col">the answer after so many iterations</th><th scope="col">the last</th></tr></thead><tbody>${way}</tbody></table></div>` : "");
     $("gallery").append(part);

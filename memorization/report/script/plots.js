@@ -28,7 +28,7 @@ function plotSections(list) {
       facets: facets(list.filter(cell => cell.members.count && cell.others.count), groupName).map(([key, part]) => ({title: key, label: `ROC curves, ${key}`, build: () => roc(part), height: 380})),
     },
     {
-      heading: "If the threshold were another", text: "The share recovered, had the threshold been another; it was the dashed line. Right image and no divergence are asked for at each.",
+      heading: "If the threshold were another", text: `The share recovered, had the threshold been another; it was the dashed line. Right image and no divergence are asked for at each. Of more than ${BARRED} methods, intervals are shown on hovering only.`,
       facets: facets(list, groupName).map(([key, part]) => ({title: key, label: `Recovered share against the threshold, ${key}`, build: () => sensitivity(part), height: 380})),
     },
     {
