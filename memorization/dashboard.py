@@ -12,6 +12,7 @@ import json
 import sys
 from typing import Any
 
+from memorization import interruption
 from memorization.tracking import CURVES, GALLERY, GALLERY_TABLE, STEPS
 
 SECONDS = 20  # that the server may take to answer
@@ -95,7 +96,8 @@ def main(argv: list[str] | None = None) -> None:
     if importlib.util.find_spec("wandb_workspaces") is None:
         sys.exit("error: there is no wandb-workspaces; install it: pip install 'memorization[dashboard]'")
     if options.dry_run:
-        print(json.dumps(definition(options.entity or "", options.project), indent=2))
+        with interruption.unread_output_is_no_error():
+            print(json.dumps(definition(options.entity or "", options.project), indent=2))
         return
     try:
         print("\n".join(save(options.entity, options.project)))

@@ -17,7 +17,6 @@ from memorization.probes import KINDS, attraction, blend, crop, jpeg, recover_pr
 from memorization.recovery import Iterate, Known, NullSpace
 from memorization.recovery.experiment import Recipe
 from memorization.report import Findings, headline
-from memorization.report.figures import attraction as attraction_figure
 from memorization.report.findings import distinct
 from memorization.runs import finished
 from memorization.statistics import proportion_interval
@@ -113,10 +112,6 @@ def test_attraction_counts_each_kind_and_strength():
     assert rows["attracted"].tolist() == [0.75, 0]
     assert rows["distance"].tolist() == [1.5, 5.5]
     assert (rows["attracted_low"][0], rows["attracted_high"][0]) == tuple(map(float, proportion_interval(3, 4)))
-    figure = attraction_figure(rows)
-    drawn, captured = figure["data"]
-    assert (captured["y"], drawn["y"]) == ([0, 0], [75, 0])
-    assert captured["x"] == drawn["x"] == [1.5, 5.5]
 
 
 @pytest.fixture(scope="module")

@@ -38,14 +38,15 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--store", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML file (default: report.html in the store)")
-    parser.add_argument(
-        "--figures", type=Path, metavar="FOLDER", help="write the plots as PNG and PDF, for papers (needs Chromium)"
-    )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--watch", action="store_true", help="rewrite the HTML file as results land; an open page reloads itself"
     )
-    parser.add_argument("--summary", action="store_true", help="print the headline table and write no HTML")
-    parser.add_argument(
+    instead.add_argument(
+        "--figures", type=Path, metavar="FOLDER", help="write the plots as PNG and PDF, for papers (needs Chromium)"
+    )
+    instead.add_argument("--summary", action="store_true", help="print the headline table and write no HTML")
+    instead.add_argument(
         "--compare",
         action="store_true",
         help="compare methods pairwise on the same members, with p-values, and write no HTML; with --json for programs",
@@ -58,32 +59,47 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def parsed(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options; exits with status 2 for those that contradict each other."""
+    parser = arguments()
+    options = parser.parse_args(argv)
+    if options.json and (options.watch or options.figures):
+        parser.error("argument --json: not allowed with argument --watch or --figures")
+    if options.output and (options.json or options.summary or options.compare or options.figures):
+        parser.error(
+            "argument --output: not allowed with --summary, --compare, --json or --figures: no HTML is written"
+        )
+    return options
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with status 1 and one line on stderr if the store or the output cannot be used."""
-    options = arguments().parse_args(argv)
-    output = options.output or options.store / "report.html"
+    options = parsed(argv)
     try:
-        if options.watch:
-            watch(options.store, output)
-            return
-        findings = _load(options.store)
-        if options.json:
-            table = findings.comparisons if options.compare else findings.summary
-            print(json.dumps(records(table), indent=2, allow_nan=False))
-            return
-        if options.compare:
-            print(comparisons(findings))
-            return
-        if options.figures:
-            print(f"{len(figures(findings, options.figures))} files: {options.figures}")
-            return
-        if not options.summary:
-            write(output, build(findings))
-        print(headline(findings))
-        if not options.summary:
-            print(f"\nreport: {output}")
+        with interruption.unread_output_is_no_error():
+            _run(options)
     except (StoreError, BrowserError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    output = options.output or options.store / "report.html"
+    if options.watch:
+        watch(options.store, output)
+        return
+    findings = _load(options.store)
+    if options.json:
+        table = findings.comparisons if options.compare else findings.summary
+        print(json.dumps(records(table), indent=2, allow_nan=False))
+    elif options.compare:
+        print(comparisons(findings))
+    elif options.figures:
+        print(f"{len(figures(findings, options.figures))} files: {options.figures}")
+    elif options.summary:
+        print(headline(findings))
+    else:
+        write(output, build(findings))
+        print(f"{headline(findings)}\n\nreport: {output}")
 
 
 def _load(store: Path) -> Findings:

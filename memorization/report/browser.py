@@ -35,18 +35,19 @@ NAMED = """() => {
   for (const section of plotSections(chosen())) state.all.add(section.heading);
   drawPlots(chosen());
   return [...builders.keys()].map(plot => {
-    const part = plot.closest("#figures > div, section");
-    return `${part.querySelector("h2, h3").textContent} ${plot.parentElement.querySelector("figcaption").textContent}`;
+    const part = plot.closest("#figures > div, section"), figure = plot.closest("figure");
+    return `${part.querySelector("h2, h3").textContent} ${figure.querySelector("figcaption").textContent}`;
   });
 }"""
 # The plot at a place, as high as on the page, as an SVG and a PNG. Of lines that are drawn in both of its halves, the
 # legend names one.
 STILL = """async ([place, width, scale]) => {
-  const [plot, build] = [...builders][place], {data, layout} = build();
+  const [plot, build] = [...builders][place], {data, layout} = build(plot);
   const named = data.filter(line => line.type !== "heatmap" && line.yaxis !== "y2" && line.showlegend !== false);
   for (const line of data) { line.showlegend = named.includes(line); delete line.legendgroup; }
   const figure = {data, layout: {...layout, showlegend: named.length > 1, paper_bgcolor: "white", plot_bgcolor: "white",
     xaxis: {...layout.xaxis, automargin: true, title: {...layout.xaxis.title, standoff: 10}},
+    margin: {...layout.margin, t: 16},
     legend: {orientation: "h", y: 1.02, yanchor: "bottom", traceorder: "normal"}}};
   const size = {width, height: plot.offsetHeight + 26 * Math.ceil(named.length / 3)};
   return [size.height, await Plotly.toImage(figure, {...size, format: "svg"}),

@@ -16,6 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from memorization.degradations import DEGRADATIONS
@@ -32,7 +33,10 @@ NOT_COMPARED = ("seed", "store", "study", "progress", "tracking", "trainer", "ga
 
 @dataclass(frozen=True)
 class Group:
-    """The members, or the non-members (`name`), of one run and rung; `psnr` is the median on erased pixels, in dB."""
+    """The members, or the non-members (`name`), of one run and rung; `psnr` is the median on erased pixels, in dB.
+
+    Both estimates are NaN where there are none (`count`).
+    """
 
     name: str
     count: int
@@ -43,7 +47,7 @@ class Group:
     @property
     def successes(self) -> int:
         """How many of them were recovered."""
-        return round(self.recovered.value * self.count)
+        return round(self.recovered.value * self.count) if self.count else 0
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,15 @@ class Cell:
     calibrated_psnr: Estimate | None  # dB, members' median above the reference's; None without a reference
     calibrated_auc: Estimate | None
     controls_text: str  # every control with the share of members that it brought back, or why it was not run
+    repeated: tuple[str, ...]  # the signatures of runs that differ in nothing which could change these numbers
 
 
 @dataclass(frozen=True)
 class Findings:
     """A store that was read: `results` has one row an image (and rung), `summary` is `summarise` of it.
 
-    `summary` has one more column, `verdict_holm`: each `verdict_p` adjusted for all of them (Holm).
+    `summary` has one more column, `verdict_holm`: each `verdict_p` adjusted for all of them (Holm), those of
+    repetitions counted once, as they are shown.
     `runs` are those that are audited; controls are in `results` and `summary`, and each cell knows its own. `damaged`
     says of each run that was left out what is wrong with it.
     """
@@ -101,6 +107,7 @@ class Findings:
     results: pd.DataFrame
     summary: pd.DataFrame
     probes: pd.DataFrame  # `probes.attraction` of each run's probes, by setup and rung; empty if there are none
+    labels: dict[str, Labels]  # of the audited runs, by signature
     damaged: tuple[str, ...] = ()
 
     @classmethod
@@ -120,26 +127,23 @@ class Findings:
         probed = [run.results for run in found]
         probes = attraction(distinct(pd.concat(probed)), ("setup", "rung")) if probed else pd.DataFrame()
         summary = summarise(results)
-        judged = summary["verdict_p"].notna()
-        summary.loc[judged, "verdict_holm"] = holm(summary.loc[judged, "verdict_p"])
-        return cls(store, audited, results, summary, probes, (*damaged, *broken))
-
-    @cached_property
-    def labels(self) -> dict[str, Labels]:
-        """By signature."""
-        facts = {row["signature"]: row for row in rows_of(self.summary) if row["control"] == "none"}
-        return label_runs({signature: run.config for signature, run in self.runs.items()}, facts)
+        labels = _labels(audited, summary)
+        return cls(store, audited, results, _adjusted(summary, labels), probes, labels, (*damaged, *broken))
 
     @cached_property
     def cells(self) -> list[Cell]:
         """Sorted by autoencoder, degradation, method and falling rung; of repetitions of a run, one."""
         every = rows_of(self.summary)
         rows = [(i, row) for i, row in enumerate(every) if row["control"] == "none"]
-        controls, cells = controls_of(self.summary), {}
-        for i, row in sorted(rows, key=lambda pair: _order(pair[1], self.labels[pair[1]["signature"]])):
-            labels = self.labels[row["signature"]]
-            cells[labels, row["rung"]] = _cell(row, labels, {name: every[at] for name, at in controls[i].items()})
-        return list(cells.values())
+        rows.sort(key=lambda pair: _order(pair[1], self.labels[pair[1]["signature"]]))
+        same: dict[tuple[Labels, float], list[int]] = {}
+        for i, row in rows:
+            same.setdefault((self.labels[row["signature"]], row["rung"]), []).append(i)
+        controls, cells = controls_of(self.summary), []
+        for (labels, _), (*others, i) in same.items():
+            own = {name: every[at] for name, at in controls[i].items()}
+            cells.append(_cell(every[i], labels, own, tuple(every[other]["signature"] for other in others)))
+        return cells
 
     @cached_property
     def last_cells(self) -> list[Cell]:
@@ -157,10 +161,21 @@ class Findings:
         return found
 
     @cached_property
+    def scores(self) -> dict[str, MemberScores]:
+        """Of each run at its lowest rung, by signature."""
+        return {cell.signature: MemberScores.of(self.rows[cell.signature, cell.rung]) for cell in self.last_cells}
+
+    @cached_property
     def pairs(self) -> list[tuple[Cell, Cell]]:
-        """Each pair of methods on the same autoencoder and degradation, at the lowest rung of both."""
+        """Each pair of methods on the same members, autoencoder and degradation, at the lowest rung of both."""
+
+        def comparable(first: Cell, second: Cell) -> bool:
+            members = self.scores[first.signature].image
+            same = np.array_equal(members, self.scores[second.signature].image)
+            return len(members) > 0 and same and first.rung == second.rung
+
         groups = partition(self.last_cells, "autoencoder", "degradation").values()
-        return [pair for cells in groups for pair in combinations(cells, 2) if pair[0].rung == pair[1].rung]
+        return [pair for cells in groups for pair in combinations(cells, 2) if comparable(*pair)]
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
@@ -168,12 +183,13 @@ class Findings:
 
         `_holm` are the p-values adjusted for all comparisons in this table (Holm), recovered and PSNR apart.
         """
-        scores = {cell.signature: MemberScores.of(self.rows[cell.signature, cell.rung]) for cell in self.last_cells}
         rows = []
         for first, second in self.pairs:
             names = {"autoencoder": first.labels.autoencoder, "degradation": first.labels.degradation}
             names |= {"first": first.labels.method, "second": second.labels.method}
-            rows.append({**names, "rung": first.rung, **compare(scores[first.signature], scores[second.signature])})
+            rows.append(
+                {**names, "rung": first.rung, **compare(self.scores[first.signature], self.scores[second.signature])}
+            )
         table = pd.DataFrame(rows)
         for name in ("recovered_p", "psnr_p"):
             if len(table):
@@ -184,29 +200,31 @@ class Findings:
     def over_seeds(self) -> list[tuple[Cell, SeedVariation]]:
         """How the members' recovered fraction varies over seeds, where runs differ in nothing else; lowest rungs.
 
-        The seed draws the images, the first weights and the degradations. With the first cell of each.
+        The seed draws the images, the first weights and the degradations. With the first cell of each. Where a seed
+        has several autoencoders, of other images in the same folder, no two runs are known to differ in the seed alone.
         """
-        groups: dict[str, dict[int, Cell]] = {}
+        groups: dict[str, list[Cell]] = {}
+        seeds: dict[str, list[int]] = {}
         for cell in self.last_cells:
             config = self.runs[cell.signature].config
             rest = {key: value for key, value in config.items() if key not in NOT_COMPARED}
-            groups.setdefault(json.dumps([rest, cell.rung], sort_keys=True), {})[config["seed"]] = cell
+            if cell.members.count:
+                key = json.dumps([rest, cell.rung], sort_keys=True)
+                groups.setdefault(key, []).append(cell)
+                seeds.setdefault(key, []).append(config["seed"])
         return [
             (
-                next(iter(cells.values())),
-                seed_variation(
-                    [cell.members.successes for cell in cells.values()],
-                    [cell.members.count for cell in cells.values()],
-                ),
+                cells[0],
+                seed_variation([cell.members.successes for cell in cells], [cell.members.count for cell in cells]),
             )
-            for cells in groups.values()
-            if len(cells) > 1
+            for key, cells in groups.items()
+            if 1 < len(cells) == len(set(seeds[key]))
         ]
 
     @property
     def strongest(self) -> Cell:
         """Of `last_cells`, the largest excess; among equals most pixels erased, then the highest median PSNR."""
-        return max(self.last_cells, key=lambda c: (c.excess.value, number(c.fraction), c.members.psnr.value))
+        return max(self.last_cells, key=strength)
 
     @cached_property
     def rows(self) -> dict[tuple[str, float], pd.DataFrame]:
@@ -215,6 +233,25 @@ class Findings:
             (str(signature), float(str(rung))): part
             for (signature, rung), part in self.results.groupby(["signature", "rung"], observed=True)
         }
+
+
+def _labels(runs: dict[str, Run], summary: pd.DataFrame) -> dict[str, Labels]:
+    facts = {row["signature"]: row for row in rows_of(summary) if row["control"] == "none"}
+    autoencoders = {signature: run.done.get("autoencoder", "") for signature, run in runs.items()}
+    return label_runs({signature: run.config for signature, run in runs.items()}, facts, autoencoders)
+
+
+def _adjusted(summary: pd.DataFrame, labels: dict[str, Labels]) -> pd.DataFrame:
+    """`summary` with its column `verdict_holm`, see `Findings`."""
+    p: dict[tuple[Labels, float], float] = {}
+    places: list[tuple[Labels, float] | None] = []
+    for signature, rung, value in zip(summary["signature"], summary["rung"], summary["verdict_p"], strict=True):
+        key = None if math.isnan(value) else (labels[signature], rung)
+        places.append(key)
+        if key:
+            p[key] = value
+    adjusted = dict(zip(p, holm(list(p.values())).tolist(), strict=True)) if p else {}
+    return summary.assign(verdict_holm=[adjusted[key] if key else math.nan for key in places])
 
 
 def _whole(store: Path, kind: str) -> tuple[list[Run], list[str]]:
@@ -242,6 +279,12 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 def number(value: float) -> float:
     """`value`, or 0 for NaN, which cannot be sorted."""
     return 0.0 if math.isnan(value) else value
+
+
+def strength(cell: Cell) -> tuple[float, float, float]:
+    """A key that sorts cells by what `Findings.strongest` says; those without an excess come first."""
+    excess = cell.excess.value
+    return -math.inf if math.isnan(excess) else excess, number(cell.fraction), number(cell.members.psnr.value)
 
 
 def natural(text: str) -> list[str | int]:
@@ -286,7 +329,8 @@ def _order(row: dict[str, Any], labels: Labels) -> tuple[Any, ...]:
 
 
 def _estimate(row: dict[str, Any], name: str) -> Estimate:
-    return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    """NaN where `summarise` has none: of a group without images."""
+    return Estimate(*(row.get(key, math.nan) for key in (name, f"{name}_low", f"{name}_high")))
 
 
 def _group(row: dict[str, Any], name: str) -> Group:
@@ -295,7 +339,7 @@ def _group(row: dict[str, Any], name: str) -> Group:
         count=int(row[name]),
         recovered=_estimate(row, f"{name}_recovered"),
         psnr=_estimate(row, f"{name}_median_psnr"),
-        diverged=int(row[f"{name}_diverged"]),
+        diverged=int(row[f"{name}_diverged"]) if row[name] else 0,
     )
 
 
@@ -303,7 +347,12 @@ def _given(row: dict[str, Any], name: str) -> Estimate | None:
     return None if math.isnan(row[name]) else _estimate(row, name)
 
 
-def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]]) -> Cell:
+def _point(row: dict[str, Any], rate: float) -> OperatingPoint | None:
+    fpr = row.get(f"fpr_of_{rate:g}", math.nan)
+    return None if math.isnan(fpr) else OperatingPoint(fpr, _estimate(row, f"tpr_at_fpr_{rate:g}"))
+
+
+def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]], repeated: tuple[str, ...]) -> Cell:
     copied = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss"]
     copied += ["threshold_db", "setup", "verdict", "verdict_p", "verdict_holm"]
     return Cell(
@@ -313,12 +362,7 @@ def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any
         non_members=_group(row, "non_members"),
         excess=_estimate(row, "excess"),
         auc=_estimate(row, "auc"),
-        operating={
-            rate: None
-            if math.isnan(row[f"fpr_of_{rate:g}"])
-            else OperatingPoint(row[f"fpr_of_{rate:g}"], _estimate(row, f"tpr_at_fpr_{rate:g}"))
-            for rate in RATES
-        },
+        operating={rate: _point(row, rate) for rate in RATES},
         controls={
             name: Control(name, _group(other, "members"), _group(other, "non_members"))
             for name, other in controls.items()
@@ -326,4 +370,5 @@ def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any
         calibrated_psnr=_given(row, "calibrated_median"),
         calibrated_auc=_given(row, "calibrated_auc"),
         controls_text=row["controls"],
+        repeated=repeated,
     )

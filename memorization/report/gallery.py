@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from memorization.report.findings import Cell, Findings, partition
+from memorization.report.findings import Cell, Findings, partition, strength
 from memorization.runs import Run, rung_name
 
 Key = tuple[bool, int]  # is it a member, and its number in the data set
@@ -122,7 +122,7 @@ def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent, places: di
     """`cells` are those of one autoencoder and degradation, so that their images were degraded alike."""
     galleries = {name: Run(findings.runs[name].folder).gallery for name in {cell.signature for cell in cells}}
     kept = [_kept(galleries[cell.signature]["row"], findings.rows[cell.signature, cell.rung]) for cell in cells]
-    best = max(range(len(cells)), key=lambda place: (cells[place].excess.value, cells[place].members.psnr.value))
+    best = max(range(len(cells)), key=lambda place: strength(cells[place]))
     chosen = _chosen([kept[best], *kept], extent.images)
     scene = Scene((0, 0), [{} for _ in chosen], {}, {})
     for place, cell in enumerate(cells):

@@ -1,6 +1,7 @@
 """The page: what its script and template show, as plain data.
 
-The script (`page.js`) draws tables, figures and pictures from one record a cell, so that filters act on the page alone.
+The script (the files of `script/`, one after the other) draws tables, figures and pictures from one record a cell, so
+that filters act on the page alone.
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from plotly.offline import get_plotlyjs
 
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report import reproduce
-from memorization.report.figures import attraction
 from memorization.report.findings import Cell, Findings, Group, rows_of
 from memorization.report.gallery import Scene, scenes
 from memorization.report.labels import percent, without
-from memorization.report.tables import share, without_seed
+from memorization.report.tables import decibels, most_varied, share, span, without_seed
 from memorization.runs import rung_name
 from memorization.statistics import Estimate, OperatingPoint
 
+SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
 RECOVERED, DIVERGED, NEAREST = 1, 2, 4  # bits of an image's state
 COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
+SEEDED = 100  # runs with other seeds that the page shows
 OPEN = 10  # pairs that it shows at once; more, on a click
 
 
@@ -48,7 +50,7 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"percent": percent, "span": span, "code": code}
+    environment.filters |= {"percent": percent, "decibels": decibels, "span": span, "code": code}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     pictures, extent = scenes(findings)
     strongest = findings.strongest
@@ -57,12 +59,12 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         damaged=findings.damaged,
         watching=watching,
         style=Markup(_file("page.css")),
-        script=Markup(_file("page.js")),
+        script=Markup("\n".join(_file(f"script/{name}.js") for name in SCRIPTS)),
         plotly=Markup(get_plotlyjs()),
         answer=answer(strongest),
         standing=standing(findings),
         strongest=strongest,
-        data=data(findings, pictures),
+        data=data(findings, pictures) | {"lossless": extent.lossless},
         pictures=[
             {"images": scene.images, "answers": scene.answers, "paths": scene.paths} for scene in pictures.values()
         ],
@@ -70,8 +72,9 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         pairs=len(findings.pairs),
         open_pairs=OPEN,
         compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
-        seeds=[(without_seed(cell.labels), found) for cell, found in findings.over_seeds],
-        probed=[(cell.labels, attraction(table)) for cell, table in findings.probed],
+        seeds=[(without_seed(cell.labels), found) for cell, found in most_varied(findings, SEEDED)],
+        seeded=len(findings.over_seeds),
+        judged=any(cell.verdict for cell in findings.cells),
         thresholds=sorted({cell.threshold_db for cell in findings.cells}),
         operators=_operators(findings),
         versions=reproduce.versions(),
@@ -86,7 +89,8 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     """What the script shows: `cells` in their order, and what many cells share.
 
     runs: by signature, how to make the run again. images: lists of image numbers, members first, of which each cell
-    names one by its place. scenes: what `pictures` are of, in their order. strongest: the place of the answer's cell.
+    names one by its place. probes: by the place of a cell, see `_probes`. scenes: what `pictures` are of, in their
+    order. strongest: the place of the answer's cell.
     """
     last = {(cell.signature, cell.rung) for cell in findings.last_cells}
     images: dict[tuple[Any, ...], int] = {}
@@ -112,6 +116,7 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     strongest = findings.strongest
     return {
         "cells": cells,
+        "probes": {places[cell.signature, cell.rung]: _probes(table) for cell, table in findings.probed},
         "runs": {
             signature: _reproduction(findings, signature) for signature in {cell.signature for cell in findings.cells}
         },
@@ -129,6 +134,20 @@ def _compared(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
     """The comparisons of methods, by where they were made."""
     rows = rows_of(findings.comparisons)
     return [(name, list(part)) for name, part in groupby(rows, lambda r: f"{r['autoencoder']}; {r['degradation']}")]
+
+
+def _probes(table: pd.DataFrame) -> dict[str, list[list[float | None]]]:
+    """Of each kind of near-member probes a row a strength: see `probes.attraction`.
+
+    Strength, median distance, probes, those answered with their member, those that were drawn closer to it, and the
+    median PSNR (dB) of the answers to the probe and to the member. Kind `none` is the member itself.
+    """
+    kinds: dict[str, list[list[float | None]]] = {}
+    for row in rows_of(table):
+        counts = [row["probes"], *(round(row[name] * row["probes"]) for name in ("captured", "attracted"))]
+        medians = [_plain(round(row[name], 1)) for name in ("psnr_probe", "psnr_member")]
+        kinds.setdefault(row["kind"], []).append([row["strength"], round(row["distance"], 4), *counts, *medians])
+    return kinds
 
 
 def _members_first(scores: pd.DataFrame) -> pd.DataFrame:
@@ -169,6 +188,7 @@ def _facts(findings: Findings, cell: Cell) -> dict[str, Any]:
         "p": _plain(cell.verdict_p),
         "holm": _plain(cell.verdict_holm),
         "controls": cell.controls_text,
+        "repeated": cell.repeated,
         "calibrated": cell.calibrated_psnr
         and cell.calibrated_auc
         and [_estimate(cell.calibrated_psnr), _estimate(cell.calibrated_auc)],
@@ -227,7 +247,9 @@ def standing(findings: Findings) -> str:
         return "This is the only run of the store, at its lowest train loss."
     best = findings.strongest
     equal = sum(cell.excess.value == best.excess.value for cell in cells) - 1
-    excesses = [cell.excess.value for cell in cells]
+    excesses = [cell.excess.value for cell in cells if not math.isnan(cell.excess.value)]
+    if not excesses:
+        return f"This is the one of {len(cells)} runs that stands first; none has members and non-members to compare."
     adjusted = (
         "" if math.isnan(best.verdict_holm) else f"; the p-value adjusted for all (Holm) does: {best.verdict_holm:.1g}"
     )
@@ -241,13 +263,6 @@ def standing(findings: Findings) -> str:
         f"to {percent(max(excesses))}, with a median of {percent(statistics.median(excesses))}. Neither the "
         f"intervals nor the verdict account for this choice{adjusted}."
     )
-
-
-def span(estimate: Estimate, unit: str) -> str:
-    """`93 to 100`: the interval of a share (`unit` `%`) or of a PSNR (`dB`)."""
-    if unit == "dB":
-        return f"{estimate.low:.1f} to {estimate.high:.1f}"
-    return f"{percent(estimate.low).removesuffix(' %')} to {percent(estimate.high).removesuffix(' %')}"
 
 
 def code(text: str) -> Markup:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from memorization.report.findings import Cell, Findings, Group, partition, rows_of, rungs_of
+from memorization.report.findings import Cell, Findings, Group, partition, rows_of, rungs_of, strength
 from memorization.report.labels import Labels, percent
 from memorization.runs import rung_name
-from memorization.statistics import OperatingPoint
+from memorization.statistics import Estimate, OperatingPoint, SeedVariation
 
 WIDTH = 120  # columns of a terminal
+PROBED = 2  # cells whose probes a terminal shows
+SEEDED = 10  # runs with other seeds that it shows
 
 
 def records(summary: pd.DataFrame) -> list[dict[str, Any]]:
@@ -27,9 +29,24 @@ def records(summary: pd.DataFrame) -> list[dict[str, Any]]:
 
 def share(group: Group) -> str:
     """`0 of 50 members (0 %, 95 % interval 0 to 7 %)`: how many of a group came back."""
-    low, high = percent(group.recovered.low).removesuffix(" %"), percent(group.recovered.high)
-    value = percent(group.recovered.value)
-    return f"{group.successes} of {group.count} {group.name} ({value}, 95 % interval {low} to {high})"
+    if not group.count:
+        return f"no {group.name} were tried"
+    value, interval = percent(group.recovered.value), span(group.recovered, "%")
+    return f"{group.successes} of {group.count} {group.name} ({value}, 95 % interval {interval} %)"
+
+
+def decibels(value: float) -> str:
+    """A PSNR in dB, or `–` for NaN."""
+    return "–" if math.isnan(value) else f"{value:.1f}"
+
+
+def span(estimate: Estimate, unit: str) -> str:
+    """`93 to 100`: the interval of a share (`unit` `%`) or of a PSNR (`dB`); `–` where there is none (NaN bounds)."""
+    if math.isnan(estimate.low):
+        return "–"
+    if unit == "dB":
+        return f"{estimate.low:.1f} to {estimate.high:.1f}"
+    return f"{percent(estimate.low).removesuffix(' %')} to {percent(estimate.high).removesuffix(' %')}"
 
 
 def images(cells: list[Cell]) -> str:
@@ -41,7 +58,10 @@ def images(cells: list[Cell]) -> str:
 def headline(findings: Findings) -> str:
     """Members recovered and their median erased PSNR, a block of lines an autoencoder, at most `WIDTH` wide."""
     blocks = [_block(name, cells, findings) for (name,), cells in partition(findings.cells, "autoencoder").items()]
-    below = [strongest(findings.strongest), *(attracted(*probed) for probed in findings.probed)]
+    probed = sorted(findings.probed, key=lambda found: strength(found[0]), reverse=True)
+    below = [strongest(findings.strongest), *(attracted(*found) for found in probed[:PROBED])]
+    if len(probed) > PROBED:
+        below.append([f"Probes of the strongest {PROBED} of {len(probed)} cells; the page plots those of all."])
     if findings.over_seeds:
         below.append(over_seeds(findings))
     return "\n\n".join([*blocks, _footnotes(findings.cells), *("\n".join(_wrapped(lines)) for lines in below)])
@@ -50,11 +70,15 @@ def headline(findings: Findings) -> str:
 def strongest(cell: Cell) -> list[str]:
     """How well the strongest cell tells members from non-members, in lines."""
     labels, excess, area = cell.labels, cell.excess, cell.auc
-    low, high = percent(excess.low).removesuffix(" %"), percent(excess.high)
-    return [
+    lines = [
         f"The strongest cell: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
         f"{rung_name(cell.rung)}. It was chosen among all; neither intervals nor the verdict account for that.",
-        f"  Excess of members over non-members {percent(excess.value)} (95 % interval {low} to {high}).",
+    ]
+    if math.isnan(excess.value):
+        return [*lines, "  It has no members or no non-members: nothing says how much of this is memory."]
+    return [
+        *lines,
+        f"  Excess of members over non-members {percent(excess.value)} (95 % interval {span(excess, '%')} %).",
         f"  AUC of the erased PSNR {area.value:.3f} ({area.low:.3f} to {area.high:.3f}).",
         *(f"  {operating_point(rate, point, cell.non_members.count)}" for rate, point in cell.operating.items()),
     ]
@@ -63,15 +87,22 @@ def strongest(cell: Cell) -> list[str]:
 def over_seeds(findings: Findings) -> list[str]:
     """How the members' share varies over training seeds, a line for each cell that was repeated."""
     lines = ["Over seeds (of the draw of images, the first weights and the degradations), members recovered:"]
-    for cell, found in findings.over_seeds:
-        low, high = percent(found.mean.low).removesuffix(" %"), percent(found.mean.high)
+    for cell, found in most_varied(findings, SEEDED):
         lines.append(
             f"  {without_seed(cell.labels)}; train loss {rung_name(cell.rung)}: "
-            f"{found.seeds} seeds, mean {percent(found.mean.value)} ({low} to {high}), standard deviation "
+            f"{found.seeds} seeds, mean {percent(found.mean.value)} ({span(found.mean, '%')} %), standard deviation "
             f"{100 * found.between:.1f} points; {100 * found.within:.1f} are due to the images, "
             f"{100 * found.training:.1f} remain"
         )
+    if len(findings.over_seeds) > SEEDED:
+        lines.append(f"  These are the {SEEDED} of {len(findings.over_seeds)} runs that vary most.")
     return lines
+
+
+def most_varied(findings: Findings, count: int) -> list[tuple[Cell, SeedVariation]]:
+    """Of `Findings.over_seeds` the `count` that vary most over seeds, in their order."""
+    least = sorted((found.between for _, found in findings.over_seeds), reverse=True)[:count]
+    return [(cell, found) for cell, found in findings.over_seeds if found.between >= least[-1]][:count]
 
 
 def without_seed(labels: Labels) -> str:
@@ -91,8 +122,8 @@ def comparisons(findings: Findings) -> str:
     for (autoencoder, degradation), part in table.groupby(["autoencoder", "degradation"], sort=False):
         lines += ["", f"{autoencoder}; {degradation}"]
         for row in rows_of(part):
-            low, high = row["psnr_difference_low"], row["psnr_difference_high"]
-            interval = f"{low:.1f} to {high:.1f}" if row["members"] > 1 else "one member, no interval"
+            mean = Estimate(*(row[f"psnr_difference{end}"] for end in ("", "_low", "_high")))
+            interval = span(mean, "dB") if row["members"] > 1 else "one member, no interval"
             lines.append(
                 f"  {row['first']} - {row['second']}: recovered {100 * row['recovered_difference']:+.0f} points "
                 f"(McNemar p = {row['recovered_p_holm']:.1g}); PSNR {row['psnr_difference']:+.1f} dB "
@@ -106,16 +137,17 @@ def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
     labels = cell.labels
     lines = [
         f"Near-member probes: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
-        f"{rung_name(cell.rung)}; {table['probes'].iloc[0]} members.",
-        "  Answers that are the member / closer to it than to the probe made from it, at the probe's median distance "
-        "(root mean square):",
+        f"{rung_name(cell.rung)}.",
+        "  Answers that are the member (in brackets: closer to it than to the probe made from it), at the probe's "
+        "median distance (root mean square):",
     ]
     for kind, part in table[table["kind"] != "none"].groupby("kind", sort=False):
-        shares = [
-            f"{percent(row['captured'])} / {percent(row['attracted'])} at {row['distance']:.3f}"
+        counts = [
+            f"{row['captured'] * row['probes']:.0f} of {row['probes']} ({row['attracted'] * row['probes']:.0f}) at "
+            f"{row['distance']:.3f}"
             for row in rows_of(part)
         ]
-        lines.append(f"    {kind}: {', '.join(shares)}")
+        lines.append(f"    {kind}: {', '.join(counts)}")
     return lines
 
 
@@ -124,8 +156,8 @@ def operating_point(rate: float, point: OperatingPoint | None, non_members: int)
     name = f"TPR at FPR {100 * rate:g} %"
     if point is None:
         return f"{name}: not resolvable with {non_members} non-members ({math.ceil(1 / rate):,} would do)"
-    low, high = percent(point.tpr.low).removesuffix(" %"), percent(point.tpr.high)
-    return f"{name}: {percent(point.tpr.value)} ({low} to {high}; FPR achieved {percent(point.fpr)})"
+    achieved = f"FPR achieved {percent(point.fpr)}"
+    return f"{name}: {percent(point.tpr.value)} ({span(point.tpr, '%')} %; {achieved})"
 
 
 def _wrapped(lines: list[str]) -> list[str]:
@@ -163,20 +195,27 @@ def _controls(cell: Cell) -> list[str]:
 
 def _text(cell: Cell) -> str:
     others = f" (nn {percent(cell.non_members.recovered.value)})" if cell.non_members.successes else ""
-    return f"{percent(cell.members.recovered.value)} / {cell.members.psnr.value:.1f}{others}"
+    return f"{percent(cell.members.recovered.value)} / {decibels(cell.members.psnr.value)}{others}"
 
 
 def _footnotes(cells: list[Cell]) -> str:
     thresholds = " or ".join(f"{threshold:g}" for threshold in sorted({cell.threshold_db for cell in cells}))
-    widest = max(cells, key=lambda cell: cell.members.recovered.high - cell.members.recovered.low).members
-    worst = max(cells, key=lambda cell: (cell.non_members.recovered.value, cell.non_members.recovered.high)).non_members
+    members = [cell.members for cell in cells if cell.members.count]
+    others = [cell.non_members for cell in cells if cell.non_members.count]
+    widest = max(members, key=lambda group: group.recovered.high - group.recovered.low, default=None)
+    worst = max(others, key=lambda group: (group.recovered.value, group.recovered.high), default=None)
     lines = [
         "In a cell: members recovered / their median PSNR on erased pixels in dB; (nn: non-members recovered, if any).",
         f"Recovered: PSNR on erased pixels of at least {thresholds} dB, and no member closer to the answer than the "
         "original.",
-        f"The most non-members that came back in a cell: {share(worst)}.",
-        f"The widest interval of a cell: {share(widest)}.",
+        f"The most non-members that came back in a cell: {share(worst) if worst else 'none were tried'}.",
     ]
+    if widest:
+        lines.append(f"The widest interval of a cell: {share(widest)}.")
+    if repeated := {signature for cell in cells for signature in cell.repeated}:
+        lines.append(
+            f"Shown once: {len(repeated)} run{'s' * (len(repeated) > 1)} with the autoencoder and settings of another."
+        )
     if any(cell.verdict for cell in cells):
         lines.append(
             "Unremarkable: not more members came back than non-members (Fisher's exact test) or than by each control "

@@ -1,4 +1,6 @@
-"""A store of 1,000 recoveries of 100 images, and what its report costs: `python -m tests.report.scale FOLDER`.
+"""A store of 1,000 recoveries of 100 images, with controls and near-member probes, and what its report costs.
+
+`python -m tests.report.scale FOLDER`.
 
 The store is made if FOLDER holds none. Printed: the seconds that the statistics of its results take, repeated to a
 million rows, and those that the report takes, its size, and in headless Chromium the seconds to open it and those that
@@ -17,12 +19,13 @@ import pandas as pd
 import torch
 from skimage.data import astronaut, chelsea, coffee
 
+from memorization.probes import KINDS
 from memorization.recovery.module import ITERATES, reduced, to_uint8
 from memorization.report import main
 from memorization.report.browser import chromium
 from memorization.runs import load_results, rung_name
 from memorization.summary import summarise
-from tests.report.store import configured, write
+from tests.report.store import configured, write, write_probes
 
 RUNGS = (1e-2, 1e-4)
 METHODS = ["iterate none", "pnp_admm alternating", "pnp_admm known", "null_space known", "energy known"]
@@ -54,6 +57,7 @@ def make(store: Path) -> None:
         if (place, method) == (0, METHODS[0]):
             originals = crops(len(rows), rng)
         if method == METHODS[0]:
+            task = f"{dataset} {architecture} {place}"
             fraction, noise = [0.5, 0.6, 0.7, 0.8, 0.9][place % 5], 0.1 * (place // 5)
             erased = torch.from_numpy(rng.random((len(rows), 1, 64, 64)) < fraction)
             degraded = torch.where(erased, 0, originals)
@@ -78,7 +82,12 @@ def make(store: Path) -> None:
                 [torch.lerp(degraded.float(), answers.float(), share) for share in (0, 0.2, 0.4, 0.6, 0.8)], 1
             )
             gallery |= {f"answer/{rung_name(rung)}": answers, f"path/{rung_name(rung)}": to_uint8(reduced(way / 255))}
-        write(store, config, scores, gallery)
+        signature = write(store, config, scores, gallery, task=task)
+        captured = {kind: sorted(rng.integers(21, size=4), reverse=True) for kind in KINDS}
+        write_probes(store, signature, {"none": [20], **captured}, RUNGS[-1], members=20)
+        if method == METHODS[0]:  # controls without an autoencoder serve all methods
+            for control in ("inpaint", "nearest"):
+                write(store, {**config, "control": control}, scores, gallery, task=task)
 
 
 def measure(store: Path) -> None:

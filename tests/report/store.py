@@ -34,14 +34,16 @@ def write_run(
     rungs: tuple[float, ...] = (0.1, 0.01),
     recovered: tuple[int, int] = (2, 0),
     status: str = "converged",
+    autoencoder: str = "",
+    first: int = 100,
 ) -> str:
     """A recovery of 4 members and 4 non-members, of which `recovered` came back at every rung; gives its signature.
 
-    `settings` replace those of `CONFIG`: a key, a `group.key` or a whole group. Image 100 + r, of row r, is
+    `settings` replace those of `CONFIG`: a key, a `group.key` or a whole group. Image `first` + r, of row r, is
     constant 10 r, on the way 4, 3, 2, 1 darker; its PSNR is 50 + r dB if it was recovered, else 10 + r.
     """
     back = np.arange(8) % 4 < np.repeat(recovered, 4)
-    scores = pd.DataFrame({"image": np.arange(100, 108), "row": np.arange(8), "member": np.arange(8) < 4})
+    scores = pd.DataFrame({"image": np.arange(first, first + 8), "row": np.arange(8), "member": np.arange(8) < 4})
     scores = scores.assign(recovered=back, status=status, psnr_erased=np.where(back, 50.0, 10.0) + np.arange(8))
     rows = torch.tensor([6, 0, 4, 1, 5, 2, 7, 3])  # not in order, as shards may come
     pictures = (10 * rows).to(torch.uint8).view(8, 1, 1, 1).expand(8, 1, 5, 5)
@@ -50,7 +52,7 @@ def write_run(
     darker = torch.tensor([4, 3, 2, 1], dtype=torch.uint8).view(4, 1, 1, 1) * (pictures > 0).unsqueeze(1)
     gallery |= {f"path/{runs.rung_name(rung)}": pictures.unsqueeze(1) - darker for rung in rungs}
     gallery |= {"steps": torch.tensor([0, 1, 3, 10])}
-    return write(store, configured(settings), dict.fromkeys(rungs, scores), gallery)
+    return write(store, configured(settings), dict.fromkeys(rungs, scores), gallery, autoencoder)
 
 
 def configured(settings: dict[str, Any]) -> dict[str, Any]:
@@ -62,9 +64,19 @@ def configured(settings: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def write(store: Path, config: dict[str, Any], scores: dict[float, pd.DataFrame], gallery: dict[str, Tensor]) -> str:
-    """A recovery with these `scores` by rung, and this gallery; gives its signature."""
-    signature = runs.signature({**config, "kept": list(scores)})
+def write(
+    store: Path,
+    config: dict[str, Any],
+    scores: dict[float, pd.DataFrame],
+    gallery: dict[str, Tensor],
+    autoencoder: str = "",
+    task: str = "",
+) -> str:
+    """A recovery with these `scores` by rung, and this gallery, of an autoencoder (signature); gives its signature.
+
+    Runs of one `task` share the controls without an autoencoder.
+    """
+    signature = runs.signature({**config, "kept": list(scores), "autoencoder": autoencoder})
     columns = {
         name: config[name]["name"] for name in ("dataset", "architecture", "degradation", "recovery", "operator")
     }
@@ -80,10 +92,32 @@ def write(store: Path, config: dict[str, Any], scores: dict[float, pd.DataFrame]
         "seed": config["seed"],
         "threshold_db": config["threshold_db"],
         "control": config.get("control", "none"),
+        "task": task,
+        "setup": signature if config.get("control", "none") == "none" else "",
         "signature": signature,
     }
-    with runs.creating(store / "recoveries" / signature, config, {"signature": signature}) as folder:
+    with runs.creating(
+        store / "recoveries" / signature, config, {"signature": signature, "autoencoder": autoencoder}
+    ) as folder:
         tables = [table.assign(**columns, rung=rung, train_loss=0.9 * rung) for rung, table in scores.items()]
         pd.concat(tables, ignore_index=True).to_parquet(folder / "results.parquet", index=False)
         save_file({name: tensor.clone() for name, tensor in gallery.items()}, folder / "gallery.safetensors")
     return signature
+
+
+def write_probes(store: Path, setup: str, captured: dict[str, list[int]], rung: float = 0.01, members: int = 4) -> None:
+    """Near-member probes of a run (its `setup`): how many of `members` were captured, by kind and strength 1, 2, ...
+
+    All of strength s lie 0.1 s from their member, and are drawn to it.
+    """
+    rows = [
+        {"member": member, "kind": kind, "strength": float(strength), "captured": member < count}
+        for kind, counts in captured.items()
+        for strength, count in enumerate(counts, start=kind != "none")
+        for member in range(members)
+    ]
+    table = pd.DataFrame(rows).assign(psnr_probe=20.0, psnr_member=30.0, status="converged", attracted=True)
+    table = table.assign(distance=0.1 * table["strength"], setup=setup, rung=rung)
+    signature = runs.signature({"probes": setup})
+    with runs.creating(store / "probes" / signature, {"probes": members}, {"signature": signature}) as folder:
+        table.to_parquet(folder / "results.parquet", index=False)

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from scipy.stats import binomtest
@@ -22,12 +24,19 @@ from memorization.report import Findings, build, main
 from memorization.report import gallery as gallery_module
 from memorization.statistics import log_roc
 from memorization.summary import scores, threshold_curve
-from tests.report.store import write_run
+from tests.report.store import configured, write, write_probes, write_run
 
 PLOTS = "() => [...document.querySelectorAll('#figures .plot')].map(plot => [plot.ariaLabel, plot.data.length])"
 # The lines (name, axis, x, y) of the plot whose description holds the argument.
 LINES = """title => [...document.querySelectorAll('#figures .plot')].find(plot => plot.ariaLabel.includes(title)).data
   .map(line => [line.name, line.yaxis, line.x, line.y])"""
+
+# The ends of a line's error bars, for [a part of the plot's description, the line's name].
+BARS = """([title, name]) => {
+  const {y, error_y} = [...document.querySelectorAll('#figures .plot')].find(plot => plot.ariaLabel.includes(title))
+    .data.find(line => line.name === name);
+  return y.map((value, i) => [value - error_y.arrayminus[i], value + error_y.array[i]]);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +162,11 @@ def test_the_recovered_share_at_each_threshold_is_that_of_the_results(
             assert x == expected["threshold_db"].tolist()
             assert y == pytest.approx((100 * expected[f"{group.replace('-', '_')}_recovered"]).tolist())
             assert max(y) > 0 or group == "non-members" or recovery == "iterate"
+            bars = page.evaluate(BARS, ["threshold, random_pixels", f"{recovery}{operator}, {group}"])
+            limits = expected[[f"{group.replace('-', '_')}_recovered_{end}" for end in ("low", "high")]].to_numpy()
+            barred = [i for i, (low, high) in enumerate(bars) if (low, high) != (y[i], y[i])]
+            assert len(barred) >= 5  # one every 10 dB
+            assert np.array(bars)[barred] == pytest.approx(100 * limits[barred], abs=1e-6)
 
 
 def test_methods_are_compared_in_pairs(tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +363,7 @@ def test_table_shows_the_chosen_rung_and_sorts(tmp_path: Path, page: Page) -> No
     assert rows.count() == 6
     page.select_option("#rung", "1e-01")
     page.locator(".numbers thead button", has_text="Excess").click()
-    excess = [row.locator("td").nth(4).inner_text().split(" %")[0] for row in rows.all()]
+    excess = [row.locator("td").nth(2).inner_text().split(" %")[0] for row in rows.all()]
     assert excess == ["100", "50", "25"]
     assert "weight=2.0" in rows.first.inner_text()
 
@@ -364,7 +378,7 @@ def test_filters_leave_what_was_chosen_and_outlive_a_reload(report: Path, real_s
     def check() -> None:
         part = results[(results["degradation"] == "box") & (results["rung"] == 0.01) & results["member"]]
         expected = part.groupby("recovery")["recovered"].mean()
-        found = {row.locator("th").inner_text().split()[0]: row.locator("td").nth(2).inner_text() for row in rows.all()}
+        found = {row.locator("th").inner_text().split()[0]: row.locator("td").first.inner_text() for row in rows.all()}
         assert found.keys() == {"iterate", "energy"}
         for name, text in found.items():
             assert text.split(" %")[0] == f"{100 * expected[name]:.0f}"
@@ -466,3 +480,198 @@ def test_command_of_the_page_finds_the_run(report: Path, real_store: Path, page:
     strongest = Findings.load(real_store).strongest.signature
     assert strongest in done.stdout
     assert strongest in page.inner_text("#provenance")
+
+
+def members_only(store: Path) -> None:
+    scores = pd.DataFrame({"image": range(4), "row": range(4), "member": True, "psnr_erased": [50.0, 30, 20, 10]})
+    scores = scores.assign(recovered=scores["psnr_erased"] > 25, status="converged")
+    pictures = torch.zeros(4, 1, 5, 5, dtype=torch.uint8)
+    gallery = {"original": pictures, "degraded": pictures, "row": torch.arange(4), "answer/1e-01": pictures}
+    write(store, configured({}), {0.1: scores}, gallery)
+
+
+def test_a_run_without_non_members_is_shown_with_dashes(tmp_path: Path, page: Page) -> None:
+    members_only(tmp_path)
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    cells = page.locator("#rows tr:not(.group)").locator("td").all_inner_texts()
+    assert cells[0].startswith("50 % (")
+    assert [cells[i] for i in (1, 2, 4, 6)] == ["–"] * 4
+    assert "none were tried" in page.inner_text("#card")
+    assert "no non-members were tried" in page.inner_text("#answer")
+    assert not re.search(r"\bNaN\b|undefined|null\b", page.inner_text("body"))
+
+
+def test_a_median_without_an_interval_has_a_dash_and_no_bar(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memorization.summary.median_interval", lambda values: (np.nan, np.nan))
+    write_run(tmp_path, {})
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    assert page.locator("#rows tr:not(.group) td").nth(5).inner_text() == "31.5 (–)"
+    bars = page.evaluate(
+        "() => document.querySelector('#figures .plot').data.filter(line => line.yaxis === 'y2')"
+        ".flatMap(line => [...line.error_y.array, ...line.error_y.arrayminus])"
+    )
+    assert set(bars) == {0}
+
+
+def test_probes_are_plotted_from_counts_filtered_and_four_at_first(tmp_path: Path, page: Page) -> None:
+    for operator in ("known", "alternating", "robust"):
+        for fraction in (0.5, 0.9):
+            settings = {"operator.name": operator, "degradation.fraction": fraction}
+            write_probes(tmp_path, write_run(tmp_path, settings), {"none": [4], "shift": [3, 1], "blend": [0, 0]})
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    probes = page.locator("#figures .plot[aria-label^='Share of near-member probes']")
+    assert probes.count() == 4
+    page.emulate_media(media="print")
+    assert page.get_by_text("The first 4 of 6 plots.").last.is_visible()
+    page.emulate_media(media="screen")
+    title = "near-member probes answered with their member against their distance, random_pixels 50 %"
+    lines = {name: (x, y) for name, _, x, y in page.evaluate(LINES, title)}
+    assert lines == {
+        "the member": ([0], [100]),
+        "shift": ([0.1, 0.2], [75, 25]),
+        "blend": ([0.1, 0.2], [0, 0]),
+    }
+    low, high = binomtest(3, 4).proportion_ci(0.95, method="wilson")
+    assert page.evaluate(BARS, [title, "shift"])[0] == pytest.approx([100 * low, 100 * high])
+    page.get_by_role("button", name="Show 2 more").last.click()
+    assert probes.count() == 6
+    choose(page, "method", "robust")
+    assert probes.count() == 2
+    assert "plotly-" not in re.sub(r"<script>.*?</script>", "", (tmp_path / "report.html").read_text(), flags=re.S)
+
+
+def test_paper_has_light_tones_a_legend_and_the_filters(report: Path, page: Page) -> None:
+    page.emulate_media(color_scheme="dark")
+    show(page, report)
+    choose(page, "method", "energy", "iterate")
+    colour = "() => [...document.querySelectorAll('#figures .plot')].map(plot => plot.layout.font.color)"
+    dark = page.evaluate(colour)
+    page.emulate_media(media="print", color_scheme="dark")
+    page.wait_for_function(f"before => ({colour})().every(tone => tone !== before[0])", arg=dark)
+    assert page.evaluate("['--c0', '--ground'].map(tone)") == ["#8a5a00", "#fff"]
+    assert page.locator("#legend").is_visible()
+    assert page.inner_text("#printed").startswith("Printed with 4 of 12 results shown: method ")
+    widths = page.evaluate(
+        "() => [...document.querySelectorAll('.plot')].map(plot => plot.querySelector('.main-svg').clientWidth)"
+    )
+    assert max(widths) <= 700
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.wait_for_function(f"before => JSON.stringify(({colour})()) === JSON.stringify(before)", arg=dark)
+    assert page.evaluate("document.querySelector('#figures .plot .main-svg').clientWidth") > 700
+
+
+def test_the_table_fits_with_verdicts_and_a_phone_shows_the_shares(tmp_path: Path, page: Page) -> None:
+    write_run(tmp_path, {"control": "inpaint"}, recovered=(0, 0))
+    for weight, recovered in ((1.0, 4), (2.0, 3)):
+        write_run(tmp_path, {"recovery.weight": weight}, recovered=(recovered, 0))
+    main(["--store", str(tmp_path)])
+    page.set_viewport_size({"width": 1280, "height": 900})
+    show(page, tmp_path / "report.html")
+    assert "unremarkable (p = 0.1; Holm: 0.3)" in " ".join(page.locator("#rows th").nth(2).inner_text().split())
+    assert page.evaluate(
+        "(() => { const part = $('rows').closest('.scroll'); return part.scrollWidth <= part.clientWidth; })()"
+    )
+    page.set_viewport_size({"width": 390, "height": 844})
+    for place in range(3):  # members, non-members, excess
+        box = page.locator("#rows tr:not(.group)").first.locator("td").nth(place).bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390
+    assert page.locator("nav a").first.is_visible()
+
+
+def test_a_heat_map_of_many_methods_is_wide_and_legible(tmp_path: Path, page: Page) -> None:
+    for weight in range(10):
+        for fraction in (0.5, 0.9):
+            settings = {"recovery.weight": float(weight), "degradation.fraction": fraction}
+            write_run(tmp_path, settings, rungs=(0.1,), recovered=(4, 1))
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    for width in (1400, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate("[...builders.keys()].forEach(draw)")
+        sizes = page.evaluate(
+            "() => [...document.querySelectorAll('#figures .plot .heatmap-label, #figures .plot .hm text')]"
+            ".concat([...document.querySelector('#figures .plot').querySelectorAll('.heatmap-label text, .hm text')])"
+            ".map(text => [parseFloat(getComputedStyle(text).fontSize), text.getBoundingClientRect().width])"
+        )
+        plot = page.evaluate("document.querySelector('#figures .plot').clientWidth")
+        assert plot > (1200 if width == 1400 else 400)
+        assert len(sizes) >= 20
+        assert all(size >= 11 for size, _ in sizes)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.emulate_media(media="print")
+    widths = page.evaluate("() => [...document.querySelectorAll('table, .plot')].map(part => part.scrollWidth)")
+    assert max(widths) <= 700  # what is wider shrinks all pages
+    assert page.evaluate(
+        "() => [...document.querySelectorAll('.plot')].every(plot =>"
+        " Math.abs(plot.clientWidth - plot.querySelector('.main-svg').clientWidth) <= 1)"
+    )
+
+
+def test_the_label_of_an_axis_keeps_off_its_ticks(report: Path, page: Page) -> None:
+    show(page, report)
+    gaps = page.evaluate(
+        "() => [...document.querySelectorAll('#figures .plot')].filter(plot => plot.querySelector('.ytitle'))"
+        ".map(plot =>"
+        "  Math.min(...[...plot.querySelectorAll('.ytick text')].map(tick => tick.getBoundingClientRect().left))"
+        "  - plot.querySelector('.ytitle').getBoundingClientRect().right)"
+    )
+    assert len(gaps) == 6
+    assert min(gaps) > 0
+
+
+def test_curves_that_coincide_are_all_seen(tmp_path: Path, page: Page) -> None:
+    for operator in ("known", "alternating", "robust"):
+        write_run(tmp_path, {"operator.name": operator}, rungs=(0.1,), recovered=(4, 0))
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    dashes = page.evaluate(
+        "() => ['ROC', 'against the threshold'].map(title => [...document.querySelectorAll('#figures .plot')]"
+        ".find(plot => plot.ariaLabel.includes(title)).data.filter(line => line.name !== 'chance')"
+        ".map(line => line.line.dash))"
+    )
+    for lines in dashes:
+        assert len(set(lines)) == len(lines)
+
+
+def test_long_names_fit_a_phone(tmp_path: Path, page: Page) -> None:
+    for fraction in (0.5, 0.9):
+        path = "/data/" + "x" * 300
+        settings = {"dataset": {"name": "images", "path": path}, "degradation.fraction": fraction}
+        write_run(tmp_path, settings)
+    write_run(tmp_path, {"dataset": {"name": "images", "path": "/" + "y" * 300}})
+    page.set_viewport_size({"width": 390, "height": 844})
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_reset_goes_back_to_the_beginning(report: Path, page: Page) -> None:
+    show(page, report)
+    page.locator(".numbers thead button", has_text="Excess").click()
+    page.locator("[data-method='energy alternating']").click()
+    page.locator("#rows button").last.click()
+    chosen = page.inner_text("#run-name")
+    page.click("#reset")
+    assert page.evaluate("location.hash") in ("", "#")
+    assert page.locator("th[aria-sort]").count() == 0
+    assert page.inner_text("#run-name") != chosen
+    page.wait_for_function("() => document.querySelectorAll('.toggle[aria-pressed=false]').length === 0")
+
+
+def test_what_is_lossy_is_said_of_the_error_and_numbers_are_grouped(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery_module, "LOSSLESS", 0)
+    write_run(tmp_path, {})
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    page.locator("#gallery button").first.press("Enter")
+    assert "compressed with loss" in page.locator("#image-pictures figcaption").last.inner_text()
+    assert "(1,000 would do)" in page.inner_text("#card")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from statsmodels.stats.multitest import multipletests
 
 from memorization import load_results
-from memorization.report import Findings, headline, main
-from memorization.report.labels import percent, value_text
-from tests.report.store import write_run
+from memorization.report import Findings, build, headline, main
+from memorization.report.labels import percent, value_text, without
+from tests.report.store import configured, write, write_probes, write_run
 
 
 def test_json_agrees_with_counting_by_hand(real_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +157,90 @@ def test_runs_that_differ_are_told_apart_and_repetitions_are_not(tmp_path: Path)
     assert len(findings.last_cells) == 4
 
 
+def test_autoencoders_that_differ_in_no_setting_are_told_apart(tmp_path: Path) -> None:
+    """Trained on other images in the same folder, or given in a file that was written anew."""
+    write_run(tmp_path, {}, autoencoder="0123456789abcdef")
+    write_run(tmp_path, {}, autoencoder="fedcba9876543210")
+    write_run(tmp_path, {"recovery.name": "iterate"}, autoencoder="fedcba9876543210")
+    write_run(tmp_path, {"architecture.name": "conv"}, autoencoder="aaaaaaaaaaaaaaaa")
+    findings = Findings.load(tmp_path)
+    assert len(findings.last_cells) == 4
+    assert {cell.labels.autoencoder for cell in findings.cells} == {
+        "digits / fc, autoencoder 01234567",
+        "digits / fc, autoencoder fedcba98",
+        "digits / conv",
+    }
+    ((first, second),) = findings.pairs  # of one autoencoder only
+    assert first.labels.autoencoder == second.labels.autoencoder == "digits / fc, autoencoder fedcba98"
+    assert findings.over_seeds == []
+
+
+def test_runs_whose_settings_look_alike_are_told_apart(tmp_path: Path) -> None:
+    signatures = [write_run(tmp_path, {"degradation.fraction": fraction}) for fraction in (0.8, 0.80001)]
+    cells = Findings.load(tmp_path).last_cells
+    assert {cell.labels.method for cell in cells} == {f"energy known, run {signature[:8]}" for signature in signatures}
+
+
+def test_repetitions_are_shown_and_adjusted_for_once(tmp_path: Path) -> None:
+    write_run(tmp_path, {"control": "inpaint"}, rungs=(0.1,), recovered=(0, 0))
+    for rungs in ("all", "last"):
+        write_run(tmp_path, {"rungs": rungs}, rungs=(0.1,), recovered=(4, 0))
+    write_run(tmp_path, {"recovery.penalty": 1.0}, rungs=(0.1,), recovered=(0, 0))
+    findings = Findings.load(tmp_path)
+    strongest = findings.strongest
+    assert strongest.verdict_holm == 2 * strongest.verdict_p  # two verdicts are shown
+    assert len(strongest.repeated) == 1
+    assert "Shown once: 1 run with the autoencoder and settings of another." in headline(findings)
+
+
+def test_runs_on_other_members_are_no_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, {}, first=200)
+    for name in ("iterate", "pnp_admm"):
+        write_run(tmp_path, {"recovery.name": name})
+    main(["--store", str(tmp_path)])
+    main(["--store", str(tmp_path), "--compare"])
+    shown = capsys.readouterr().out
+    assert "iterate known - pnp_admm known" in shown
+    assert "adjusted for 1 comparisons" in " ".join(shown.split())
+
+
+def test_a_run_without_non_members_has_dashes(tmp_path: Path) -> None:
+    scores = pd.DataFrame({"image": range(4), "row": range(4), "member": True, "psnr_erased": [50.0, 30, 20, 10]})
+    scores = scores.assign(recovered=scores["psnr_erased"] > 25, status="converged")
+    pictures = torch.zeros(4, 1, 5, 5, dtype=torch.uint8)
+    gallery = {"original": pictures, "degraded": pictures, "row": torch.arange(4), "answer/1e-01": pictures}
+    write(tmp_path, configured({}), {0.1: scores}, gallery)
+    findings = Findings.load(tmp_path)
+    shown = " ".join(headline(findings).split())
+    assert "50 % / 25.0" in shown
+    assert "The most non-members that came back in a cell: none were tried." in shown
+    assert "It has no members or no non-members" in shown
+    assert "nan" not in shown
+    write_run(tmp_path, {"recovery.name": "iterate"}, rungs=(0.1,))
+    findings = Findings.load(tmp_path)
+    assert findings.strongest.labels.method == "iterate known"
+    assert "nan" not in headline(findings)
+
+
+def test_a_median_without_an_interval_has_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer than six images bound no median with 95 % confidence."""
+    monkeypatch.setattr("memorization.summary.median_interval", lambda values: (math.nan, math.nan))
+    write_run(tmp_path, {})
+    findings = Findings.load(tmp_path)
+    assert "dB for members (–)" in build(findings)
+    assert "nan" not in headline(findings)
+
+
+def test_the_degradation_noise_is_called_by_its_level(tmp_path: Path) -> None:
+    for noise in (0.1, 0.2):
+        write_run(tmp_path, {"degradation": {"name": "noise", "noise": noise}}, rungs=(0.1,))
+    labels = [cell.labels.degradation for cell in Findings.load(tmp_path).cells]
+    assert labels == ["noise 0.1", "noise 0.2"]
+    assert {without(label, math.nan, noise)["noise"] for label, noise in zip(labels, (0.1, 0.2), strict=True)} == {
+        "noise"
+    }
+
+
 def test_strongest_is_the_largest_excess_not_the_largest_share(tmp_path: Path) -> None:
     write_run(tmp_path, {"recovery.name": "pnp_admm"}, recovered=(4, 3))
     strongest = write_run(tmp_path, {}, recovered=(3, 0))
@@ -237,6 +326,63 @@ def test_verdicts_are_adjusted_for_their_number(tmp_path: Path, capsys: pytest.C
     assert summary[summary["control"] != "none"]["verdict_holm"].isna().all()
     main(["--store", str(tmp_path)])
     assert "(p = 0.06; Holm: 0.2)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--watch", "--summary"],
+        ["--watch", "--json"],
+        ["--summary", "--compare"],
+        ["--figures", "plots", "--json"],
+        ["--figures", "plots", "--watch"],
+        ["--json", "--output", "report.html"],
+    ],
+)
+def test_options_that_contradict_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(options)
+    assert stopped.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["memorization.report", "memorization.dashboard"])
+def test_output_that_nobody_reads_is_no_error(tmp_path: Path, module: str) -> None:
+    write_run(tmp_path, {})
+    options = ["--store", str(tmp_path), "--summary"] if module == "memorization.report" else ["--dry-run"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        command = [sys.executable, "-m", module, *options]
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert "roken pipe" not in done.stderr
+    assert "rror" not in done.stderr
+
+
+def test_probes_are_counted_and_of_many_cells_the_strongest_are_shown(tmp_path: Path) -> None:
+    for place, recovered in enumerate([1, 4, 3, 2]):
+        signature = write_run(tmp_path, {"recovery.weight": float(place)}, recovered=(recovered, 0))
+        write_probes(tmp_path, signature, {"none": [4], "shift": [4, place]})
+    shown = " ".join(headline(Findings.load(tmp_path)).split())
+    assert shown.count("Near-member probes") == 2
+    assert "energy known, weight=1.0; train loss 1e-02. Answers that are the member" in shown
+    assert "shift: 4 of 4 (4) at 0.100, 1 of 4 (4) at 0.200" in shown
+    assert "Probes of the strongest 2 of 4 cells; the page plots those of all." in shown
+
+
+def test_of_many_runs_over_seeds_those_that_vary_most_are_shown(tmp_path: Path) -> None:
+    for weight in range(12):
+        for seed in range(2):
+            write_run(
+                tmp_path, {"recovery.weight": weight + 0.5, "seed": seed}, (0.1,), (4 if seed and weight else 1, 0)
+            )
+    findings = Findings.load(tmp_path)
+    assert len(findings.over_seeds) == 12
+    shown = headline(findings)
+    assert shown.count(" 2 seeds, mean") == 10
+    assert "weight=0.5: 2 seeds" not in " ".join(shown.split())
+    assert "These are the 10 of 12 runs that vary most." in shown
 
 
 def test_unwritable_output_is_one_line(tmp_path: Path) -> None:

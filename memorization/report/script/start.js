@@ -1,0 +1,27 @@
+// The first drawing, and what is drawn anew when the choice changes.
+for (const link of document.querySelectorAll('a[href^="#"]')) {  // the address holds the filters, not a place
+  link.addEventListener("click", event => { event.preventDefault(); document.querySelector(link.getAttribute("href")).scrollIntoView(); });
+}
+function changed() {
+  state.rows = ROWS;
+  writeAddress();
+  nameFilters();
+  const list = chosen();
+  if (list.length && !list.includes(cells[state.run])) {
+    state.run = list.reduce((best, cell) => (cell.excess[0] ?? -1) > (best.excess[0] ?? -1) ? cell : best).place;
+    view.scene = null;
+    writeAddress();
+  }
+  drawTable(list);
+  drawRun();
+  drawGallery();
+  requestAnimationFrame(() => drawPlots(list));
+}
+readAddress();
+drawFilters();
+drawStrip();
+drawTable(chosen());
+drawRun();
+drawGallery();
+drawPlots(chosen());
+addEventListener("hashchange", () => { readAddress(); drawFilters(); changed(); });
