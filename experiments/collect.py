@@ -189,15 +189,7 @@ def network(run: Run) -> str:
     return ", ".join([settings["name"], *told, f"{run.config['dataset']['members']} members"])
 
 
-SCREENS = {"desktop": (1280, 1600, "#answer"), "phone": (390, 844, "#numbers")}  # and where in the report they begin
-# Scrolls to a part of the report, and its table, if it is wider than the page, to the shares recovered.
-BELOW_NAVIGATION = """part => {
-  part.scrollIntoView({behavior: "instant"});
-  const hidden = document.querySelector("nav").getBoundingClientRect().bottom - part.getBoundingClientRect().top;
-  scrollBy({top: -hidden, behavior: "instant"});
-  const table = part.querySelector(".scroll"), column = part.querySelector("[data-sort=members]");
-  if (table && column) table.scrollLeft += column.getBoundingClientRect().right - table.getBoundingClientRect().right;
-}"""
+SCREENS = {"desktop": (1280, 1600, "body"), "phone": (390, 844, "#numbers")}  # and where in the report they begin
 # Of the report, where a study has no figure of its own: parts of it, and how high each may be.
 PARTS = {
     "#answer": 620,
@@ -274,7 +266,7 @@ def main(study: str, store: Path, keep: bool) -> None:
             parts_of(shown(browser, report, 1300, 1500, of_strongest=True)).save(folder / "figure.png", optimize=True)
         for name, (width, height, start) in (SCREENS if study == "audit" else {}).items():
             page = shown(browser, report, width, height)
-            page.locator(start).evaluate(BELOW_NAVIGATION)
+            page.locator(start).evaluate("part => part.scrollIntoView({behavior: 'instant'})")
             page.screenshot(path=folder / f"{name}.png")
 
 

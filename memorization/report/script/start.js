@@ -2,6 +2,9 @@
 for (const link of document.querySelectorAll('a[href^="#"]')) {  // the address holds the filters, not a place
   link.addEventListener("click", event => { event.preventDefault(); document.querySelector(link.getAttribute("href")).scrollIntoView(); });
 }
+new ResizeObserver(([entry]) => {  // the sticky navigation hides no heading that is gone to
+  document.documentElement.style.scrollPaddingTop = `${entry.target.offsetHeight + 8}px`;
+}).observe(document.querySelector("nav"));
 function changed() {
   state.rows = ROWS;
   writeAddress();
