@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import pickle
+import re
 import shlex
 import shutil
 import zipfile
@@ -20,7 +22,7 @@ from torch import nn
 
 from memorization import audit, entry, load_run, recover, schema, train
 from memorization.architectures import Adapted, build
-from memorization.architectures.exported import Exported, unsafe
+from memorization.architectures.exported import Exported, read_archive, read_program, unsafe
 from memorization.architectures.weights import load_weights
 from memorization.contract import check_contract
 from memorization.data import Digits
@@ -306,39 +308,122 @@ def rewrite(path, change):
             archive.writestr(name, change(name, content))
 
 
-def evil_size(name, content):
-    return content.replace(b"Symbol('s", b"breakpoint() or Symbol('s") if "/models/" in name else content
+def replaced(old: str, new: str, file="/models/"):
+    """A change of an archive: `new` for `old` in the file of the program, or another."""
+
+    def change(name, content):
+        assert file not in name or old.encode() in content
+        return content.replace(old.encode(), new.encode()) if file in name else content
+
+    return change
 
 
-def evil_weights(name, content):
-    return content.replace(b'"use_pickle": false', b'"use_pickle": true') if name.endswith("_config.json") else content
+def nested(spec: dict) -> str:
+    """A container's description as it stands in the JSON of a program, where it is a text of JSON itself."""
+    return json.dumps(json.dumps([1, spec]))[1:-1]
 
 
-def evil_inputs(name, content):
-    return pickle.dumps(Malicious()) if "sample_inputs" in name else content
+LEAF = {"type": None, "context": None, "children_spec": []}
+OUTPUT = f'"out_spec": "{nested(LEAF)}"'
 
 
+def described(kind, context):
+    """A change of an archive: what the program returns is a container of a `kind`."""
+    return replaced(OUTPUT, f'"out_spec": "{nested({"type": kind, "context": context, "children_spec": [LEAF]})}"')
+
+
+FACTORY = {"default_factory_module": "payload", "default_factory_name": "f", "dict_context": []}
+ENUMERATION = {"__enum__": True, "fqn": "payload:f", "name": "f"}
+RUNS = "which could run any code"
 PROGRAMS = {
-    "size": (evil_size, "is refused: it holds an expression that is no size, which could run any code"),
-    "weights": (evil_weights, "is refused: it holds pickles, which could run any code"),
-    "no program": (
-        lambda name, content: b"[]" if "/models/" in name else content,
-        "is no exported program, or damaged",
-    ),
+    "size": (replaced("Symbol('s", "breakpoint() or Symbol('s"), f"holds an expression that is no size, {RUNS}"),
+    "weights": (replaced('"use_pickle": false', '"use_pickle": true', "weights_config"), f"holds pickles, {RUNS}"),
+    "module": (described("collections.defaultdict", FACTORY), "holds containers other than tuples, lists and d"),
+    "enumeration": (described("builtins.dict", json.dumps([ENUMERATION])), "holds containers other than tuples, l"),
+    "context": (described("builtins.tuple", json.dumps(ENUMERATION)), "holds containers other than tuples, lists an"),
+    "call": (replaced("torch.ops.aten.relu.default", "torch.os.system"), "holds a call of 'torch.os.system', no ope"),
+    "packet": (replaced("aten.relu.default", "aten.relu.__init__"), "holds a call of 'torch.ops.aten.relu.__init__'"),
+    "file": (replaced("aten.relu.default", "aten.save.default"), "holds a call of 'torch.ops.aten.save.default'"),
+    "operator": (replaced('"as_int": 1}', '"as_operator": "torch.os.system"}'), "holds a call of 'torch.os.system'"),
+    "name": (replaced('"name": "relu"', '"name": "relu=open(1)"'), "holds the name 'relu=open(1)'"),
+    "attribute": (replaced('"name": "relu"', '"name": "torch.load"'), "holds the name 'torch.load'"),
+    "weight": (replaced('"head.bias"', '"head.bias\'+open(1)"'), 'holds the name "head.bias\'+open(1)"'),
+    "no program": (lambda name, content: b"[]" if "/models/" in name else content, "is no exported program, or dama"),
     "no text": (lambda name, content: b"\xff" if "/models/" in name else content, "is no exported program, or damaged"),
-    "inputs": (evil_inputs, "is no exported program, or damaged; make one: torch.export.save"),
+    "no operator": (replaced('"as_int": 1}', '"as_none": 1}'), "is no exported program, or damaged"),
+    "inputs": (
+        lambda name, content: pickle.dumps(Malicious()) if "sample_inputs" in name else content,
+        "is no exported program, or damaged; make one: torch.export.save",
+    ),
 }
 
 
 @pytest.mark.parametrize("part", PROGRAMS)
-def test_a_program_that_would_run_code_is_refused(part, command, tmp_path):
+def test_a_program_that_would_run_code_is_refused(part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "payload.py").write_text("open('touched', 'w')\nf = list")
     SAVE["own.pt2"](tmp_path / "own.pt2")
-    assert unsafe(tmp_path / "own.pt2") == ""
+    assert unsafe(read_archive(tmp_path / "own.pt2")) == ""
     change, message = PROGRAMS[part]
     rewrite(tmp_path / "own.pt2", change)
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        read_program(tmp_path / "own.pt2")
+    assert "\n" not in str(raised.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"own.pt2", "payload.py"}
+
+
+def test_torch_reads_what_was_inspected(tmp_path):
+    """Two files of one name but for its case, and an archive behind another: torch would read the unseen ones."""
+    path = tmp_path / "own.pt2"
+    path.write_bytes(program())
+    with zipfile.ZipFile(path, "a") as archive:
+        name = next(name for name in archive.namelist() if "/models/" in name)
+        archive.writestr(name.replace("models", "MODELS"), b"{}")
+    with pytest.raises(ValueError, match="is no exported program, or damaged"):
+        read_program(path)
+    path.write_bytes(program())
+    rewrite(path, PROGRAMS["call"][0])
+    evil = path.read_bytes()
+    path.write_bytes(program())
+    harmless = bytearray(evil + path.read_bytes())
+    place = len(evil) - 6  # where the first archive ends with the place of its table of contents
+    harmless[-6:-2] = evil[place : place + 4]
+    path.write_bytes(harmless)
+    assert "torch.os.system" not in read_program(path).code
+
+
+def test_a_malformed_program_is_one_line_from_the_command(command, tmp_path):
+    (tmp_path / "own.pt2").write_bytes(program())
+    rewrite(tmp_path / "own.pt2", PROGRAMS["no operator"][0])
     _, err = command("architecture.export=own.pt2", "recovery=iterate")
-    assert message in err
+    assert "is no exported program, or damaged" in err
     assert {path.name for path in tmp_path.iterdir()} == {"own.pt2"}
+
+
+class Blocks(nn.Module):
+    """What else an honest program may hold: blocks, texts, constants, odd names, sizes that are computed, a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleDict({"a-b": nn.Linear(8, 8)})
+        self.register_buffer("steps", torch.arange(8))
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        with torch.no_grad():
+            scale = torch.einsum("bchw,bchw->b", x, x)
+        x = self.parts["a-b"](nn.functional.gelu(x.reshape(b * h // 2, 2 * w).view(b, c, h, w), approximate="tanh"))
+        return [x * scale.view(-1, 1, 1, 1) + self.steps + torch.zeros(b, 1, 1, 1)]
+
+
+def test_an_honest_program_is_read(tmp_path):
+    batch = {0: torch.export.Dim("batch")}
+    exported = torch.export.export(Blocks().eval(), (torch.rand(2, *SHAPE),), dynamic_shapes=(batch,))
+    for version in (exported, exported.run_decompositions()):
+        torch.export.save(version, tmp_path / "own.pt2")
+        (given,) = read_program(tmp_path / "own.pt2")(SPLIT.members)
+        torch.testing.assert_close(given, exported.module()(SPLIT.members)[0])
 
 
 def test_an_empty_archive_is_no_program(command, tmp_path):
