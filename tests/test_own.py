@@ -237,6 +237,11 @@ def saved(path):
     return path.read_bytes()
 
 
+def under(*prefixes):
+    """The state dict of the transformer under each of some prefixes."""
+    return {prefix + key: value for prefix in prefixes for key, value in transformer().state_dict().items()}
+
+
 MISTAKES = {
     "does not fit": (
         renamed,
@@ -256,7 +261,19 @@ MISTAKES = {
     "numbered": (lambda path: torch.save({0: torch.zeros(2)}, path), "own.pt holds no state dict"),
     "complex": (
         lambda path: torch.save({key: value + 0j for key, value in transformer().state_dict().items()}, path),
-        "complex in the file or the model alone: position",
+        "of other numbers: position is torch.complex64 and should be torch.float32",
+    ),
+    "whole numbers": (
+        lambda path: torch.save(transformer().state_dict() | {"head.bias": torch.ones(1, dtype=torch.int8)}, path),
+        "own.pt does not fit Transformer: of other numbers: head.bias is torch.int8 and should be torch.float32",
+    ),
+    "two models": (
+        lambda path: torch.save(under("model.", "ema."), path),
+        "own.pt holds the model several times, under ema., model.; save one",
+    ),
+    "more than the model": (
+        lambda path: torch.save(under("model.") | {"model.head2.bias": torch.zeros(1)}, path),
+        "does not fit Transformer: unexpected: head2.bias",
     ),
     "text": (lambda path: path.write_text("weights"), "own.pt is refused: it is damaged"),
     "number": (lambda path: torch.save(3, path), "own.pt holds no state dict; save one: torch.save(model.state_dict()"),
@@ -440,6 +457,74 @@ def test_weights_that_the_model_shares_may_stand_once_in_the_file(tmp_path):
     save_model(first, str(tmp_path / "own.safetensors"))
     load_weights(second, tmp_path / "own.safetensors")
     torch.testing.assert_close(second.state_dict(), first.state_dict())
+
+
+class Transposed(nn.Module):
+    """Encodes with a matrix and decodes with its transpose, which is another view of the same memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode, self.decode = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+        self.decode.weight = nn.Parameter(self.encode.weight.t())
+        self.register_buffer("first", self.encode.weight.detach()[:1])
+
+
+class Expanded(nn.Module):
+    """Holds a buffer that no file can be copied into."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("grey", torch.zeros(1).expand(4))
+
+
+def test_views_of_one_tensor_are_each_loaded(tmp_path):
+    torch.manual_seed(1)
+    first, second = Transposed(), Transposed()
+    torch.save(first.state_dict(), tmp_path / "own.pt")
+    load_weights(second, tmp_path / "own.pt")
+    torch.testing.assert_close(second.state_dict(), first.state_dict())
+    torch.save(first.state_dict() | {"encode.weight": torch.zeros(4, 4)}, tmp_path / "untied.pt")
+    with pytest.raises(ValueError, match=r"one in the model and not in the file: encode\.weight$"):
+        load_weights(second, tmp_path / "untied.pt")
+    torch.save(Expanded().state_dict(), tmp_path / "own.pt")
+    with pytest.raises(ValueError, match=r"own\.pt: Error.* more than one element") as raised:
+        load_weights(Expanded(), tmp_path / "own.pt")
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_of_lazy_layers_and_of_none(tmp_path):
+    plain, lazy = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.LazyLinear(4), nn.BatchNorm1d(4))
+    torch.save(plain.state_dict(), tmp_path / "own.pt")
+    load_weights(lazy, tmp_path / "own.pt")
+    torch.testing.assert_close(lazy.state_dict(), plain.state_dict())
+    with pytest.raises(ValueError, match="Sequential makes its weights on the meta device, where they hold nothing"):
+        load_weights(nn.Sequential(nn.Linear(4, 4, device="meta")), tmp_path / "own.pt")
+
+
+CHECKPOINTS = {
+    "model": lambda: {"model": transformer().state_dict(), "epoch": 3},
+    "nested": lambda: {"model_state_dict": under("module.net.")},
+    "Lightning": lambda: {"state_dict": under("model.") | {"loss.w": torch.ones(2)}},
+    "average": lambda: torch.optim.swa_utils.AveragedModel(transformer()).state_dict(),
+}
+LEFT_OUT = {"Lightning": "what is not under model. is left out: loss.w", "average": "module. is left out: n_averaged"}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_is_taken_as_tools_write_it(kind, tmp_path, capsys):
+    torch.save(CHECKPOINTS[kind](), tmp_path / "own.ckpt")
+    model = Transformer(SHAPE)
+    load_weights(model, tmp_path / "own.ckpt")
+    torch.testing.assert_close(model.state_dict(), transformer().state_dict())
+    shown = capsys.readouterr().out
+    assert LEFT_OUT[kind] in shown if kind in LEFT_OUT else not shown
+
+
+def test_safetensors_are_known_by_their_content(tmp_path):
+    save_file(transformer().state_dict(), tmp_path / "own.bin")
+    model = Transformer(SHAPE)
+    load_weights(model, tmp_path / "own.bin")
+    torch.testing.assert_close(model.state_dict(), transformer().state_dict())
 
 
 def test_a_program_of_one_batch_size_is_refused(command, tmp_path):
