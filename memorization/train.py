@@ -70,6 +70,8 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
         )
         if any(split.left_out.values()):
             print(f"note: {told(split)}", flush=True)
+        for note in split.notes:
+            print(f"note: {note}", flush=True)
         if not file and (least := architectures.least_loss(model, trained_on)) > settings.target_loss:
             print(
                 f"note: no weights of this width bring the train loss below {least:.1e}, as the last layer is linear; "

@@ -17,6 +17,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 from safetensors.torch import save_file, save_model
 from torch import nn
 
@@ -170,6 +171,21 @@ def test_a_class_without_weights_is_trained(command, tmp_path):
     assert kept.network.embed.out_channels == 16
     with pytest.raises(ValueError, match=r"outside the allowed packages .*load_run\(folder, packages="):
         load_run(run.folder).autoencoder()
+
+
+def test_what_is_worth_knowing_of_the_images_is_told(monkeypatch, tmp_path, capsys):
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    (tmp_path / "5.heic").write_bytes(b"")
+    words = ["dataset=images", f"dataset.path={tmp_path}", "dataset.members=2", "dataset.non_members=2"]
+    words += ["training.max_steps=2", "tracking=none", "progress=false", "architecture.depth=2", "dataset.size=16"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["memorization-train", *words])
+    train.main()
+    out = capsys.readouterr().out
+    assert "note: 1 .heic passed over: files of other kinds\n" in out
+    assert "note: dataset.size=16 enlarges 4 of 4 images\n" in out
 
 
 def test_a_file_counts_by_its_content(composed, tmp_path):
