@@ -104,6 +104,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
                 runs.write(saved.with_suffix(".pt2"), file.read_bytes())
                 saved.unlink()
             facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
+            facts |= {} if file else {"seconds": history.seconds}
             tracker.summarise({"train_loss": history.loss, "steps": history.steps, "signature": folder.name})
             tracker.summarise({key: facts[key] for key in ("parameters", "parameters_per_pixel")})
         if not file and history.loss > settings.target_loss:
@@ -111,6 +112,12 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
                 f"note: the training ended at its budget of {settings.max_steps} steps with a loss of "
                 f"{history.loss:.2e}, above training.target_loss={settings.target_loss:g}; "
                 "raise training.max_steps to go lower",
+                flush=True,
+            )
+        if not history.rungs:
+            print(
+                f"note: no rung of training.ladder was reached (the highest is {max(settings.ladder):g}): no weights "
+                "are kept, and nothing can be recovered",
                 flush=True,
             )
     return runs.load_run(folder, packages), split, True
@@ -138,6 +145,7 @@ def run(config: dict[str, Any]) -> tuple[Outcome, float]:
     done = autoencoder.done
     file = architectures.given_file(config["architecture"])
     how = "on the members; its weights are given, nothing to train" if file else f"after {done['steps']} steps"
+    how += f" in {done['seconds']:,.0f} s" if "seconds" in done else ""  # not in older stores
     detail = f"train loss {done['train_loss']:.2e} {how} → {autoencoder.folder}"
     return Outcome(_name(config), "done" if trained else "found", detail), done["train_loss"]
 
