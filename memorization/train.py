@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from memorization import architectures, entry, runs, tracking
-from memorization.contract import BATCH, check_contract, evaluating
+from memorization.contract import BATCH, check_contract, check_loss, evaluating
 from memorization.data import Split, as_float, check_seed
 from memorization.identity import autoencoder_config, autoencoder_folder
 from memorization.schema import build
@@ -43,7 +43,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
     if config["architecture"]["name"] == "custom":
         with evaluating(model):
-            some = torch.cat([split.members[:BATCH], split.non_members[:BATCH]])
+            some = torch.cat([split.members[:1], split.non_members[:1]])
             at_once = config["recovery"]["batch_size"] if "recovery" in config else BATCH
             check_contract(model, as_float(some), access, min(at_once, len(split.members) + len(split.non_members)))
     file, packages = architectures.given_file(config["architecture"]), config["architecture"].get("allowed", [])
@@ -127,6 +127,7 @@ def given(autoencoder: nn.Module, members: Tensor) -> History:
     """What a training would have recorded of an autoencoder that is trained already: its loss is its one rung."""
     with evaluating(autoencoder):
         loss = reconstruction_loss(autoencoder, members)
+    check_loss(loss, members)
     return History(rungs={loss: loss}, weights={loss: weights_of(autoencoder)}, loss=loss)
 
 

@@ -310,6 +310,7 @@ def test_weights_that_cannot_be_loaded(mistake, command, tmp_path):
 NAMES = {
     MODEL: "is outside the allowed packages (memorization, torch.nn); if you trust its code: architecture.allowed=[te",
     f"{ALLOWED} architecture.target=tests.test_own.Transforme": "has no attribute 'Transforme'; is it installed, or",
+    "architecture.target=ViT architecture.allowed=[ViT]": "target=ViT is no class; give package.module.Class",
     f"{ALLOWED} architecture.target=tests.nowhere.Net": "No module named 'tests.nowhere'; is it installed, or",
     f"{ALLOWED} architecture.target=tests.test_own.transformer": "transformer is no class of nn.Module",
     f"{ALLOWED} {MODEL} architecture.kwargs={{dm:3}}": "unexpected keyword argument 'dm'",
@@ -610,6 +611,50 @@ def test_a_file_in_half_precision_is_taken(command, tmp_path):
     (run,) = finished(tmp_path / "runs", "autoencoders")
     kept = load_run(run.folder, packages=["tests"]).autoencoder()
     torch.testing.assert_close(kept(SPLIT.members), transformer().half().float()(SPLIT.members))
+
+
+def test_what_is_no_autoencoder_yet_is_named(tmp_path):
+    with pytest.raises(ValueError, match="the autoencoder is the class Transformer; give an instance"):
+        audit(Transformer, SPLIT.members, SPLIT.non_members)
+    SAVE["own.pt2"](tmp_path / "own.pt2")
+    with pytest.raises(ValueError, match=r"the autoencoder is an ExportedProgram, .* give its module\(\)"):
+        audit(torch.export.load(tmp_path / "own.pt2"), SPLIT.members, SPLIT.non_members)
+
+
+class Shy(nn.Module):
+    """Fails on the first of the images that it never saw."""
+
+    def forward(self, x):
+        if any(torch.equal(image, SPLIT.non_members[0]) for image in x):
+            raise RuntimeError("a stranger")
+        return x
+
+
+def test_the_contract_is_checked_on_images_of_both_kinds(command, tmp_path):
+    message = r"fails on images of (2, 1, 8, 8): a stranger"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        audit(Shy(), SPLIT.members, SPLIT.non_members, recovery=Iterate())
+    _, err = command(f"architecture.target={__name__}.Shy", ALLOWED, "recovery=iterate")
+    assert message in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_above_the_variance_is_told(command, tmp_path, capsys):
+    audit(lambda x: 1 - x, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=1))
+    assert "above their variance of 0.14: are these the images that it was trained on, and is value_range" in (
+        capsys.readouterr().out
+    )
+    audit(lambda x: 0.9 * x, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=1))
+    assert not capsys.readouterr().out
+    SAVE["own.pt"](tmp_path / "own.pt")
+    out, _ = command(MODEL, ALLOWED, "architecture.weights=own.pt", "architecture.value_range=[-9,9]", module="train")
+    assert "note: the loss on the members is" in out
+
+
+def test_a_training_that_reached_no_rung_says_so(command):
+    out, _ = command(MODEL, ALLOWED, "training.max_steps=3", module="train")
+    assert "note: no rung of training.ladder was reached (the highest is 0.01): no weights are kept" in out
+    assert re.search(r"after 2 steps in \d+ s →", out)
 
 
 NO_GRADIENTS = {
