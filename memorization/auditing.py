@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from memorization.contract import BATCH, check_contract, evaluating
+from memorization.contract import check_contract, check_loss, evaluating
 from memorization.controls import NearestMember, inpaintable, untrained
 from memorization.data import as_float, check_images
 from memorization.degradations import Chain, Degradation, RandomPixels
@@ -127,10 +127,11 @@ def audit(
     members, images = as_float(members), as_float(torch.cat([members, non_members]))
     numbers = _numbers(range(len(images)) if indices is None else indices, len(members), len(images))
     with evaluating(autoencoder):
-        some = torch.cat([members[:BATCH], images[len(members) :][:BATCH]])
+        some = torch.cat([members[:1], images[len(members) :][:1]])
         check_contract(autoencoder, some, recovery.access, min(batch_size, len(images)))
         own = _scored(recipe, autoencoder, images, numbers, members, batch_size)
         loss = reconstruction_loss(autoencoder, members, batch_size)
+        check_loss(loss, members)
         tables = [own.assign(control="none", train_loss=loss, **_choices(recipe))]
         missing: dict[str, str] = {}
         if controls or reference is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from memorization.architectures.custom import first_line
+from memorization.data import as_float
 from memorization.recovery.problem import Autoencoder
 
 TOLERANCE = 1e-3  # by which an answer may depend on the batch, in pixels of [0, 1]: a quarter of an 8-bit level
@@ -28,6 +29,10 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
     the number of images that it will be asked for at once.
     """
     images = images[:BATCH]
+    if isinstance(autoencoder, type):
+        raise ValueError(f"the autoencoder is the class {autoencoder.__name__}; give an instance, with its weights")
+    if isinstance(autoencoder, torch.export.ExportedProgram):
+        raise ValueError("the autoencoder is an ExportedProgram, which cannot be called; give its module()")
     if isinstance(autoencoder, nn.Module):
         _check_placement(autoencoder, images)
     with torch.no_grad():
@@ -53,6 +58,16 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
         raise ValueError(
             "the autoencoder gives no gradients, which the method needs; choose one that only queries it: iterate, "
             "pnp_admm or null_space"
+        )
+
+
+def check_loss(loss: float, members: Tensor) -> None:
+    """Print a note if a `loss` on the members (N, C, H, W) is beyond what a single grey would have: their variance."""
+    if loss > (variance := float(as_float(members).var(correction=0))):
+        print(
+            f"note: the loss on the members is {loss:.2g}, above their variance of {variance:.2g}: are these the "
+            "images that it was trained on, and is value_range right?",
+            flush=True,
         )
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from memorization import architectures, entry, runs, tracking
-from memorization.contract import BATCH, check_contract, evaluating
+from memorization.contract import BATCH, check_contract, check_loss, evaluating
 from memorization.data import Split, as_float, check_seed
 from memorization.identity import autoencoder_config, autoencoder_folder
 from memorization.schema import build
@@ -43,7 +43,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
     if config["architecture"]["name"] == "custom":
         with evaluating(model):
-            some = torch.cat([split.members[:BATCH], split.non_members[:BATCH]])
+            some = torch.cat([split.members[:1], split.non_members[:1]])
             at_once = config["recovery"]["batch_size"] if "recovery" in config else BATCH
             check_contract(model, as_float(some), access, min(at_once, len(split.members) + len(split.non_members)))
     file, packages = architectures.given_file(config["architecture"]), config["architecture"].get("allowed", [])
@@ -70,6 +70,8 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
         )
         if any(split.left_out.values()):
             print(f"note: {told(split)}", flush=True)
+        for note in split.notes:
+            print(f"note: {note}", flush=True)
         if not file and (least := architectures.least_loss(model, trained_on)) > settings.target_loss:
             print(
                 f"note: no weights of this width bring the train loss below {least:.1e}, as the last layer is linear; "
@@ -102,6 +104,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
                 runs.write(saved.with_suffix(".pt2"), file.read_bytes())
                 saved.unlink()
             facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
+            facts |= {} if file else {"seconds": history.seconds}
             tracker.summarise({"train_loss": history.loss, "steps": history.steps, "signature": folder.name})
             tracker.summarise({key: facts[key] for key in ("parameters", "parameters_per_pixel")})
         if not file and history.loss > settings.target_loss:
@@ -111,6 +114,12 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
                 "raise training.max_steps to go lower",
                 flush=True,
             )
+        if not history.rungs:
+            print(
+                f"note: no rung of training.ladder was reached (the highest is {max(settings.ladder):g}): no weights "
+                "are kept, and nothing can be recovered",
+                flush=True,
+            )
     return runs.load_run(folder, packages), split, True
 
 
@@ -118,6 +127,7 @@ def given(autoencoder: nn.Module, members: Tensor) -> History:
     """What a training would have recorded of an autoencoder that is trained already: its loss is its one rung."""
     with evaluating(autoencoder):
         loss = reconstruction_loss(autoencoder, members)
+    check_loss(loss, members)
     return History(rungs={loss: loss}, weights={loss: weights_of(autoencoder)}, loss=loss)
 
 
@@ -136,6 +146,7 @@ def run(config: dict[str, Any]) -> tuple[Outcome, float]:
     done = autoencoder.done
     file = architectures.given_file(config["architecture"])
     how = "on the members; its weights are given, nothing to train" if file else f"after {done['steps']} steps"
+    how += f" in {done['seconds']:,.0f} s" if "seconds" in done else ""  # not in older stores
     detail = f"train loss {done['train_loss']:.2e} {how} → {autoencoder.folder}"
     return Outcome(_name(config), "done" if trained else "found", detail), done["train_loss"]
 

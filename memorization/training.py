@@ -17,6 +17,7 @@ import io
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ from memorization.data import as_float, mean_image
 from memorization.runs import rung_name
 
 AVERAGED_EVERY = 10  # steps at least between two measurements of averaged weights, each of which costs a forward pass
+PRECISIONS = ("32", "32-true", "64", "64-true", "bf16", "bf16-mixed")  # of Lightning's
 EXPLODED = 1e6  # a mean squared error that images in [0, 1] never have unless the weights have blown up
 
 
@@ -61,7 +63,7 @@ class Training:
     ema: decay of an exponential moving average of the weights, such as 0.99; 0 for none. The rungs are then the
         averaged weights', measured once an epoch but not more often than every 10 steps.
     max_steps: the budget; the training ends there or at `target_loss`, whichever comes first.
-    target_loss: mean squared error at which the training stops.
+    target_loss: mean squared error at which the training stops; not above the highest rung.
     ladder: train losses at which weights are kept, the first time each is reached.
     """
 
@@ -90,8 +92,13 @@ class Training:
         if not self.ladder or not all(0 < rung < math.inf for rung in self.ladder):
             raise ValueError(f"training.ladder is {list(self.ladder)}; name at least one train loss above 0")
         rungs = set(self.ladder)
-        if len({rung_name(rung) for rung in rungs}) < len(rungs):
+        if len({f"{rung:.3e}" for rung in rungs}) < len(rungs):  # by which they are named
             raise ValueError(f"training.ladder is {list(self.ladder)}; rungs must differ in their first four digits")
+        if self.target_loss > max(rungs):
+            raise ValueError(
+                f"training.target_loss is {self.target_loss:g}, above all of training.ladder={list(self.ladder)}: the "
+                "training would stop before any rung; lower it, or add a rung"
+            )
 
     def rate(self, step: int) -> float:
         """The learning rate of a step as a share of `learning_rate`."""
@@ -129,7 +136,11 @@ class Batches:
 
 @dataclass
 class History:
-    """What a training recorded: a row every few steps, and the weights and loss of each rung reached."""
+    """What a training recorded: a row every few steps, and the weights and loss of each rung reached.
+
+    seconds: that its steps took, by the clock, those before a resumption included. Of all this, they alone are not the
+        same for the same seed.
+    """
 
     rows: list[tuple[int, float, float]] = field(default_factory=list)  # step, train loss, learning rate
     rungs: dict[float, float] = field(default_factory=dict)  # rung to measured train loss
@@ -137,6 +148,7 @@ class History:
     written: dict[str, str] = field(default_factory=dict)  # the files of weights that were written, and their checksums
     steps: int = 0
     loss: float = math.inf
+    seconds: float = 0.0
 
     def write(self, folder: Path) -> None:
         """`history.csv` and `weights/<rung>.safetensors` into `folder`."""
@@ -158,14 +170,15 @@ class History:
     def state(self, folder: Path) -> dict[str, Any]:
         """What a checkpoint says of it; the weights are written to `folder`."""
         self.write_weights(folder)
-        return {name: getattr(self, name) for name in ("rows", "rungs", "written", "steps", "loss")}
+        return {name: getattr(self, name) for name in ("rows", "rungs", "written", "steps", "loss", "seconds")}
 
     @classmethod
     def resumed(cls, state: dict[str, Any], folder: Path) -> History:
         """The history of a checkpoint, whose weights lie in `folder`."""
         names = ("rows", "rungs", "written", "steps", "loss")
         weights = {rung: load_file(folder / f"weights/{rung_name(rung)}.safetensors") for rung in state["rungs"]}
-        return cls(**{name: state[name] for name in names}, weights=weights)
+        seconds = state.get("seconds", 0.0)  # which older checkpoints lack
+        return cls(**{name: state[name] for name in names}, weights=weights, seconds=seconds)
 
 
 def weights_of(autoencoder: nn.Module) -> dict[str, Tensor]:
@@ -202,6 +215,7 @@ class TrainingModule(pl.LightningModule):
         self.seed = seed
         self.first_step = 0
         self.earlier: dict[str, Any] | None = None  # the state of the optimiser and the generators to go on from
+        self.began = 0.0  # when it would have begun, by `time.monotonic`, had it never stopped
         self.failure = ""  # why the training ended early, if it diverged
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -232,6 +246,7 @@ class TrainingModule(pl.LightningModule):
     def state(self, folder: Path) -> dict[str, Any]:
         """Everything that the next step depends on; the weights of rungs go to `folder`."""
         optimiser: Any = self.optimizers()
+        self.history.seconds = time.monotonic() - self.began
         return {
             "step": self.step,
             "autoencoder": self.autoencoder.state_dict(),
@@ -254,6 +269,10 @@ class TrainingModule(pl.LightningModule):
             self.earlier = None
         else:
             torch.manual_seed(self.seed)  # of dropout and the like
+        self.began = time.monotonic() - self.history.seconds
+
+    def on_train_end(self) -> None:
+        self.history.seconds = time.monotonic() - self.began
 
     @property
     def next_rung(self) -> float | None:
@@ -277,6 +296,7 @@ class TrainingModule(pl.LightningModule):
                 self.manual_backward(loss * share)
                 value += loss.item() * share
         value = self._summed(value)
+        self._share_buffers()
         if not value < EXPLODED:
             self.failure = (
                 f"the training diverged: the loss is {value} at step {self.step}; "
@@ -331,6 +351,12 @@ class TrainingModule(pl.LightningModule):
             if parameter.grad is None:  # of a process whose share of the batch was empty
                 parameter.grad = torch.zeros_like(parameter)
             distributed.all_reduce(parameter.grad)
+
+    def _share_buffers(self) -> None:
+        """The statistics of batches are those of the first process, whose weights are kept, in every process."""
+        if self.trainer.world_size > 1 and self.has_modes:
+            for buffer in self.autoencoder.buffers():
+                distributed.broadcast(buffer, 0)
 
     def _no_averaging(self) -> contextlib.AbstractContextManager[None]:
         strategy = self.trainer.strategy
@@ -433,9 +459,10 @@ def stopping(runner: pl.Trainer) -> Iterator[None]:
 def check_trainer(settings: dict[str, Any]) -> None:
     """Raise `ValueError` for settings of Lightning's Trainer (accelerator, devices, precision) that it cannot use.
 
-    Nor does half precision with 5 bits of exponent: its gradients need a scale, which `last.ckpt` does not keep.
+    Nor does half precision with 5 bits of exponent: its gradients need a scale, which `last.ckpt` does not keep. And
+    weights that are themselves in half precision have no loss in float32, in which rungs are measured.
     """
-    if str(settings.get("precision")) in ("16", "16-mixed", "16-true"):
+    if str(settings.get("precision", "32-true")) not in PRECISIONS:
         raise ValueError(
             f"trainer.precision={settings['precision']} is not supported; take bf16-mixed or 32-true (the default)"
         )

@@ -220,3 +220,10 @@ def test_a_wrong_setting_is_named_with_the_way_out(key):
 def test_what_cannot_be_proximal_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         build("tied", (1, 8, 8), centre=True, seed=0, proximal=True, **settings)
+
+
+def test_a_size_beyond_the_machine_is_named():
+    with pytest.raises(
+        ValueError, match=r"^architecture\.depth=10 architecture\.width=100000000: .* and this machine has"
+    ):
+        build("fc", (1, 6, 6), centre=True, seed=0, depth=10, width=100_000_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import datasets
@@ -325,8 +326,8 @@ def test_a_mapped_set_is_read_to_its_end(monkeypatch):
     monkeypatch.setattr("memorization.data.sources.ROWS_A_MAP", 3)
     contents = [bytes([number]) for number in range(8)]
     rows = datasets.Dataset.from_dict({"label": list(range(8)), "img": contents}).select(range(1, 8))
-    assert [encoded.content for encoded in HubSet("set", rows, "img").read()] == contents[1:]
-    assert [encoded.position for encoded in HubSet("set", rows, "").read({2, 6})] == [2, 6]
+    assert [encoded.content for encoded in HubSet("set", rows, "img", {}).read()] == contents[1:]
+    assert [encoded.position for encoded in HubSet("set", rows, "", {}).read({2, 6})] == [2, 6]
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):
@@ -349,7 +350,7 @@ def test_bad_tables(tmp_path):
     with pytest.raises(ValueError, match=r"differ in their columns \(image; label\); name one file"):
         Images(str(tmp_path / "labels")).load(0)
     (tmp_path / "file.txt").write_text("no")
-    with pytest.raises(ValueError, match="neither a folder nor a parquet file"):
+    with pytest.raises(ValueError, match="neither a folder nor a parquet file; put the images into a folder, or their"):
         Images(str(tmp_path / "file.txt")).load(0)
 
 
@@ -472,6 +473,7 @@ UNUSABLE = {
         b"not an image"
     ),
     r"gone\.png: cannot be read \(No such file": lambda folder: (folder / "a" / "gone.png").symlink_to("nowhere"),
+    r"pipe\.png: is a pipe, a socket or a device": lambda folder: os.mkfifo(folder / "a" / "pipe.png"),
     r"float\.tif: has 32 bits a pixel": lambda folder: Image.fromarray(np.ones((10, 12), dtype=np.float32)).save(
         folder / "a" / "float.tif"
     ),
@@ -491,6 +493,67 @@ def test_an_unusable_file_is_refused_or_skipped(folder, reason):
     files = sorted(path for path in folder.rglob("*") if path.suffix)
     for image, index in zip(drawn.members, drawn.member_indices, strict=True):
         np.testing.assert_array_equal(image.permute(1, 2, 0), np.asarray(Image.open(files[index])))
+
+
+def test_a_folder_that_cannot_be_opened_is_no_empty_one(folder, monkeypatch):
+    (folder / "a" / "locked").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    expected = Images(str(folder), 5, 3).load(0)
+    monkeypatch.setattr("os.scandir", refusing)
+    reason = r"a/locked: is a folder that cannot be opened \(Permission denied\)"
+    with pytest.raises(ValueError, match=f"{reason}; remove or repair it, or set dataset.unusable=skip"):
+        Images(str(folder), 5, 3).load(0)
+    drawn = Images(str(folder), 5, 3, unusable="skip").load(0)
+    assert torch.equal(drawn.members, expected.members)
+    assert len(drawn.skipped) == 1
+    with pytest.raises(ValueError, match=reason):
+        Images(str(folder / "a" / "locked"), 5, 3).load(0)
+
+
+def test_files_that_are_passed_over_are_told(folder):
+    for name in ("a/b.HEIC", "c.heic", "d.parquet", "README", ".hidden"):
+        (folder / name).write_bytes(b"")
+    drawn = Images(str(folder), 5, 3).load(0)
+    assert list(drawn.notes) == ["2 .heic, 1 without suffix, 1 .parquet passed over: files of other kinds"]
+    with pytest.raises(
+        ValueError, match=r"has 8 distinct ones \(2 \.heic, 1 without suffix, 1 \.parquet passed over\)$"
+    ):
+        Images(str(folder), 9, 3).load(0)
+    for file in folder.rglob("*.png"):
+        file.unlink()
+    (folder / "d.parquet").rename(folder / "D.PARQUET")
+    with pytest.raises(ValueError, match=r"D\.PARQUET is passed over by the library .*; rename it to D\.parquet, or"):
+        Images(str(folder), 5, 3).load(0)
+    (folder / "D.PARQUET").unlink()
+    with pytest.raises(ValueError, match=r"no image in it \(looked for .*; it has 2 \.heic, 1 without suffix\)"):
+        Images(str(folder), 5, 3).load(0)
+
+
+def test_a_name_that_is_no_text_is_read(folder):
+    before = Images(str(folder)).fingerprint()
+    (folder / "a" / "0" / "0.png").rename(folder / "a" / "0" / os.fsdecode(b"\xff.png"))
+    assert Images(str(folder)).fingerprint() != before
+    assert len(Images(str(folder), 5, 3).load(0).members) == 5
+    for file in (folder / "a" / "0").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"/\\udcff\.png: cannot be read") as raised:
+        Images(str(folder), 2, 2).load(0)
+    assert str(raised.value).isprintable()
+
+
+def test_a_size_that_enlarges_is_told_and_one_beyond_the_machine_refused(folder):
+    assert list(Images(str(folder), 5, 3, size=11).load(0).notes) == ["dataset.size=11 enlarges 8 of 8 images"]
+    assert not Images(str(folder), 5, 3, size=10).load(0).notes
+    with pytest.raises(
+        ValueError, match=r"^dataset\.size=9000000: 8 such images need .* GB, and this machine has \d+; "
+    ):
+        Images(str(folder), 5, 3, size=9_000_000).load(0)
 
 
 def test_many_unusable_files_are_counted(folder):

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from memorization import load_run
 from memorization.architectures import build
+from memorization.data import Digits
 from memorization.recover import main as recover_main
 from memorization.runs import finished
+from memorization.scores import reconstruction_loss
 from memorization.training import Training, TrainingModule, train
 from tests.conftest import run_script
 
@@ -45,6 +48,32 @@ def test_two_processes_train_and_recover_as_one(tmp_path, monkeypatch, batch, re
     np.testing.assert_allclose(two.results["psnr_erased"], one.results["psnr_erased"], atol=0.05)
     assert (two.gallery["row"] == one.gallery["row"]).all()
     assert (two.gallery["original"] == one.gallery["original"]).all()
+
+
+NORMALISING = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        layers = nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 64)
+        super().__init__(nn.Flatten(), *layers, nn.Unflatten(1, (1, 8, 8)))
+"""
+
+
+def test_a_rung_of_two_processes_is_the_loss_of_the_statistics_that_are_kept(tmp_path, monkeypatch):
+    (tmp_path / "normalising.py").write_text(NORMALISING)
+    own = ["architecture=custom", "architecture.target=normalising.Net", "architecture.allowed=[normalising]"]
+    words = [word for word in TRAINING if not word.startswith(("architecture", "training.ladder", "training.micro"))]
+    ladder = "training.ladder=[0.25,0.2,0.15]"
+    rate = "training.learning_rate=1e-2"
+    ended = run_script("train", *words, *own, ladder, rate, "trainer.devices=2", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (run,) = finished(tmp_path / "runs", "autoencoders")
+    kept, members = load_run(run.folder, packages=["normalising"]), Digits(13, 10).load(0).members
+    assert len(kept.rungs) == 3
+    for rung, loss in kept.rungs.items():
+        assert reconstruction_loss(kept.autoencoder(rung), members) == pytest.approx(loss, rel=1e-4)
 
 
 def test_a_divergence_comes_back_from_another_process():

@@ -54,6 +54,14 @@ def test_the_channels_of_an_architecture_are_set_as_a_list(composed):
     assert [block[0].out_channels for block in autoencoder.network.encoder] == [4, 6, 6, 6]
 
 
+@pytest.mark.parametrize("primary", ["train", "recover"])
+def test_the_help_names_every_experiment(primary):
+    (line,) = (line for line in (entry.CONF / f"{primary}.yaml").read_text().splitlines() if "experiment     " in line)
+    assert set(re.findall(r"[\w-]+", line.partition("(")[0])) - {"experiment"} == {
+        path.stem for path in (entry.CONF / "experiment").glob("*.yaml")
+    }
+
+
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (entry.CONF / "experiment").glob("*.yaml")))
 def test_every_experiment_composes(composed, experiment):
     assert composed(f"experiment={experiment}").study in {path.stem for path in (entry.CONF / "experiment").iterdir()}

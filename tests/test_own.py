@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import pickle
+import re
 import shlex
 import shutil
 import zipfile
@@ -15,12 +17,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 from safetensors.torch import save_file, save_model
 from torch import nn
 
 from memorization import audit, entry, load_run, recover, schema, train
 from memorization.architectures import Adapted, build
-from memorization.architectures.exported import Exported, unsafe
+from memorization.architectures.exported import Exported, read_archive, read_program, unsafe
 from memorization.architectures.weights import load_weights
 from memorization.contract import check_contract
 from memorization.data import Digits
@@ -170,6 +173,21 @@ def test_a_class_without_weights_is_trained(command, tmp_path):
         load_run(run.folder).autoencoder()
 
 
+def test_what_is_worth_knowing_of_the_images_is_told(monkeypatch, tmp_path, capsys):
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    (tmp_path / "5.heic").write_bytes(b"")
+    words = ["dataset=images", f"dataset.path={tmp_path}", "dataset.members=2", "dataset.non_members=2"]
+    words += ["training.max_steps=2", "tracking=none", "progress=false", "architecture.depth=2", "dataset.size=16"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["memorization-train", *words])
+    train.main()
+    out = capsys.readouterr().out
+    assert "note: 1 .heic passed over: files of other kinds\n" in out
+    assert "note: dataset.size=16 enlarges 4 of 4 images\n" in out
+
+
 def test_a_file_counts_by_its_content(composed, tmp_path):
     def signed(file, **changes):
         config = composed(*COMMON, f"architecture.weights={file}", MODEL, *changes.pop("more", []))
@@ -235,6 +253,11 @@ def saved(path):
     return path.read_bytes()
 
 
+def under(*prefixes):
+    """The state dict of the transformer under each of some prefixes."""
+    return {prefix + key: value for prefix in prefixes for key, value in transformer().state_dict().items()}
+
+
 MISTAKES = {
     "does not fit": (
         renamed,
@@ -254,7 +277,19 @@ MISTAKES = {
     "numbered": (lambda path: torch.save({0: torch.zeros(2)}, path), "own.pt holds no state dict"),
     "complex": (
         lambda path: torch.save({key: value + 0j for key, value in transformer().state_dict().items()}, path),
-        "complex in the file or the model alone: position",
+        "of other numbers: position is torch.complex64 and should be torch.float32",
+    ),
+    "whole numbers": (
+        lambda path: torch.save(transformer().state_dict() | {"head.bias": torch.ones(1, dtype=torch.int8)}, path),
+        "own.pt does not fit Transformer: of other numbers: head.bias is torch.int8 and should be torch.float32",
+    ),
+    "two models": (
+        lambda path: torch.save(under("model.", "ema."), path),
+        "own.pt holds the model several times, under ema., model.; save one",
+    ),
+    "more than the model": (
+        lambda path: torch.save(under("model.") | {"model.head2.bias": torch.zeros(1)}, path),
+        "does not fit Transformer: unexpected: head2.bias",
     ),
     "text": (lambda path: path.write_text("weights"), "own.pt is refused: it is damaged"),
     "number": (lambda path: torch.save(3, path), "own.pt holds no state dict; save one: torch.save(model.state_dict()"),
@@ -275,6 +310,7 @@ def test_weights_that_cannot_be_loaded(mistake, command, tmp_path):
 NAMES = {
     MODEL: "is outside the allowed packages (memorization, torch.nn); if you trust its code: architecture.allowed=[te",
     f"{ALLOWED} architecture.target=tests.test_own.Transforme": "has no attribute 'Transforme'; is it installed, or",
+    "architecture.target=ViT architecture.allowed=[ViT]": "target=ViT is no class; give package.module.Class",
     f"{ALLOWED} architecture.target=tests.nowhere.Net": "No module named 'tests.nowhere'; is it installed, or",
     f"{ALLOWED} architecture.target=tests.test_own.transformer": "transformer is no class of nn.Module",
     f"{ALLOWED} {MODEL} architecture.kwargs={{dm:3}}": "unexpected keyword argument 'dm'",
@@ -306,39 +342,122 @@ def rewrite(path, change):
             archive.writestr(name, change(name, content))
 
 
-def evil_size(name, content):
-    return content.replace(b"Symbol('s", b"breakpoint() or Symbol('s") if "/models/" in name else content
+def replaced(old: str, new: str, file="/models/"):
+    """A change of an archive: `new` for `old` in the file of the program, or another."""
+
+    def change(name, content):
+        assert file not in name or old.encode() in content
+        return content.replace(old.encode(), new.encode()) if file in name else content
+
+    return change
 
 
-def evil_weights(name, content):
-    return content.replace(b'"use_pickle": false', b'"use_pickle": true') if name.endswith("_config.json") else content
+def nested(spec: dict) -> str:
+    """A container's description as it stands in the JSON of a program, where it is a text of JSON itself."""
+    return json.dumps(json.dumps([1, spec]))[1:-1]
 
 
-def evil_inputs(name, content):
-    return pickle.dumps(Malicious()) if "sample_inputs" in name else content
+LEAF = {"type": None, "context": None, "children_spec": []}
+OUTPUT = f'"out_spec": "{nested(LEAF)}"'
 
 
+def described(kind, context):
+    """A change of an archive: what the program returns is a container of a `kind`."""
+    return replaced(OUTPUT, f'"out_spec": "{nested({"type": kind, "context": context, "children_spec": [LEAF]})}"')
+
+
+FACTORY = {"default_factory_module": "payload", "default_factory_name": "f", "dict_context": []}
+ENUMERATION = {"__enum__": True, "fqn": "payload:f", "name": "f"}
+RUNS = "which could run any code"
 PROGRAMS = {
-    "size": (evil_size, "is refused: it holds an expression that is no size, which could run any code"),
-    "weights": (evil_weights, "is refused: it holds pickles, which could run any code"),
-    "no program": (
-        lambda name, content: b"[]" if "/models/" in name else content,
-        "is no exported program, or damaged",
-    ),
+    "size": (replaced("Symbol('s", "breakpoint() or Symbol('s"), f"holds an expression that is no size, {RUNS}"),
+    "weights": (replaced('"use_pickle": false', '"use_pickle": true', "weights_config"), f"holds pickles, {RUNS}"),
+    "module": (described("collections.defaultdict", FACTORY), "holds containers other than tuples, lists and d"),
+    "enumeration": (described("builtins.dict", json.dumps([ENUMERATION])), "holds containers other than tuples, l"),
+    "context": (described("builtins.tuple", json.dumps(ENUMERATION)), "holds containers other than tuples, lists an"),
+    "call": (replaced("torch.ops.aten.relu.default", "torch.os.system"), "holds a call of 'torch.os.system', no ope"),
+    "packet": (replaced("aten.relu.default", "aten.relu.__init__"), "holds a call of 'torch.ops.aten.relu.__init__'"),
+    "file": (replaced("aten.relu.default", "aten.save.default"), "holds a call of 'torch.ops.aten.save.default'"),
+    "operator": (replaced('"as_int": 1}', '"as_operator": "torch.os.system"}'), "holds a call of 'torch.os.system'"),
+    "name": (replaced('"name": "relu"', '"name": "relu=open(1)"'), "holds the name 'relu=open(1)'"),
+    "attribute": (replaced('"name": "relu"', '"name": "torch.load"'), "holds the name 'torch.load'"),
+    "weight": (replaced('"head.bias"', '"head.bias\'+open(1)"'), 'holds the name "head.bias\'+open(1)"'),
+    "no program": (lambda name, content: b"[]" if "/models/" in name else content, "is no exported program, or dama"),
     "no text": (lambda name, content: b"\xff" if "/models/" in name else content, "is no exported program, or damaged"),
-    "inputs": (evil_inputs, "is no exported program, or damaged; make one: torch.export.save"),
+    "no operator": (replaced('"as_int": 1}', '"as_none": 1}'), "is no exported program, or damaged"),
+    "inputs": (
+        lambda name, content: pickle.dumps(Malicious()) if "sample_inputs" in name else content,
+        "is no exported program, or damaged; make one: torch.export.save",
+    ),
 }
 
 
 @pytest.mark.parametrize("part", PROGRAMS)
-def test_a_program_that_would_run_code_is_refused(part, command, tmp_path):
+def test_a_program_that_would_run_code_is_refused(part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "payload.py").write_text("open('touched', 'w')\nf = list")
     SAVE["own.pt2"](tmp_path / "own.pt2")
-    assert unsafe(tmp_path / "own.pt2") == ""
+    assert unsafe(read_archive(tmp_path / "own.pt2")) == ""
     change, message = PROGRAMS[part]
     rewrite(tmp_path / "own.pt2", change)
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        read_program(tmp_path / "own.pt2")
+    assert "\n" not in str(raised.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"own.pt2", "payload.py"}
+
+
+def test_torch_reads_what_was_inspected(tmp_path):
+    """Two files of one name but for its case, and an archive behind another: torch would read the unseen ones."""
+    path = tmp_path / "own.pt2"
+    path.write_bytes(program())
+    with zipfile.ZipFile(path, "a") as archive:
+        name = next(name for name in archive.namelist() if "/models/" in name)
+        archive.writestr(name.replace("models", "MODELS"), b"{}")
+    with pytest.raises(ValueError, match="is no exported program, or damaged"):
+        read_program(path)
+    path.write_bytes(program())
+    rewrite(path, PROGRAMS["call"][0])
+    evil = path.read_bytes()
+    path.write_bytes(program())
+    harmless = bytearray(evil + path.read_bytes())
+    place = len(evil) - 6  # where the first archive ends with the place of its table of contents
+    harmless[-6:-2] = evil[place : place + 4]
+    path.write_bytes(harmless)
+    assert "torch.os.system" not in read_program(path).code
+
+
+def test_a_malformed_program_is_one_line_from_the_command(command, tmp_path):
+    (tmp_path / "own.pt2").write_bytes(program())
+    rewrite(tmp_path / "own.pt2", PROGRAMS["no operator"][0])
     _, err = command("architecture.export=own.pt2", "recovery=iterate")
-    assert message in err
+    assert "is no exported program, or damaged" in err
     assert {path.name for path in tmp_path.iterdir()} == {"own.pt2"}
+
+
+class Blocks(nn.Module):
+    """What else an honest program may hold: blocks, texts, constants, odd names, sizes that are computed, a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleDict({"a-b": nn.Linear(8, 8)})
+        self.register_buffer("steps", torch.arange(8))
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        with torch.no_grad():
+            scale = torch.einsum("bchw,bchw->b", x, x)
+        x = self.parts["a-b"](nn.functional.gelu(x.reshape(b * h // 2, 2 * w).view(b, c, h, w), approximate="tanh"))
+        return [x * scale.view(-1, 1, 1, 1) + self.steps + torch.zeros(b, 1, 1, 1)]
+
+
+def test_an_honest_program_is_read(tmp_path):
+    batch = {0: torch.export.Dim("batch")}
+    exported = torch.export.export(Blocks().eval(), (torch.rand(2, *SHAPE),), dynamic_shapes=(batch,))
+    for version in (exported, exported.run_decompositions()):
+        torch.export.save(version, tmp_path / "own.pt2")
+        (given,) = read_program(tmp_path / "own.pt2")(SPLIT.members)
+        torch.testing.assert_close(given, exported.module()(SPLIT.members)[0])
 
 
 def test_an_empty_archive_is_no_program(command, tmp_path):
@@ -355,6 +474,74 @@ def test_weights_that_the_model_shares_may_stand_once_in_the_file(tmp_path):
     save_model(first, str(tmp_path / "own.safetensors"))
     load_weights(second, tmp_path / "own.safetensors")
     torch.testing.assert_close(second.state_dict(), first.state_dict())
+
+
+class Transposed(nn.Module):
+    """Encodes with a matrix and decodes with its transpose, which is another view of the same memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode, self.decode = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+        self.decode.weight = nn.Parameter(self.encode.weight.t())
+        self.register_buffer("first", self.encode.weight.detach()[:1])
+
+
+class Expanded(nn.Module):
+    """Holds a buffer that no file can be copied into."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("grey", torch.zeros(1).expand(4))
+
+
+def test_views_of_one_tensor_are_each_loaded(tmp_path):
+    torch.manual_seed(1)
+    first, second = Transposed(), Transposed()
+    torch.save(first.state_dict(), tmp_path / "own.pt")
+    load_weights(second, tmp_path / "own.pt")
+    torch.testing.assert_close(second.state_dict(), first.state_dict())
+    torch.save(first.state_dict() | {"encode.weight": torch.zeros(4, 4)}, tmp_path / "untied.pt")
+    with pytest.raises(ValueError, match=r"one in the model and not in the file: encode\.weight$"):
+        load_weights(second, tmp_path / "untied.pt")
+    torch.save(Expanded().state_dict(), tmp_path / "own.pt")
+    with pytest.raises(ValueError, match=r"own\.pt: Error.* more than one element") as raised:
+        load_weights(Expanded(), tmp_path / "own.pt")
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_of_lazy_layers_and_of_none(tmp_path):
+    plain, lazy = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.LazyLinear(4), nn.BatchNorm1d(4))
+    torch.save(plain.state_dict(), tmp_path / "own.pt")
+    load_weights(lazy, tmp_path / "own.pt")
+    torch.testing.assert_close(lazy.state_dict(), plain.state_dict())
+    with pytest.raises(ValueError, match="Sequential makes its weights on the meta device, where they hold nothing"):
+        load_weights(nn.Sequential(nn.Linear(4, 4, device="meta")), tmp_path / "own.pt")
+
+
+CHECKPOINTS = {
+    "model": lambda: {"model": transformer().state_dict(), "epoch": 3},
+    "nested": lambda: {"model_state_dict": under("module.net.")},
+    "Lightning": lambda: {"state_dict": under("model.") | {"loss.w": torch.ones(2)}},
+    "average": lambda: torch.optim.swa_utils.AveragedModel(transformer()).state_dict(),
+}
+LEFT_OUT = {"Lightning": "what is not under model. is left out: loss.w", "average": "module. is left out: n_averaged"}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_is_taken_as_tools_write_it(kind, tmp_path, capsys):
+    torch.save(CHECKPOINTS[kind](), tmp_path / "own.ckpt")
+    model = Transformer(SHAPE)
+    load_weights(model, tmp_path / "own.ckpt")
+    torch.testing.assert_close(model.state_dict(), transformer().state_dict())
+    shown = capsys.readouterr().out
+    assert LEFT_OUT[kind] in shown if kind in LEFT_OUT else not shown
+
+
+def test_safetensors_are_known_by_their_content(tmp_path):
+    save_file(transformer().state_dict(), tmp_path / "own.bin")
+    model = Transformer(SHAPE)
+    load_weights(model, tmp_path / "own.bin")
+    torch.testing.assert_close(model.state_dict(), transformer().state_dict())
 
 
 def test_a_program_of_one_batch_size_is_refused(command, tmp_path):
@@ -424,6 +611,50 @@ def test_a_file_in_half_precision_is_taken(command, tmp_path):
     (run,) = finished(tmp_path / "runs", "autoencoders")
     kept = load_run(run.folder, packages=["tests"]).autoencoder()
     torch.testing.assert_close(kept(SPLIT.members), transformer().half().float()(SPLIT.members))
+
+
+def test_what_is_no_autoencoder_yet_is_named(tmp_path):
+    with pytest.raises(ValueError, match="the autoencoder is the class Transformer; give an instance"):
+        audit(Transformer, SPLIT.members, SPLIT.non_members)
+    SAVE["own.pt2"](tmp_path / "own.pt2")
+    with pytest.raises(ValueError, match=r"the autoencoder is an ExportedProgram, .* give its module\(\)"):
+        audit(torch.export.load(tmp_path / "own.pt2"), SPLIT.members, SPLIT.non_members)
+
+
+class Shy(nn.Module):
+    """Fails on the first of the images that it never saw."""
+
+    def forward(self, x):
+        if any(torch.equal(image, SPLIT.non_members[0]) for image in x):
+            raise RuntimeError("a stranger")
+        return x
+
+
+def test_the_contract_is_checked_on_images_of_both_kinds(command, tmp_path):
+    message = r"fails on images of (2, 1, 8, 8): a stranger"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        audit(Shy(), SPLIT.members, SPLIT.non_members, recovery=Iterate())
+    _, err = command(f"architecture.target={__name__}.Shy", ALLOWED, "recovery=iterate")
+    assert message in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_above_the_variance_is_told(command, tmp_path, capsys):
+    audit(lambda x: 1 - x, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=1))
+    assert "above their variance of 0.14: are these the images that it was trained on, and is value_range" in (
+        capsys.readouterr().out
+    )
+    audit(lambda x: 0.9 * x, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=1))
+    assert not capsys.readouterr().out
+    SAVE["own.pt"](tmp_path / "own.pt")
+    out, _ = command(MODEL, ALLOWED, "architecture.weights=own.pt", "architecture.value_range=[-9,9]", module="train")
+    assert "note: the loss on the members is" in out
+
+
+def test_a_training_that_reached_no_rung_says_so(command):
+    out, _ = command(MODEL, ALLOWED, "training.max_steps=3", module="train")
+    assert "note: no rung of training.ladder was reached (the highest is 0.01): no weights are kept" in out
+    assert re.search(r"after 2 steps in \d+ s →", out)
 
 
 NO_GRADIENTS = {

@@ -66,9 +66,12 @@ def test_a_stopped_training_ends_with_the_same_bits(signals, tmp_path, changes, 
     stop(broken, tmp_path, step - step % 10, signal.SIGTERM, settings)
     state = checkpoint.load(tmp_path, lambda state: True)
     assert state["step"] == step - step % 10 + 1  # within one step
+    state = torch.load(tmp_path / runs.CHECKPOINT, weights_only=True)
+    torch.save(state | {"seconds": 1000.0}, tmp_path / runs.CHECKPOINT)
     again = model()
     history = train(again, MEMBERS, settings, progress=False, folder=tmp_path)
     assert (history.rows, history.rungs, history.steps) == (expected.rows, expected.rungs, expected.steps)
+    assert history.seconds > 1000 > state["seconds"] > 0
     for name, tensor in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor)
     for rung, weights in expected.weights.items():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memorization.architectures import build
-from memorization.training import Batches, Training, TrainingDivergedError, train
+from memorization.training import Batches, Training, TrainingDivergedError, check_trainer, train
 
 MEMBERS = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 SETTINGS = Training(learning_rate=3e-3, max_steps=400, target_loss=1e-5, ladder=[1e-1, 1e-2, 1e-3, 1e-9])
@@ -111,6 +111,8 @@ def test_every_epoch_shows_every_image_once():
         {"batch_size": -1},
         {"micro_batch": -1},
         {"ema": 1.0},
+        {"ladder": [1e-3, 1.0001e-3]},
+        {"target_loss": 0.02},
     ],
 )
 def test_settings_out_of_range_are_named(bad):
@@ -129,6 +131,19 @@ def test_a_rung_of_full_batches_is_the_loss_in_eval_mode():
     for rung, loss in history.rungs.items():
         model.load_state_dict(history.weights[rung])
         assert (model.eval()(members) - members).square().mean().item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_ladder_is_named_with_a_target_above_it():
+    with pytest.raises(
+        ValueError, match=r"training\.target_loss is 0\.1, above all of training\.ladder=\[0\.01, 0\.001\]"
+    ):
+        Training(target_loss=0.1, ladder=[1e-2, 1e-3])
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true", "transformer-engine"])
+def test_weights_in_half_precision_are_refused(precision):
+    with pytest.raises(ValueError, match=f"trainer.precision={precision} is not supported; take bf16-mixed or 32-true"):
+        check_trainer({"precision": precision})
 
 
 def test_nothing_to_train_is_told():

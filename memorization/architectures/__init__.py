@@ -15,6 +15,7 @@ from memorization.architectures.custom import Adapted, custom
 from memorization.architectures.fully_connected import FullyConnected
 from memorization.architectures.tied import Tied
 from memorization.architectures.unet import UNet
+from memorization.machine import check_memory
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "fc": FullyConnected,
@@ -82,6 +83,12 @@ def build(
             "architecture.output=linear"
         )
     with torch.random.fork_rng():
+        if name != "custom":
+            with torch.device("meta"):
+                parameters = count_parameters(ARCHITECTURES[name](shape, **settings))
+            sizes = {key: value for key, value in settings.items() if type(value) in (int, list)}
+            named = " ".join(f"architecture.{key}={value}" for key, value in sizes.items()).replace(", ", ",")
+            check_memory(4 * parameters, f"{named}: {parameters:.1e} parameters")
         torch.manual_seed(seed)
         network = ARCHITECTURES[name](shape, **settings)
     if centre:

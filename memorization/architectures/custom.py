@@ -105,6 +105,8 @@ def custom(
 
 def make(target: str, kwargs: dict[str, Any], shape: tuple[int, int, int], allowed: Sequence[str]) -> nn.Module:
     """An instance of the class `target`; see `custom`."""
+    if "." not in target:
+        raise ValueError(f"architecture.target={target} is no class; give package.module.Class")
     packages = (*ALLOWED, *allowed)
     if not any(target.startswith(f"{package}.") for package in packages):
         raise ValueError(

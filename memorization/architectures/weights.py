@@ -12,22 +12,24 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 SHOWN = 3  # keys of each kind that an error names
+UNDER = ("state_dict", "model_state_dict", "model")  # where checkpoints keep a state dict
 SAFE = "torch.save(model.state_dict(), FILE), or safetensors.torch.save_file(model.state_dict(), FILE)"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict in a safetensors file or a torch checkpoint, on the CPU.
 
-    A checkpoint may hold it under `state_dict`, as Lightning's do, or `model_state_dict`. It is read with
+    A checkpoint may hold it under `state_dict`, as Lightning's do, `model_state_dict` or `model`. It is read with
     `weights_only=True`, which builds tensors and plain values and runs no code; raises `ValueError` for a file that
     holds anything else.
     """
     if not path.is_file():
         raise ValueError(f"architecture.weights={path}: there is no such file")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or _is_safetensors(path):
             return load_file(path)
         if zipfile.is_zipfile(path) and any(name.endswith("/archive_format") for name in _names(path)):
             raise ValueError(f"architecture.weights={path} is an exported program: use architecture.export={path}")
@@ -40,7 +42,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"architecture.weights={path} is refused: it is damaged, or a pickle of more than tensors, which can run "
             f"any code when it is read. Where you trust it, load it yourself and save its weights alone: {SAFE}"
         ) from error
-    for name in ("state_dict", "model_state_dict"):
+    for name in UNDER:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
     if not isinstance(content, Mapping) or not all(
@@ -53,38 +55,93 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load the weights in the file `path` into `model`; raises `ValueError` that names the keys if they do not fit.
 
-    A prefix that all keys have in common (`model.`, `module.`) and the model's lack is taken off. Of tensors that the
-    model shares the file may hold one, as `safetensors.torch.save_model` writes it.
+    A prefix under which the file holds all of the model's keys (`model.`, `module.`) is taken off; what lies beside it
+    is left out, with a note. Of tensors that are one in the model the file may hold one, as
+    `safetensors.torch.save_model` writes it.
     """
-    expected = model.state_dict()
-    state = _without_prefix(read_weights(path), expected)
-    shared = {tensor.data_ptr(): key for key, tensor in expected.items() if key in state and tensor.numel()}
-    state |= {key: state[shared[at]] for key, tensor in expected.items() if (at := tensor.data_ptr()) in shared}
-    shapes = [
-        f"{key} is {tuple(state[key].shape)} and should be {tuple(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
-    imaginary = [key for key in expected if key in state and state[key].is_complex() != expected[key].is_complex()]
+    kind, expected = type(model).__name__, model.state_dict()
+    if any(tensor.is_meta for tensor in expected.values() if not is_lazy(tensor)):
+        raise ValueError(f"{kind} makes its weights on the meta device, where they hold nothing; make it on the CPU")
+    names = _names_of(expected)
+    state = _without_prefix(read_weights(path), expected, names, path)
+    for same in names:
+        given = next((state[key] for key in same if key in state), None)
+        if given is not None:
+            state = {**dict.fromkeys(same, given), **state}
+    known = [key for key in expected if key in state and not is_lazy(expected[key])]
+    pairs = [(key, state[key], expected[key]) for key in known]
     wrong = {
         "missing": [key for key in expected if key not in state],
         "unexpected": [key for key in state if key not in expected],
-        "of another shape": shapes,
-        "complex in the file or the model alone": imaginary,
+        "of another shape": [
+            f"{key} is {tuple(given.shape)} and should be {tuple(own.shape)}"
+            for key, given, own in pairs
+            if given.shape != own.shape
+        ],
+        "of other numbers": [
+            f"{key} is {given.dtype} and should be {own.dtype}"
+            for key, given, own in pairs
+            if given.is_complex() != own.is_complex() or (own.is_floating_point() and not given.is_floating_point())
+        ],
     }
+    if not any(wrong.values()):
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:  # of a tensor that cannot be written to, such as one that was expanded
+            raise ValueError(f"architecture.weights={path}: {' '.join(str(error).split())}") from error
+        own = model.state_dict()
+        wrong["one in the model and not in the file"] = [
+            key for key in known if not torch.equal(own[key].nan_to_num(), state[key].to(own[key]).nan_to_num())
+        ]
     if any(wrong.values()):
-        parts = [f"{kind}: {_some(keys)}" for kind, keys in wrong.items() if keys]
-        raise ValueError(f"architecture.weights={path} does not fit {type(model).__name__}: {'; '.join(parts)}")
-    model.load_state_dict(state)
+        parts = [f"{fault}: {_some(keys)}" for fault, keys in wrong.items() if keys]
+        raise ValueError(f"architecture.weights={path} does not fit {kind}: {'; '.join(parts)}")
 
 
-def _without_prefix(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _names_of(expected: Mapping[str, Tensor]) -> list[list[str]]:
+    """The keys of each tensor: several where a model has one under several names."""
+    names: dict[object, list[str]] = {}
+    for key, tensor in expected.items():
+        place: object = key
+        if not is_lazy(tensor) and tensor.numel():
+            place = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        names.setdefault(place, []).append(key)
+    return list(names.values())
+
+
+def _without_prefix(
+    state: dict[str, Tensor], expected: Mapping[str, Tensor], names: list[list[str]], path: Path
+) -> dict[str, Tensor]:
+    """The part of `state` that is the model's, by the model's keys.
+
+    Its prefix is one under which every tensor of the model is found, else what all keys have in common and the model
+    lacks. Raises `ValueError` if there are several models.
+    """
+    ends = names[0] if names else []
+    prefixes = {key.removesuffix(end) for key in state for end in ends if key.endswith(f".{end}")}
+    whole = [prefix for prefix in sorted(prefixes) if all(any(prefix + key in state for key in same) for same in names)]
+    if whole and not all(any(key in state for key in same) for same in names):
+        if len(whole) > 1:
+            raise ValueError(
+                f"architecture.weights={path} holds the model several times, under {', '.join(whole)}; save one: {SAFE}"
+            )
+        beside = [key for key in state if not key.startswith(whole[0])]
+        if beside:
+            print(f"note: of {path}, what is not under {whole[0]} is left out: {_some(beside)}", flush=True)
+        return {key.removeprefix(whole[0]): state[key] for key in state if key.startswith(whole[0])}
     shorter = state
     while not set(shorter) & set(expected):
         if len({key.partition(".")[0] for key in shorter}) != 1 or not all("." in key for key in shorter):
             return state  # of another model
         shorter = {key.partition(".")[2]: value for key, value in shorter.items()}
     return shorter
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Does the file begin as safetensors does: with the length of a header in 8 bytes, and a JSON object?"""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and 8 + int.from_bytes(head[:8], "little") <= path.stat().st_size
 
 
 def _names(path: Path) -> list[str]:

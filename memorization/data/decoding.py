@@ -39,7 +39,7 @@ class Decoder:
         if self.min_side < 1:
             raise ValueError(f"dataset.min_side is {self.min_side}; it must be at least 1 pixel")
 
-    def __call__(self, content: bytes) -> Image.Image:
+    def decode(self, content: bytes) -> Image.Image:
         """The image that the bytes of a file hold, upright; raises `UnusableError` if they hold none that can be used.
 
         16 bits a channel become 8, rounded (grey) or cut (colour, by Pillow); what is transparent is laid on white.
@@ -65,7 +65,10 @@ class Decoder:
             raise UnusableError("has 32 bits a pixel, of a range that is not told; convert it to 8 or 16")
         if image.has_transparency_data:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-        image = image.convert("L" if self.mode == "L" else "RGB")
+        return image.convert("L" if self.mode == "L" else "RGB")
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """`image`, scaled and cropped to `size`."""
         return ImageOps.fit(image, (self.size, self.size)) if self.size else image
 
     def _upright(self, content: bytes) -> Image.Image:

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from memorization.data.decoding import Decoder, UnusableError
 from memorization.data.duplicates import perceptual_hashes, thumbnail
-from memorization.data.sources import Pair, Source, open_source
+from memorization.data.sources import Pair, Source, counted, open_source
 from memorization.data.split import Dataset, Split, draw
+from memorization.machine import check_memory
 
 HASHED_AT_ONCE = 256
+BYTES = 1 + 4  # of a value as it is kept, and as it is computed with
 NAMED = 5  # images that a message lists
 
 
@@ -73,8 +75,11 @@ class Images(Dataset):
         for name, choices in (("unusable", ("refuse", "skip")), ("duplicates", ("near", "exact"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"dataset.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+        count = self.members + self.non_members
+        check_memory(BYTES * 3 * self.size**2 * count, f"dataset.size={self.size}: {count} such images")
         source = self._source()
         pool = self._survey(source, decoder)
+        beside = f"{counted(source.passed_over)} passed over" if source.passed_over else ""
 
         def pixels(chosen: list[int]) -> Tensor:
             return _read(source, decoder, [pool.positions[index] for index in chosen], pool.shape)
@@ -89,19 +94,26 @@ class Images(Dataset):
             self.path,
             apart=[position % 2 == 1 for position in pool.positions] if self.others else None,
             near=self.duplicates == "near",
+            beside=f" ({beside})" if beside else "",
         )
+        enlarged = f"dataset.size={self.size} enlarges {pool.enlarged} of {len(pool.positions)} images"
         return replace(
             drawn,
             member_indices=[pool.positions[index] for index in drawn.member_indices],
             non_member_indices=[pool.positions[index] for index in drawn.non_member_indices],
             skipped=pool.problems,
+            notes=[
+                *([f"{beside}: files of other kinds"] if beside else []),
+                *([enlarged] if pool.enlarged else []),
+            ],
         )
 
     def fingerprint(self) -> str:
         """Names and contents of the files: what identifies the images, wherever the folder lies."""
         digest = hashlib.sha256()
         for encoded in self._source().read():
-            digest.update(f"{encoded.name} {hashlib.sha256(encoded.content).hexdigest()}\n".encode())
+            line = f"{encoded.name} {hashlib.sha256(encoded.content).hexdigest()}\n"
+            digest.update(line.encode(errors="surrogateescape"))  # a name may be no text
         return digest.hexdigest()
 
     def identity(self) -> dict[str, Any]:
@@ -141,10 +153,12 @@ class Images(Dataset):
             try:
                 if problem:
                     raise UnusableError(problem)
-                image = decoder(content)
+                whole = decoder.decode(content)
             except UnusableError as error:
                 pool.problems.append(f"{source.locate(name)}: {error}")
                 continue
+            image = decoder.fit(whole)
+            pool.enlarged += min(whole.size) < self.size
             array = np.asarray(image)
             grey = grey and (image.mode == "L" or bool((array == array[..., :1]).all()))
             sizes.setdefault(image.size, source.locate(name))
@@ -179,13 +193,14 @@ class Images(Dataset):
 class Pool:
     """The usable images of a source, in its order, each by its position there, a digest and a perceptual hash.
 
-    shape: (C, H, W) of every one. problems: what could not be used, and why.
+    shape: (C, H, W) of every one. problems: what could not be used, and why. enlarged: how many `size` enlarged.
     """
 
     positions: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     hashes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     problems: list[str] = field(default_factory=list)
+    enlarged: int = 0
     shape: tuple[int, int, int] = (0, 0, 0)
 
 
@@ -194,7 +209,7 @@ def _read(source: Source, decoder: Decoder, positions: list[int], shape: tuple[i
     images = torch.empty((len(positions), *shape), dtype=torch.uint8)
     ranks = {position: rank for rank, position in enumerate(positions)}
     for encoded in source.read(ranks):
-        pixels = torch.from_numpy(np.array(decoder(encoded.content)))
+        pixels = torch.from_numpy(np.array(decoder.fit(decoder.decode(encoded.content))))
         pixels = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
         images[ranks[encoded.position]] = pixels[: shape[0]]  # of a grey image in colour, one channel
     return images

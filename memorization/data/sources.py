@@ -10,7 +10,9 @@ import logging
 import os
 import pickle
 import re
-from collections.abc import Collection, Iterable, Iterator
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -50,6 +52,11 @@ class Source(Protocol):
         """Those of `split`, `subset` and `column` that choose in it."""
         ...
 
+    @property
+    def passed_over(self) -> Mapping[str, int]:
+        """How many files that hold no image that is read lie there, by their suffix; hidden ones do not count."""
+        ...
+
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         """All images, or those at the `chosen` positions."""
         ...
@@ -61,10 +68,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Folder:
-    """The image files of a folder, in any nesting, by their paths within it."""
+    """The image files of a folder, in any nesting, by their paths within it.
+
+    closed: those of `files` that are folders which cannot be opened, and why.
+    """
 
     path: Path
     files: list[Path]
+    closed: Mapping[Path, str]
+    passed_over: Mapping[str, int]
 
     settings: ClassVar[tuple[str, ...]] = ()
 
@@ -72,13 +84,17 @@ class Folder:
         for position, file in enumerate(self.files):
             if chosen is None or position in chosen:
                 name = str(file.relative_to(self.path))
+                problem = f"is a folder that cannot be opened ({self.closed[file]})" if file in self.closed else ""
                 try:
-                    yield Encoded(position, name, file.read_bytes())
+                    if not problem and not stat.S_ISREG(file.stat().st_mode):
+                        problem = "is a pipe, a socket or a device"
+                    content = b"" if problem else file.read_bytes()
                 except OSError as error:
-                    yield Encoded(position, name, b"", f"cannot be read ({error.strerror})")
+                    content, problem = b"", f"cannot be read ({error.strerror})"
+                yield Encoded(position, name, content, problem)
 
     def locate(self, name: str) -> str:
-        return str(self.path / name)
+        return printable(str(self.path / name))
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,7 @@ class ParquetFile:
     column: str
 
     settings: ClassVar[tuple[str, ...]] = ("column",)
+    passed_over: ClassVar[Mapping[str, int]] = {}
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         try:
@@ -115,6 +132,7 @@ class HubSet:
     path: str
     rows: Any
     column: str
+    passed_over: Mapping[str, int]
 
     settings: ClassVar[tuple[str, ...]] = ("split", "subset", "column")
 
@@ -150,6 +168,10 @@ class Pair:
     @property
     def settings(self) -> tuple[str, ...]:
         return self.first.settings + self.second.settings
+
+    @property
+    def passed_over(self) -> Mapping[str, int]:
+        return Counter(self.first.passed_over) + Counter(self.second.passed_over)
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         for which, source in enumerate((self.first, self.second)):
@@ -225,26 +247,61 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
         raise ValueError("dataset.path is empty; name a folder of images: dataset.path=FOLDER")
     if place.is_file():
         if place.suffix.lower() != ".parquet":
-            raise ValueError(f"dataset.path={path}: neither a folder nor a parquet file")
+            raise ValueError(
+                f"dataset.path={path}: neither a folder nor a parquet file; put the images into a folder, or their "
+                "encoded bytes into a column of a parquet file"
+            )
         return ParquetFile(path, column)
     if place.is_dir():
-        files = _files(place)
-        if images := [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]:
-            return Folder(place, images)
-        if any(file.suffix == ".parquet" for file in files):
-            return HubSet(path, _opened(path, str(place), subset, split, streaming=True), column)
-        raise ValueError(f"dataset.path={path}: no image in it (looked for {', '.join(IMAGE_SUFFIXES)}, .parquet)")
+        files, closed = _files(place)
+        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or file in closed]
+        tables = [file for file in files if file.suffix.lower() == ".parquet"]
+        used = {*images} or {*tables}
+        others = Counter(
+            printable(file.suffix.lower()) for file in files if file not in used and not file.name.startswith(".")
+        )
+        if images:
+            return Folder(place, images, closed, others)
+        if capital := next((file for file in tables if file.suffix != ".parquet"), None):
+            raise ValueError(
+                f"dataset.path={path}: {capital.name} is passed over by the library `datasets`; rename it to "
+                f"{capital.stem}.parquet, or name this one file: dataset.path=FILE"
+            )
+        if tables:
+            return HubSet(path, _opened(path, str(place), subset, split, streaming=True), column, others)
+        raise ValueError(
+            f"dataset.path={path}: no image in it (looked for {', '.join(IMAGE_SUFFIXES)}, .parquet"
+            + (f"; it has {counted(others)})" if others else ")")
+        )
     if not HUB_NAME.fullmatch(path):
         raise ValueError(
             f"dataset.path={path}: there is no such folder or file (a set of the hub is called OWNER/NAME)"
         )
-    return HubSet(path, _opened(path, path, subset, split, streaming=False), column)
+    return HubSet(path, _opened(path, path, subset, split, streaming=False), column, {})
 
 
-def _files(folder: Path) -> list[Path]:
-    """All files below `folder` by their paths, through links as well; a folder that two paths lead to counts once."""
+def printable(name: str) -> str:
+    """The name of a file, with the bytes that are no text spelt out (`\\udcff`)."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def counted(files: Mapping[str, int]) -> str:
+    """How many files there are of each suffix, the most first: `7 .heic, 1 without suffix`."""
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(files).most_common())
+
+
+def _files(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """All files below `folder` by their paths, and the folders that cannot be opened among them, with the reason.
+
+    Links are followed; a folder that two paths lead to counts once.
+    """
     found, seen = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    closed: dict[Path, str] = {}
+
+    def note(error: OSError) -> None:
+        closed[Path(error.filename)] = str(error.strerror)
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=note):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
@@ -252,7 +309,7 @@ def _files(folder: Path) -> list[Path]:
         seen.add(real)
         folders.sort()
         found += [Path(parent, name) for name in names]
-    return sorted(found)
+    return sorted([*found, *closed]), closed
 
 
 def _opened(path: str, name: str, subset: str, split: str, *, streaming: bool) -> Any:

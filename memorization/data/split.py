@@ -30,6 +30,7 @@ class Split:
     exact_duplicates: images of the pool that equal another one, which counts once.
     near_duplicates: images that were not taken as non-members because a member is nearly the same.
     skipped: images that could not be used, each with the reason.
+    notes: what else is worth knowing of the pool, a line each.
     """
 
     members: Tensor
@@ -39,6 +40,7 @@ class Split:
     exact_duplicates: int = 0
     near_duplicates: int = 0
     skipped: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -122,6 +124,7 @@ def draw(
     *,
     apart: Sequence[bool] | None = None,
     near: bool = True,
+    beside: str = "",
 ) -> Split:
     """Draw disjoint members and non-members from a pool known by its images' `digests` and perceptual `hashes`.
 
@@ -129,6 +132,7 @@ def draw(
     apart: for each image, whether it can be a non-member only; the rest, of which the members are a sample, are then
         all taken for images that the autoencoder was trained on.
     near: leave out non-members that are near duplicates of an image trained on.
+    beside: what an error adds of the files that hold no image.
     Raises `ValueError` if too few images remain.
     """
     unique = sorted({digest: i for i, digest in reversed(list(enumerate(digests)))}.values())
@@ -145,7 +149,7 @@ def draw(
         chosen = trained_on[:members]
         has = f"{source} has {len(trained_on)} distinct ones, and dataset.others {len(candidates)} beside those"
     if len(chosen) < members or len(candidates) < non_members:
-        raise ValueError(f"{wanted}; {has}")
+        raise ValueError(f"{wanted}; {has}{beside}")
 
     suspects: dict[int, np.ndarray] = {}  # a candidate's rank to the images trained on whose hash is near its own
     clear = 0
@@ -172,7 +176,7 @@ def draw(
     if len(kept) < non_members:
         raise ValueError(
             f"{wanted}; of the {len(unique)} distinct ones of {source}, {len(copies)} are near duplicates "
-            "of an image trained on"
+            f"of an image trained on{beside}"
         )
     for place, rank in enumerate(kept):
         if place != rank:

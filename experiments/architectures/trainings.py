@@ -1,0 +1,61 @@
+"""Write `trainings.csv`, a row for each finished autoencoder of a store: `python trainings.py STORE [FILE]`.
+
+`step_1e-04` is the step at which the train loss was first seen at 1e-4 or below. `history.csv`, where it is read, has a
+row every 10 steps and one for the last, so that a step between may have been the first. `seconds` are those of the
+steps, by the clock, on a machine that may have had other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from memorization.runs import Run, finished, verified
+
+LOSSES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
+OF_ARCHITECTURE = ("depth", "width", "channels", "kernel_size", "bottleneck", "activation", "skips", "initialisation")
+
+
+def row_of(run: Run) -> dict[str, Any]:
+    """The settings of a training that a study varies, and how it went."""
+    config, done = run.config, run.done
+    history = pd.read_csv(verified(run.folder, "history.csv"))
+    met = {f"step_{loss:.0e}": history.loc[history["train_loss"] <= loss, "step"].min() for loss in LOSSES}
+    return {
+        "dataset": config["dataset"]["name"],
+        "shape": "x".join(map(str, done["shape"])),
+        "members": config["dataset"]["members"],
+        "architecture": config["architecture"]["name"],
+        **{key: config["architecture"].get(key) for key in OF_ARCHITECTURE},
+        **{key: config["training"][key] for key in ("learning_rate", "batch_size", "max_steps", "target_loss")},
+        "seed": config["seed"],
+        "parameters": done["parameters"],
+        "steps": done["steps"],
+        "seconds": done.get("seconds"),  # which older stores lack
+        "train_loss": done["train_loss"],
+        **met,
+        "signature": run.folder.name,
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("store", type=Path)
+    parser.add_argument("file", type=Path, nargs="?", default=Path(__file__).with_name("trainings.csv"))
+    given = parser.parse_args()
+    rows = [row_of(run) for run in finished(given.store, "autoencoders") if run.done["steps"]]  # else none was trained
+    if not rows:
+        parser.error(f"{given.store} holds no finished training")
+    counts = dict.fromkeys(("width", "depth", "kernel_size", "bottleneck", *(f"step_{x:.0e}" for x in LOSSES)), "Int64")
+    table = pd.DataFrame(rows).astype(counts)
+    table = table.sort_values([*table.columns[: len(OF_ARCHITECTURE) + 4], "signature"], key=lambda part: part.map(str))
+    table.to_csv(given.file, index=False, float_format="%.4g")
+    print(f"{len(table)} trainings → {given.file}")
+
+
+if __name__ == "__main__":
+    main()
