@@ -19,6 +19,7 @@ from memorization.recovery.problem import Autoencoder
 
 TOLERANCE = 1e-3  # by which an answer may depend on the batch, in pixels of [0, 1]: a quarter of an 8-bit level
 REPEATED = 1e-5  # and by which two answers to the same images may differ: rounding
+AT_ONCE = 1024  # members whose variance is taken at a time
 BATCH = 2  # images that are enough to check with
 
 
@@ -63,7 +64,9 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
 
 def check_loss(loss: float, members: Tensor) -> None:
     """Print a note if a `loss` on the members (N, C, H, W) is beyond what a single grey would have: their variance."""
-    if loss > (variance := float(as_float(members).var(correction=0))):
+    sums = [(float(part.sum()), float(part.square().sum())) for part in map(as_float, members.split(AT_ONCE))]
+    mean, square = (sum(column) / members.numel() for column in zip(*sums, strict=True))
+    if loss > (variance := square - mean**2):
         print(
             f"note: the loss on the members is {loss:.2g}, above their variance of {variance:.2g}: are these the "
             "images that it was trained on, and is value_range right?",

@@ -8,7 +8,7 @@ repeat much of it):
 - AUC, of normal scores: 94 to 96 % up to an AUC of 0.95 for 50 and 100 images of a kind; beyond, 93.5 to 98 %.
 - True positive rates: 95 % or more, up to 100 % where few non-members bound the threshold.
 - Mean differences of pairs: 93.5 to 97 % of normal, heavy-tailed and exponential ones from 8 images on, less of more
-  skewed ones: see `paired_bootstrap`.
+  skewed ones: see `paired_difference`.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ def _median_rank(count: int) -> int:
     return int(stats.binom.ppf((1 - CONFIDENCE) / 2, count, 0.5)) - 1
 
 
-def _without_nan(values: ArrayLike, name: str) -> Floats:
+def _without_nan(values: ArrayLike, name: str, remedy: str = "leave them out, or give -inf for a failure") -> Floats:
     """`values` (N,) as floats; NaN, which sorts above all numbers, raises `ValueError`."""
     checked = np.asarray(values, float)
     if unknown := int(np.isnan(checked).sum()):
-        raise ValueError(f"{name}: {unknown} of {checked.size} are NaN; leave them out, or give -inf for a failure")
+        raise ValueError(f"{name}: {unknown} of {checked.size} are NaN; {remedy}")
     return checked
 
 
@@ -203,9 +203,13 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, greater: bool = False) -> fl
     """The exact p-value of McNemar's test: do two methods succeed on equally many of the same images?
 
     `first` and `second` (N,) say which images each brought back. Two-sided, or one-sided for `first` being `greater`.
-    Raises `ValueError` for other numbers of images, and for NaN, which is neither true nor false.
+    Raises `ValueError` for other numbers of images, and for what is neither true (1) nor false (0).
     """
-    a, b = _without_nan(first, "first").astype(bool), _without_nan(second, "second").astype(bool)
+    a, b = np.asarray(first), np.asarray(second)
+    for name, values in (("first", a), ("second", b)):
+        if not np.isin(values, (0, 1)).all():
+            raise ValueError(f"{name} holds what is neither true nor false; leave such images out of both")
+    a, b = a.astype(bool), b.astype(bool)
     _check_paired(a, b)
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
     discordant = only_first + only_second
@@ -227,7 +231,7 @@ class PairedDifference:
     p: float
 
 
-def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> PairedDifference:
+def paired_difference(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> PairedDifference:
     """Student's paired interval and test, widened as far as the skewness of the differences asks for.
 
     The interval joins Student's with the bootstrap-t interval of 9,999 resamples of the images (Efron and Tibshirani,
@@ -292,7 +296,7 @@ def holm(p: ArrayLike) -> Floats:
 
     Raises `ValueError` for NaN: a test that was not made is none of them.
     """
-    values = _without_nan(p, "p-values")
+    values = _without_nan(p, "p-values", "leave them out")
     order = np.argsort(values, kind="stable")
     adjusted = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1)
     return adjusted[np.argsort(order, kind="stable")]

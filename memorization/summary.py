@@ -23,7 +23,7 @@ from memorization.statistics import (
     difference_interval,
     mcnemar,
     median_interval,
-    paired_bootstrap,
+    paired_difference,
     proportion_interval,
     tpr_at_fpr,
 )
@@ -303,13 +303,13 @@ def compare(first: MemberScores, second: MemberScores) -> dict[str, float]:
 
     `recovered_difference` with the p-value of McNemar's exact test, and the mean difference of the erased PSNR in dB
     (each within 0 and 120 dB, see `bounded`) with the interval (NaN for a single member) and p-value of
-    `statistics.paired_bootstrap`; positive where `first` is better. Raises `ValueError` for other members, or none.
+    `statistics.paired_difference`; positive where `first` is better. Raises `ValueError` for other members, or none.
     """
     if not len(first.image):
         raise ValueError("the tables hold no members; a paired comparison needs some")
     if not np.array_equal(first.image, second.image):
         raise ValueError("the two tables hold different members; a paired comparison needs the same images in both")
-    psnr = paired_bootstrap(first.psnr_erased, second.psnr_erased)
+    psnr = paired_difference(first.psnr_erased, second.psnr_erased)
     return {
         "members": len(first.image),
         "recovered_difference": float(first.recovered.mean() - second.recovered.mean()),

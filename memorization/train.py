@@ -58,6 +58,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
             "signature": folder.name,
             "name": _name(config),
             "shape": split.shape,
+            "trained_on": "non_members" if swap else "members",
             "parameters": parameters,
             "parameters_per_pixel": parameters / trained_on[:, 0].numel(),
             "left_out": split.left_out,

@@ -514,6 +514,9 @@ def test_a_folder_that_cannot_be_opened_is_no_empty_one(folder, monkeypatch):
     assert len(drawn.skipped) == 1
     with pytest.raises(ValueError, match=reason):
         Images(str(folder / "a" / "locked"), 5, 3).load(0)
+    (folder / "tables" / "locked").mkdir(parents=True)  # of which the library that reads tables knows best
+    parquet_of(folder, folder / "tables" / "train.parquet")
+    assert len(Images(str(folder / "tables"), 5, 3).load(0).members) == 5
 
 
 def test_files_that_are_passed_over_are_told(folder):

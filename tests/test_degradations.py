@@ -378,7 +378,7 @@ BAD = {
     "degradation.factor is 1; the side": lambda: Downsample(1),
     "degradation.lowest is 0; it must": lambda: Gain(0),
     "degradation.highest is 0.2; it must be finite and at least degradation.lowest, 0.5": lambda: Gain(0.5, 0.2),
-    "degradation.quality is 0; JPEG": lambda: Jpeg(0),
+    "degradation.quality is 10.5; of JPEG": lambda: Jpeg(10.5),
     "degradation.quality is 96; JPEG": lambda: Jpeg(96),
     "degradation.levels is 2.5; the grey levels": lambda: Quantise(2.5),
     "degradation.width is 1.5; the pixels of a stripe": lambda: Stripes(width=1.5),

@@ -298,6 +298,19 @@ MISTAKES = {
 }
 
 
+def test_a_class_that_keeps_more_than_tensors_is_named(tmp_path):
+    class Counting(nn.Linear):
+        def get_extra_state(self):
+            return {"calls": 3}
+
+        def set_extra_state(self, state):
+            pass
+
+    save_file({"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}, tmp_path / "own.safetensors")
+    with pytest.raises(ValueError, match=r"Counting has more than tensors in its state dict, .*: _extra_state"):
+        load_weights(Counting(2, 2), tmp_path / "own.safetensors")
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_weights_that_cannot_be_loaded(mistake, command, tmp_path):
     make, message = MISTAKES[mistake]

@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("file", type=Path, nargs="?", default=Path(__file__).with_name("trainings.csv"))
     given = parser.parse_args()
-    rows = [row_of(run) for run in finished(given.store, "autoencoders") if run.done["steps"]]  # else none was trained
+    runs = [run for run in finished(given.store, "autoencoders") if run.done["steps"]]  # without, none was trained
+    rows = [row_of(run) for run in runs if run.done.get("trained_on") != "non_members"]  # that are no references
     if not rows:
         parser.error(f"{given.store} holds no finished training")
     counts = dict.fromkeys(("width", "depth", "kernel_size", "bottleneck", *(f"step_{x:.0e}" for x in LOSSES)), "Int64")

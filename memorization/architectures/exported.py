@@ -16,13 +16,13 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch._export.serde.serialize import _SYM_OPS
 
 SYMBOL = re.compile(r"Symbol\('\w+'(, \w+=(True|False))*\)")
 FUNCTIONS = "Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv"  # of SymPy and torch, of sizes
@@ -31,7 +31,6 @@ NAME = re.compile(r"[\w.+-]*")  # no call, string, assignment or statement can b
 VARIABLES = ("name", "as_name", "forward_arg_names")  # keys of names that are assigned to: of these, no attributes
 OPERATOR = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 TO_FILES = ("from_file", "save")  # of aten
-ON_SIZES = {f"{operator.__module__}.{operator.__name__}" for operator in _SYM_OPS}
 BLOCKS = {f"torch.ops.higher_order.{name}" for name in ("cond", "wrap_with_autocast", "wrap_with_set_grad_enabled")}
 CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict")
 FREE = (  # keys of texts that are never run: strings that operators take, notes, and guards, which are not asked for
@@ -167,9 +166,17 @@ def _is_plain(spec: dict[str, Any]) -> bool:
     )
 
 
+@cache
+def _on_sizes() -> set[str]:
+    """The operators that torch serialises on sizes."""
+    from torch._export.serde.serialize import _SYM_OPS
+
+    return {f"{operator.__module__}.{operator.__name__}" for operator in _SYM_OPS}
+
+
 def _is_operator(target: str) -> bool:
     """Is what a node calls an operator of aten that leaves files alone, one on sizes, or a block that holds nodes?"""
-    if target in ON_SIZES or target in BLOCKS:
+    if target in _on_sizes() or target in BLOCKS:
         return True
     found = OPERATOR.fullmatch(target)
     if not found or found[1] in TO_FILES:

@@ -56,10 +56,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Load the weights in the file `path` into `model`; raises `ValueError` that names the keys if they do not fit.
 
     A prefix under which the file holds all of the model's keys (`model.`, `module.`) is taken off; what lies beside it
-    is left out, with a note. Of tensors that are one in the model the file may hold one, as
-    `safetensors.torch.save_model` writes it.
+    is left out, with a note. Without a prefix there may be nothing but the model's keys. Of tensors that are one in the
+    model the file may hold one, as `safetensors.torch.save_model` writes it.
     """
     kind, expected = type(model).__name__, model.state_dict()
+    if extra := [key for key, value in expected.items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"{kind} has more than tensors in its state dict, which is not read: {_some(extra)}")
     if any(tensor.is_meta for tensor in expected.values() if not is_lazy(tensor)):
         raise ValueError(f"{kind} makes its weights on the meta device, where they hold nothing; make it on the CPU")
     names = _names_of(expected)

@@ -21,7 +21,6 @@ from memorization.data.split import Dataset, Split, draw
 from memorization.machine import check_memory
 
 HASHED_AT_ONCE = 256
-BYTES = 1 + 4  # of a value as it is kept, and as it is computed with
 NAMED = 5  # images that a message lists
 
 
@@ -76,7 +75,7 @@ class Images(Dataset):
             if getattr(self, name) not in choices:
                 raise ValueError(f"dataset.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
         count = self.members + self.non_members
-        check_memory(BYTES * 3 * self.size**2 * count, f"dataset.size={self.size}: {count} such images")
+        check_memory(self.size**2 * count, f"dataset.size={self.size}: {count} such images")
         source = self._source()
         pool = self._survey(source, decoder)
         beside = f"{counted(source.passed_over)} passed over" if source.passed_over else ""

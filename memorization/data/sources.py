@@ -254,8 +254,10 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
         return ParquetFile(path, column)
     if place.is_dir():
         files, closed = _files(place)
-        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or file in closed]
         tables = [file for file in files if file.suffix.lower() == ".parquet"]
+        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        if images or not tables:
+            images = [file for file in files if file in {*images} or file in closed]
         used = {*images} or {*tables}
         others = Counter(
             printable(file.suffix.lower()) for file in files if file not in used and not file.name.startswith(".")

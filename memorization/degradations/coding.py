@@ -40,7 +40,8 @@ class Jpeg(_Coding):
     quality: int = 10
 
     def __post_init__(self) -> None:
-        if not isinstance(self.quality, int) or not 1 <= self.quality <= 95:
+        check_whole("quality", self.quality, 1, "of JPEG, up to 95")
+        if self.quality > 95:
             raise ValueError(f"degradation.quality is {self.quality}; JPEG has qualities from 1 to 95")
 
     def _coded(self, image: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from numbers import Integral
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -74,9 +75,9 @@ def check_noise(noise: float) -> None:
         raise ValueError(f"degradation.noise is {noise:g}; it is a standard deviation in pixels of [0, 1], at least 0")
 
 
-def check_whole(key: str, value: int, least: int, what: str) -> None:
+def check_whole(key: str, value: Any, least: int, what: str) -> None:
     """Raise `ValueError` unless `degradation.<key>` is a whole number of at least `least`, which `what` explains."""
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, Integral) or value < least:
         raise ValueError(f"degradation.{key} is {value}; {what}: a whole number, at least {least}")
 
 

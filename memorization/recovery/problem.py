@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, Protocol
 
 import torch
@@ -96,9 +97,9 @@ class Method(Protocol):
         """(B,) how far each image is from being solved, in pixels of [0, 1]: converged at `tolerance` or less."""
 
 
-def check_budget(max_iterations: int, tolerance: float) -> None:
+def check_budget(max_iterations: Any, tolerance: float) -> None:
     """Raise `ValueError` for settings of a method that the solver cannot use."""
-    if not isinstance(max_iterations, int) or max_iterations < 1:
+    if not isinstance(max_iterations, Integral) or max_iterations < 1:
         raise ValueError(f"recovery.max_iterations is {max_iterations}; it must be a whole number, at least 1")
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"recovery.tolerance is {tolerance:g}; it must be at least 0 and finite")

@@ -17,8 +17,8 @@ Noise is told from an erasure up to a deviation of about 0.1. Where it is 0.2 in
 fill, most observed pixels are taken for erased, and the noise that is reported is too low.
 
 A sky is a repeated colour as well: whether the repeated colour is a fill cannot be told from `y`. The first start takes
-it for one if it covers `repeated` of the pixels, the second does not, the third takes the first's view and begins at
-`y`: give `recovery.starts=3`.
+it for one if it covers `repeated` of the pixels, the second does not, the third takes the first's view and begins from
+the method's other image (`y`, for `energy`): give `recovery.starts=3`.
 """
 
 from __future__ import annotations

@@ -77,8 +77,10 @@ def solve(
     `starts * max_iterations`), for a progress bar.
     """
     check_starts(method, starts)
-    if measurement.y.dtype not in (torch.float32, torch.float64) or not len(measurement.y):
-        raise ValueError(f"measurement.y is {tuple(measurement.y.shape)}, {measurement.y.dtype}; give float32 images")
+    if not len(measurement.y):
+        raise ValueError("measurement.y holds no image")
+    if measurement.y.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"measurement.y is {measurement.y.dtype}; give float32 or float64")
     if bad := [i for i, finite in enumerate(measurement.y.flatten(1).isfinite().all(1).tolist()) if not finite]:
         raise ValueError(
             f"measurement.y is not finite in image {bad[0]} of the batch ({len(bad)} in all): leave it out"

@@ -209,7 +209,7 @@ class Findings:
             config = self.runs[cell.signature].config
             rest = {key: value for key, value in config.items() if key not in NOT_COMPARED}
             if cell.members.count:
-                key = json.dumps([rest, cell.rung], sort_keys=True)
+                key = json.dumps([rest, config["trainer"]["precision"], cell.rung], sort_keys=True)
                 groups.setdefault(key, []).append(cell)
                 seeds.setdefault(key, []).append(config["seed"])
         return [

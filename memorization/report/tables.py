@@ -36,13 +36,13 @@ def share(group: Group) -> str:
 
 
 def decibels(value: float) -> str:
-    """A PSNR in dB, or `–` for NaN."""
-    return "–" if math.isnan(value) else f"{value:.1f}"
+    """A PSNR in dB, or `–` for what is not finite."""
+    return f"{value:.1f}" if math.isfinite(value) else "–"
 
 
 def span(estimate: Estimate, unit: str) -> str:
-    """`93 to 100`: the interval of a share (`unit` `%`) or of a PSNR (`dB`); `–` where there is none (NaN bounds)."""
-    if math.isnan(estimate.low):
+    """`93 to 100`: the interval of a share (`unit` `%`) or of a PSNR (`dB`); `–` where there is none."""
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return "–"
     if unit == "dB":
         return f"{estimate.low:.1f} to {estimate.high:.1f}"
@@ -116,8 +116,9 @@ def comparisons(findings: Findings) -> str:
     if not len(table):
         return "No two methods were tried on the same autoencoder and degradation."
     lines = [
-        f"Paired comparisons of methods on the same members, each at its lowest train loss; p-values adjusted for "
-        f"{len(table)} comparisons (Holm).",
+        "Paired comparisons of methods on the same members, each at its lowest train loss: McNemar's exact test, and "
+        "Student's paired test of PSNRs within 0 and 120 dB, widened by a bootstrap-t where they are skewed. p-values "
+        f"are adjusted for {len(table)} comparison{'s' if len(table) > 1 else ''} (Holm).",
     ]
     for (autoencoder, degradation), part in table.groupby(["autoencoder", "degradation"], sort=False):
         lines += ["", f"{autoencoder}; {degradation}"]
@@ -127,7 +128,7 @@ def comparisons(findings: Findings) -> str:
             lines.append(
                 f"  {row['first']} - {row['second']}: recovered {100 * row['recovered_difference']:+.0f} points "
                 f"(McNemar p = {row['recovered_p_holm']:.1g}); PSNR {row['psnr_difference']:+.1f} dB "
-                f"({interval}; bootstrap p = {row['psnr_p_holm']:.1g})"
+                f"({interval}; p = {row['psnr_p_holm']:.1g})"
             )
     return "\n".join(_wrapped(lines))
 

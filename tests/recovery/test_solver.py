@@ -91,9 +91,9 @@ def test_what_a_method_cannot_work_with_is_named():
         solve(lambda x: x.detach(), measurement, Energy())
     with pytest.raises(ValueError, match=r"float64 to .*, torch.float32; it must keep shape and dtype"):
         solve(lambda x: x.float(), measurement, PnPADMM())
-    with pytest.raises(ValueError, match=r"measurement.y is .*torch.float16; give float32"):
+    with pytest.raises(ValueError, match=r"measurement.y is torch.float16; give float32"):
         solve(lambda x: x, replace(measurement, y=measurement.y.half()), PnPADMM())
-    with pytest.raises(ValueError, match=r"measurement.y is \(0, 1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"measurement\.y holds no image"):
         solve(lambda x: x, problems.erase(MEMBERS[:0], 0.5, seed=3), PnPADMM())
 
 

@@ -45,11 +45,11 @@ function drawFilters() {
     `<label>Train loss <select id="rung"><option value="lowest">lowest of each run</option>${rungs.map(rung => `<option>${rung}</option>`).join("")}<option value="all">all</option></select></label>` +
     `<button type="button" id="reset">Reset</button><output id="count" aria-live="polite"></output>`;
   $("rung").value = state.rung;
-  $("rung").onchange = () => { state.rung = $("rung").value; changed(); };
+  $("rung").onchange = () => { Object.assign(state, {rung: $("rung").value, rows: ROWS}); changed(); };
   $("reset").onclick = () => {
     for (const name in FILTERS) state[name].clear();
     state.hidden.clear();
-    Object.assign(state, {rung: "lowest", sort: null, falling: true, run: data.strongest});
+    Object.assign(state, {rung: "lowest", sort: null, falling: true, run: data.strongest, rows: ROWS});
     view.scene = null;
     drawFilters();
     changed();
@@ -59,6 +59,7 @@ function drawFilters() {
     details.addEventListener("change", event => {
       const value = values[name][event.target.value];
       event.target.checked ? state[name].add(value) : state[name].delete(value);
+      state.rows = ROWS;
       changed();
     });
     details.addEventListener("toggle", () => {

@@ -51,9 +51,9 @@ async function openImage(cell, at) {
   if (!$("image").open) $("image").showModal();
   if (!answer) return;
   const shown = [...$("image-pictures").querySelectorAll("img")];
-  await Promise.all(shown.map(each => each.decode()));
   const [width, height] = data.scenes[cell.scene].size, canvas = $("image-pictures").querySelector("canvas");
-  if (!canvas) return;
+  await Promise.all(shown.map(each => each.decode()));
+  if (!canvas.isConnected) return;  // another image was opened meanwhile
   const pixels = [shown[0], shown[2]].map(each => {
     const own = Object.assign(document.createElement("canvas"), {width, height}).getContext("2d");
     own.drawImage(each, 0, 0);

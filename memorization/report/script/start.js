@@ -6,7 +6,6 @@ new ResizeObserver(([entry]) => {  // the sticky navigation hides no heading tha
   document.documentElement.style.scrollPaddingTop = `${entry.target.offsetHeight + 8}px`;
 }).observe(document.querySelector("nav"));
 function changed() {
-  state.rows = ROWS;
   writeAddress();
   nameFilters();
   const list = chosen();
