@@ -17,7 +17,7 @@ from memorization.degradations import Measurement
 from memorization.recovery.operator import Known, OperatorKnowledge
 from memorization.recovery.problem import Autoencoder, Method, Problem, neutral_image, rms
 
-CONVERGED, ITERATION_LIMIT, DIVERGED = "converged", "iteration_limit", "diverged"
+ITERATION_LIMIT, CONVERGED, DIVERGED = STATUSES = ("iteration_limit", "converged", "diverged")
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 
 
@@ -193,7 +193,7 @@ class Solver:
         state = method.start(Problem(y, h.y, h.operator, h.sigma, query, neutral), image)
 
         images = _finite(method.answer(state), neutral)
-        status = [ITERATION_LIMIT] * size
+        status = torch.zeros(size, dtype=torch.int64, device=device)  # indices into STATUSES
         iterations = torch.zeros(size, dtype=torch.int64, device=device)
         residual, energy = y.new_full((size,), torch.inf), y.new_full((size,), torch.inf)
         estimates = {name: torch.full_like(value, torch.nan) for name, value in knowledge.report(h).items()}
@@ -225,8 +225,7 @@ class Solver:
                 last_finite = _finite(method.answer(previous)[leaving], neutral)
                 found = torch.where(diverged[leaving].view(-1, 1, 1, 1), last_finite, answer[leaving])
                 images[gone] = found.clamp(0, 1)
-                for i, failed in zip(active[done].tolist(), diverged[done].tolist(), strict=True):
-                    status[i] = DIVERGED if failed else CONVERGED
+                status[gone] = (converged + 2 * diverged)[leaving]
                 for name, value in knowledge.report(left).items():
                     estimates[name][gone] = value
                 if mask is not None and left.mask is not None:
@@ -249,7 +248,7 @@ class Solver:
             energy += (images - self.query(images)).flatten(1).square().sum(1)
         return Recovery(
             images=images,
-            status=status,
+            status=[STATUSES[i] for i in status.tolist()],
             iterations=iterations,
             queries=queries,
             residual=residual,
