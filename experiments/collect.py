@@ -25,9 +25,8 @@ from plotly.subplots import make_subplots
 
 from memorization import load_results, load_run
 from memorization.controls import CONTROLS
-from memorization.probes import attraction
 from memorization.report.browser import TIMEOUT, chromium
-from memorization.report.findings import distinct
+from memorization.report.findings import attraction_of
 from memorization.runs import Run, finished
 from memorization.summary import controls_of, summarise
 
@@ -230,10 +229,9 @@ def with_older(table: pd.DataFrame, file: Path, keys: list[str]) -> pd.DataFrame
 
 def probed(summary: pd.DataFrame, store: Path) -> pd.DataFrame:
     """The attraction of the near-member probes of the audited rows of `summary`, with the `CELL` of each; or empty."""
-    runs = finished(store, "probes")
-    if not runs:
+    probes = attraction_of(finished(store, "probes"))
+    if probes.empty:
         return pd.DataFrame(columns=PROBE)
-    probes = attraction(distinct(pd.concat([run.results for run in runs])), ("setup", "rung"))
     cells = summary.loc[summary["control"] == "none", [*CELL[:-1], "setup"]].drop_duplicates(["setup", "rung"])
     return cells.merge(probes, on=["setup", "rung"]).drop(columns="setup")
 

@@ -16,10 +16,10 @@ from torch.nn.parameter import is_lazy
 from memorization.architectures.custom import first_line
 from memorization.data import as_float
 from memorization.recovery.problem import Autoencoder
+from memorization.scores import MEMBERS_AT_ONCE
 
 TOLERANCE = 1e-3  # by which an answer may depend on the batch, in pixels of [0, 1]: a quarter of an 8-bit level
 REPEATED = 1e-5  # and by which two answers to the same images may differ: rounding
-AT_ONCE = 1024  # members whose variance is taken at a time
 BATCH = 2  # images that are enough to check with
 
 
@@ -64,7 +64,7 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
 
 def check_loss(loss: float, members: Tensor) -> None:
     """Print a note if a `loss` on the members (N, C, H, W) is beyond what a single grey would have: their variance."""
-    sums = [(float(part.sum()), float(part.square().sum())) for part in map(as_float, members.split(AT_ONCE))]
+    sums = [(float(part.sum()), float(part.square().sum())) for part in map(as_float, members.split(MEMBERS_AT_ONCE))]
     mean, square = (sum(column) / members.numel() for column in zip(*sums, strict=True))
     if loss > (variance := square - mean**2):
         print(

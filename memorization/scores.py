@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memorization.data import as_float
 
-MEMBERS_AT_ONCE = 1024  # compared with a batch of answers; bounds the memory
+MEMBERS_AT_ONCE = 1024  # that are computed with as floats; bounds the memory
 PSNR_CAP = 120.0  # dB; float32 rounding of an exact answer, so that no score is infinite
 
 

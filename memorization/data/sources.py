@@ -257,7 +257,7 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
         tables = [file for file in files if file.suffix.lower() == ".parquet"]
         images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if images or not tables:
-            images = [file for file in files if file in {*images} or file in closed]
+            images = sorted([*images, *closed])
         used = {*images} or {*tables}
         others = Counter(
             printable(file.suffix.lower()) for file in files if file not in used and not file.name.startswith(".")

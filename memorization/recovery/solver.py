@@ -51,7 +51,6 @@ class Recovery:
     path: Tensor | None = field(default=None, repr=False)
 
 
-@torch.no_grad()
 def solve(
     autoencoder: Autoencoder,
     measurement: Measurement,

@@ -124,8 +124,7 @@ class Findings:
                 f"{store} holds nothing but controls; run memorization-recover store={store} without control="
             )
         found, broken = _whole(store, "probes")
-        probed = [run.results for run in found]
-        probes = attraction(distinct(pd.concat(probed)), ("setup", "rung")) if probed else pd.DataFrame()
+        probes = attraction_of(found)
         summary = summarise(results)
         labels = _labels(audited, summary)
         return cls(store, audited, results, _adjusted(summary, labels), probes, labels, (*damaged, *broken))
@@ -290,6 +289,12 @@ def strength(cell: Cell) -> tuple[float, float, float]:
 def natural(text: str) -> list[str | int]:
     """A key that sorts `=5` before `=20`."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+
+
+def attraction_of(runs: Iterable[Run]) -> pd.DataFrame:
+    """`probes.attraction` of runs of near-member probes by setup and rung, a probe that several made once; or empty."""
+    tables = [run.results for run in runs]
+    return attraction(distinct(pd.concat(tables)), ("setup", "rung")) if tables else pd.DataFrame()
 
 
 def distinct(probes: pd.DataFrame) -> pd.DataFrame:

@@ -121,3 +121,12 @@ def write_probes(store: Path, setup: str, captured: dict[str, list[int]], rung: 
     signature = runs.signature({"probes": setup})
     with runs.creating(store / "probes" / signature, {"probes": members}, {"signature": signature}) as folder:
         table.to_parquet(folder / "results.parquet", index=False)
+
+
+def write_members_only(store: Path) -> None:
+    """A run of four members and no non-member, of which two came back."""
+    scores = pd.DataFrame({"image": range(4), "row": range(4), "member": True, "psnr_erased": [50.0, 30, 20, 10]})
+    scores = scores.assign(recovered=scores["psnr_erased"] > 25, status="converged")
+    pictures = torch.zeros(4, 1, 5, 5, dtype=torch.uint8)
+    gallery = {"original": pictures, "degraded": pictures, "row": torch.arange(4), "answer/1e-01": pictures}
+    write(store, configured({}), {0.1: scores}, gallery)

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from scipy.stats import binomtest
@@ -24,7 +22,7 @@ from memorization.report import Findings, build, main
 from memorization.report import gallery as gallery_module
 from memorization.statistics import log_roc
 from memorization.summary import scores, threshold_curve
-from tests.report.store import configured, write, write_probes, write_run
+from tests.report.store import write_members_only, write_probes, write_run
 
 PLOTS = "() => [...document.querySelectorAll('#figures .plot')].map(plot => [plot.ariaLabel, plot.data.length])"
 # The lines (name, axis, x, y) of the plot whose description holds the argument.
@@ -482,16 +480,8 @@ def test_command_of_the_page_finds_the_run(report: Path, real_store: Path, page:
     assert strongest in page.inner_text("#provenance")
 
 
-def members_only(store: Path) -> None:
-    scores = pd.DataFrame({"image": range(4), "row": range(4), "member": True, "psnr_erased": [50.0, 30, 20, 10]})
-    scores = scores.assign(recovered=scores["psnr_erased"] > 25, status="converged")
-    pictures = torch.zeros(4, 1, 5, 5, dtype=torch.uint8)
-    gallery = {"original": pictures, "degraded": pictures, "row": torch.arange(4), "answer/1e-01": pictures}
-    write(store, configured({}), {0.1: scores}, gallery)
-
-
 def test_a_run_without_non_members_is_shown_with_dashes(tmp_path: Path, page: Page) -> None:
-    members_only(tmp_path)
+    write_members_only(tmp_path)
     main(["--store", str(tmp_path)])
     show(page, tmp_path / "report.html")
     cells = page.locator("#rows tr:not(.group)").locator("td").all_inner_texts()

@@ -12,16 +12,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from statsmodels.stats.multitest import multipletests
 
 from memorization import load_results
 from memorization.report import Findings, build, headline, main
 from memorization.report.labels import percent, value_text, without
-from tests.report.store import configured, write, write_probes, write_run
+from tests.report.store import write_members_only, write_probes, write_run
 
 
 def test_json_agrees_with_counting_by_hand(real_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,11 +203,7 @@ def test_runs_on_other_members_are_no_pair(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_run_without_non_members_has_dashes(tmp_path: Path) -> None:
-    scores = pd.DataFrame({"image": range(4), "row": range(4), "member": True, "psnr_erased": [50.0, 30, 20, 10]})
-    scores = scores.assign(recovered=scores["psnr_erased"] > 25, status="converged")
-    pictures = torch.zeros(4, 1, 5, 5, dtype=torch.uint8)
-    gallery = {"original": pictures, "degraded": pictures, "row": torch.arange(4), "answer/1e-01": pictures}
-    write(tmp_path, configured({}), {0.1: scores}, gallery)
+    write_members_only(tmp_path)
     findings = Findings.load(tmp_path)
     shown = " ".join(headline(findings).split())
     assert "50 % / 25.0" in shown
