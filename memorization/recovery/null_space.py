@@ -8,9 +8,13 @@ Unlike ADMM it does not accumulate the misfit, so an attracting image that contr
 gradient steps of regularisation by denoising (Romano, Elad and Milanfar, 2017, arXiv:1611.02862) have the fixed points
 of this iteration for some `t < 1` where `H` is a mask.
 
-Our own choices: `t` is 1 without noise and less with (`Problem.trust`); operators other than masks are inverted with
-the ridge that `t` stands for, `1 / t - 1` but at least `RIDGE` (`ITERATED` in a chain), so that noise is not blown up;
-the weight `w` of an estimated mask scales the correction, `x <- z + t w (y - z)`; the null space starts grey.
+The correction projects `z` onto the images that were measured as `y`. `relaxation` times as long a step, up to twice,
+is what relaxed projections take (Gubin, Polyak and Raik, 1967): 1 is DDNM's, and nearly 2 escapes images that
+contradict the measurement.
+
+Our own choices: `t` is `relaxation` without noise and less with (`Problem.trust`); operators other than masks are
+inverted with the ridge that the trust `w` stands for, `1 / w - 1` but at least `RIDGE` (`ITERATED` in a chain), so that
+noise is not blown up; the weight of an estimated mask scales the correction; the null space starts grey.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ class NullSpace:
 
     max_iterations: int = 100
     tolerance: float = 1e-5  # of the change in one iteration
+    relaxation: float = 1.0  # of the correction, in (0, 2]; 1 is the projection, nearly 2 tends to recover more
 
     access: ClassVar[str] = "queries"
     knows: ClassVar[str] = "the measurement, and H as the operator setting says"
@@ -47,12 +52,14 @@ class NullSpace:
 
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
+        if not 0 < self.relaxation <= 2:
+            raise ValueError(f"recovery.relaxation is {self.relaxation:g}; it must be above 0 and at most 2")
 
     def start(self, problem: Problem, start: int = 0) -> State:
         return State(starting_image(problem, start, own="neutral"))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
-        return State(problem.autoencoder(_corrected(problem, state.z)))
+        return State(problem.autoencoder(self._corrected(problem, state.z)))
 
     def answer(self, state: State) -> Tensor:
         return state.z
@@ -60,10 +67,10 @@ class NullSpace:
     def residual(self, previous: State, state: State) -> Tensor:
         return rms(state.z - previous.z)
 
-
-def _corrected(problem: Problem, z: Tensor) -> Tensor:
-    """`z + t H^+ (y - H z)`, (B, C, H, W) as `z` is."""
-    h, trust = problem.operator, problem.trust.view(-1, 1, 1, 1)
-    if isinstance(h, Mask):
-        return torch.lerp(z, problem.y, trust * h.weight)
-    return h.solve(problem.y, z, (1 / trust - 1).clamp_min(ITERATED if isinstance(h, Composition) else RIDGE))
+    def _corrected(self, problem: Problem, z: Tensor) -> Tensor:
+        """`z + t H^+ (y - H z)`, (B, C, H, W) as `z` is."""
+        h, trust = problem.operator, problem.trust.view(-1, 1, 1, 1)
+        if isinstance(h, Mask):
+            return torch.lerp(z, problem.y, self.relaxation * trust * h.weight)
+        x = h.solve(problem.y, z, (1 / trust - 1).clamp_min(ITERATED if isinstance(h, Composition) else RIDGE))
+        return torch.lerp(z, x, self.relaxation)

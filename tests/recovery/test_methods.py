@@ -95,16 +95,20 @@ def test_admm_has_the_minimiser_of_what_its_autoencoder_is_the_proximal_map_of(s
     torch.testing.assert_close(answer.images, expected.clamp(0, 1), atol=1e-8, rtol=0)
 
 
+@pytest.mark.parametrize("relaxation", [0.5, 1.0, 1.9])
 @pytest.mark.parametrize("sigma", [0.0, 0.05])
-def test_null_space_weighs_pixels_by_the_mask_and_all_data_by_the_noise(sigma):
+def test_null_space_weighs_pixels_by_the_mask_and_all_data_by_the_noise(sigma, relaxation):
     """Its fixed points are `z = A (z + t w (y - z))`, w the weights of the mask."""
     measurement = dataclasses.replace(problems.erase(problems.images(3, seed=5), 0.5, seed=6), sigma=sigma)
     generator = torch.Generator().manual_seed(3)
     weight = measurement.operator.weight * torch.rand(measurement.operator.weight.shape, generator=generator)
     measurement = dataclasses.replace(measurement, operator=Mask(weight))
     a = problems.contraction(symmetric=False)
-    expected = dense(measurement, lambda w, wy: (EYE - a @ (EYE - w), a @ wy)).clamp(0, 1)
-    answer = solve(problems.linear(a), measurement, NullSpace(max_iterations=20000, tolerance=1e-13))
+    expected = dense(
+        measurement, lambda w, wy: (EYE - a @ (EYE - relaxation * w), relaxation * a @ wy)
+    ).clamp(0, 1)  # fmt: skip
+    method = NullSpace(20000, 1e-13, relaxation)
+    answer = solve(problems.linear(a), measurement, method)
     torch.testing.assert_close(answer.images, expected, atol=1e-8, rtol=0)
 
 
@@ -158,18 +162,19 @@ class Pool:
         return self
 
 
+@pytest.mark.parametrize("relaxation", [1.0, 1.9])
 @pytest.mark.parametrize("sigma", [0.0, 0.05])
-def test_null_space_agrees_with_a_measurement_of_another_shape(sigma):
+def test_null_space_agrees_with_a_measurement_of_another_shape(sigma, relaxation):
     """Without noise every corrected image meets `H x = y`; with noise it lies the ridge's share of the way there."""
     z, h = problems.images(2, seed=5), Pool()
     y = h.forward(problems.images(2, seed=6))
     seen = []
     problem = Problem(y, y, h, torch.full((2,), sigma).double(), lambda x: seen.append(x) or x, z[0])
-    method = NullSpace()
+    method = NullSpace(relaxation=relaxation)
     state = method.start(problem)
     method.step(problem, state, 0.0)
     (x,) = seen
-    share = 2 / (2 + (sigma / NOISE_SCALE) ** 2)
+    share = relaxation * 2 / (2 + (sigma / NOISE_SCALE) ** 2)
     expected = h.forward(state.z) + share * (y - h.forward(state.z))
     torch.testing.assert_close(h.forward(x), expected, atol=1e-6, rtol=0)
     null = lambda image: image - h.pinv(h.forward(image))  # noqa: E731
@@ -271,3 +276,9 @@ def test_settings_out_of_range_are_named(name, setting):
     (key,) = setting
     with pytest.raises(ValueError, match=f"recovery.{key} is"):
         METHODS[name](**setting)
+
+
+@pytest.mark.parametrize("relaxation", [0.0, -1.0, 2.1, float("nan")])
+def test_a_relaxation_that_is_none_is_named(relaxation):
+    with pytest.raises(ValueError, match=f"recovery.relaxation is {relaxation:g}"):
+        NullSpace(relaxation=relaxation)
