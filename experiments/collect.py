@@ -30,7 +30,12 @@ from memorization.report.findings import attraction_of
 from memorization.runs import Run, finished
 from memorization.summary import controls_of, summarise
 
-SETTINGS = ["starts", "max_iterations"]
+SETTINGS = {  # that studies vary: where a run's configuration has them, and what they add to a method's name
+    "starts": ("recovery", ", {:g} starts"),
+    "max_iterations": ("recovery", ", {:g} iterations"),
+    "relaxation": ("recovery", ", relaxation {:g}"),
+    "first_phase": ("operator", ", first phase {:g}"),
+}
 CELL = ["network", "degradation", "fraction", "fill", "noise", "recovery", "operator", *SETTINGS, "rung", "control"]
 PROBE = [*CELL[:-1], "kind", "strength"]
 
@@ -47,17 +52,13 @@ def of_study(results: pd.DataFrame, study: str) -> pd.DataFrame:
 def labelled(summary: pd.DataFrame) -> pd.DataFrame:
     """`summary` with a name for each method (with its operator and what else tells it apart), and for each cell."""
     method = summary["recovery"] + summary["operator"].map(lambda name: "" if name == "none" else f", {name}")
-    usual = summary.groupby("recovery")["max_iterations"].transform("min")
-    several = summary["starts"].map(lambda count: f", {count} starts" if count > 1 else "")
-    longer = (
-        summary["max_iterations"]
-        .map(lambda count: f", {count} iterations")
-        .where(summary["max_iterations"] > usual, "")
-    )
+    for setting, (_, name) in SETTINGS.items():
+        usual = summary.groupby("recovery")[setting].transform("min")
+        method += summary[setting].map(name.format).where(summary[setting] > usual, "")
     share = summary["fraction"].map(lambda value: "" if pd.isna(value) else f" {value:.0%}")
     fill = summary["fill"].map(lambda name: "" if name == "none" else f", {name}")
     noise = summary["noise"].map(lambda value: f", noise {value:g}" if value else "")
-    return summary.assign(method=method + several + longer, cell=summary["degradation"] + share + fill + noise)
+    return summary.assign(method=method, cell=summary["degradation"] + share + fill + noise)
 
 
 def error_bars(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
@@ -68,7 +69,7 @@ def error_bars(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
 def heat_map(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
     """Members recovered, method against degradation; non-members recovered in brackets where there were any."""
     table = labelled(summary)
-    methods, cells = table["method"].unique(), table["cell"].unique()
+    methods, cells = sorted(table["method"].unique()), table["cell"].unique()
     recovered = table.pivot(index="cell", columns="method", values="members_recovered").loc[cells, methods]
     others = table.pivot(index="cell", columns="method", values="non_members_recovered").loc[cells, methods]
     text = [
@@ -81,12 +82,12 @@ def heat_map(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=recovered, x=methods, y=cells, text=text, texttemplate="%{text}", colorscale="Blues", zmin=0, zmax=1,
-            colorbar={"title": "members", "tickformat": ".0%"}, xgap=1, ygap=1,
+            colorbar={"title": "members", "tickformat": ".0%"}, xgap=1, ygap=1, textfont={"size": 11},
         )
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
     title = "Members recovered (in brackets: non-members, where any were)"
-    return figure.update_layout(title=title, width=1100, height=180 + 24 * len(cells), template="plotly_white")
+    return figure.update_layout(title=title, width=1240, height=180 + 24 * len(cells), template="plotly_white")
 
 
 def break_point(part: pd.DataFrame) -> float:
@@ -179,10 +180,27 @@ def ladders(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
     return figure.update_layout(width=1200, height=480, template="plotly_white", legend={"orientation": "h", "y": -0.2})
 
 
+def budgets(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
+    """Members recovered against the iterations, a line a first phase and number of starts."""
+    figure = go.Figure()
+    lines = summary.sort_values("max_iterations").groupby(["first_phase", "starts"])
+    for i, ((phase, starts), part) in enumerate(lines):
+        share, bars = part["members_recovered"], error_bars(part, "members_recovered")
+        figure.add_scatter(
+            x=part["max_iterations"] * (1 + 0.01 * i), y=share, error_y={**bars, "thickness": 1},
+            mode="lines+markers", line={"color": COLOURS[i]},
+            name=f"first phase {phase:g}, {starts} start{'s' if starts > 1 else ''}",
+        )  # fmt: skip
+    ticks = sorted(set(summary["max_iterations"]))
+    figure.update_xaxes(title="iterations", type="log", tickvals=ticks, ticktext=ticks)
+    figure.update_yaxes(title="members recovered", tickformat=".0%", range=[-0.03, 1.05])
+    return figure.update_layout(width=900, height=400, margin_t=30, template="plotly_white")
+
+
 def network(run: Run) -> str:
     """What a recovery's autoencoder is, with the sizes that the studies vary, and how many images it was trained on."""
     settings = run.config["architecture"]
-    varied = ("depth", "channels", "skips", "kernel_size", "bottleneck")
+    varied = ("depth", "width", "channels", "skips", "kernel_size", "bottleneck")
     sizes = {key: settings[key] for key in varied if key in settings}
     told = [f"{key.replace('_', ' ')} {value}".replace(", ", "-") for key, value in sizes.items()]
     return ", ".join([settings["name"], *told, f"{run.config['dataset']['members']} members"])
@@ -202,14 +220,16 @@ PROBE_LOOKS = [  # none of COLOURS
     ("#000000", "circle"), ("#a6761d", "square"), ("#17becf", "diamond"), ("#8b0000", "triangle-up"),
     ("#8fb000", "cross"), ("#b8a9c9", "star"),
 ]  # fmt: skip
-FIGURES = {"methods": heat_map, "noise": curve, "audit": controls, "architectures": ladders}
+FIGURES = {
+    "methods": heat_map, "noise": curve, "audit": controls, "architectures": ladders, "faces_blind": budgets,
+}  # fmt: skip
 
 
 def summary_of(study: str, store: Path) -> pd.DataFrame:
     """`summary.summarise` of a study, with the settings and the network of each row."""
     summary = summarise(of_study(load_results(store), study)).drop(columns="seconds")
     runs = [load_run(store / "recoveries" / name) for name in summary["signature"]]
-    settings = {name: [run.config["recovery"][name] for run in runs] for name in SETTINGS}
+    settings = {name: [run.config[group].get(name) for run in runs] for name, (group, _) in SETTINGS.items()}
     return summary.assign(**settings, network=[network(run) for run in runs])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from memorization.degradations import Measurement
-from memorization.recovery.operator import Known, OperatorKnowledge
+from memorization.recovery.operator import Estimate, Known, OperatorKnowledge
 from memorization.recovery.problem import Autoencoder, Method, Problem, neutral_image, rms
 
 ITERATION_LIMIT, CONVERGED, DIVERGED = STATUSES = ("iteration_limit", "converged", "diverged")
@@ -173,32 +173,20 @@ class Solver:
     @torch.no_grad()
     def run(self, start: int) -> Recovery:
         """The recovery from the starting point of number `start`."""
-        method, knowledge, measurement = self.method, self.knowledge, self.measurement
-        y = measurement.y
-        size, device = len(y), y.device
-        active = torch.arange(size, device=device)  # the images still in the batch
-        queries = torch.zeros(size, dtype=torch.int64, device=device)
+        method, knowledge, y = self.method, self.knowledge, self.measurement.y
+        active = torch.arange(len(y), device=y.device)  # the images still in the batch
+        queries = torch.zeros_like(active)
 
         def query(x: Tensor) -> Tensor:
             queries[active] += 1
             return self.query(x)
 
-        shape = (y.shape[1], *measurement.erased.shape[2:])
-        neutral = y.new_full(shape, 0.5)
-        if method.access == "gradients":
-            neutral = neutral_image(self.autoencoder, shape, y)
+        neutral = self._neutral()
         image, hypothesis = divmod(start, knowledge.hypotheses)
-        h = knowledge.start(measurement, hypothesis)
+        h = knowledge.start(self.measurement, hypothesis)
         state = method.start(Problem(y, h.y, h.operator, h.sigma, query, neutral), image)
-
-        images = _finite(method.answer(state), neutral)
-        status = torch.zeros(size, dtype=torch.int64, device=device)  # indices into STATUSES
-        iterations = torch.zeros(size, dtype=torch.int64, device=device)
-        residual, energy = y.new_full((size,), torch.inf), y.new_full((size,), torch.inf)
-        estimates = {name: torch.full_like(value, torch.nan) for name, value in knowledge.report(h).items()}
-        mask = None if h.mask is None else h.mask.expand(size, -1, -1, -1).clone()
-        history: list[Tensor] = []
-        iterates = {count: images.clone() if count == 0 else torch.full_like(images, torch.nan) for count in self.path}
+        recovery = self._unsolved(start, _finite(method.answer(state), neutral), h, queries)
+        trace: list[Tensor] = []
         annealed = 0.0 if method.access == "none" else knowledge.annealed  # the control asks for no second estimate
 
         for k in range(method.max_iterations):
@@ -210,28 +198,21 @@ class Solver:
 
             diverged = ~(rms(answer) <= DIVERGENCE) | ~torch.isfinite(change)  # NaN is never below
             converged = ~diverged & (change <= method.tolerance) & (progress >= annealed)
-            residual[active] = torch.where(diverged, torch.inf, change)
-            iterations[active] = k + 1
+            recovery.residual[active] = torch.where(diverged, torch.inf, change)
+            recovery.iterations[active] = k + 1
             if self.trace:
-                history.append(torch.full_like(residual, torch.nan).index_copy(0, active, residual[active]))
+                trace.append(torch.full_like(recovery.residual, torch.nan))
+                trace[-1][active] = recovery.residual[active]
 
             if self.on_iteration:
                 self.on_iteration(1)
             done = converged | diverged
             leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
             if leaving.any():
-                gone, left = active[leaving], h.select(leaving)
                 last_finite = _finite(method.answer(previous)[leaving], neutral)
                 found = torch.where(diverged[leaving].view(-1, 1, 1, 1), last_finite, answer[leaving])
-                images[gone] = found.clamp(0, 1)
-                status[gone] = (converged + 2 * diverged)[leaving]
-                for name, value in knowledge.report(left).items():
-                    estimates[name][gone] = value
-                if mask is not None and left.mask is not None:
-                    mask[gone] = left.mask
-                if self.rate:
-                    misfit = knowledge.misfit(left, y[leaving], images[gone])
-                    energy[gone] = torch.where(diverged[leaving], torch.inf, misfit)
+                status = (converged + 2 * diverged)[leaving]
+                self._take(recovery, active[leaving], found.clamp(0, 1), status, h.select(leaving), y[leaving])
                 keep = ~leaving
                 active, y, h = active[keep], y[keep], h.select(keep)
                 state = type(state)(*(tensor[keep] for tensor in state))
@@ -239,27 +220,58 @@ class Solver:
                     if self.on_iteration:
                         self.on_iteration(method.max_iterations - k - 1)
                     break
-            if k + 1 in iterates:
-                iterates[k + 1][active] = method.answer(state)
+            for i, count in enumerate(self.path):
+                if count == k + 1 and recovery.path is not None:
+                    recovery.path[active, i] = method.answer(state).clamp(0, 1)
 
+        if self.trace:
+            recovery.trace = torch.stack(trace, 1)
         if self.rate:
             queries += 1
-            energy += (images - self.query(images)).flatten(1).square().sum(1)
+            gap = (recovery.images - self.query(recovery.images)).flatten(1).square().sum(1)
+            recovery.energy = (recovery.energy + gap).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        return recovery
+
+    def _neutral(self) -> Tensor:
+        """See `Problem.neutral`."""
+        y = self.measurement.y
+        shape = (y.shape[1], *self.measurement.erased.shape[2:])
+        if self.method.access == "gradients":
+            return neutral_image(self.autoencoder, shape, y)
+        return y.new_full(shape, 0.5)
+
+    def _unsolved(self, start: int, images: Tensor, h: Estimate, queries: Tensor) -> Recovery:
+        """A recovery before the first step: what `_take` fills in image by image, and `images` until then."""
+        size, nowhere = len(images), images.new_full((len(images),), torch.nan)
+        path = None
+        if self.path:
+            nothing = torch.full_like(images, torch.nan)
+            path = torch.stack([nothing if count else images.clamp(0, 1) for count in self.path], 1)
         return Recovery(
             images=images,
-            status=[STATUSES[i] for i in status.tolist()],
-            iterations=iterations,
+            status=[ITERATION_LIMIT] * size,
+            iterations=torch.zeros_like(queries),
             queries=queries,
-            residual=residual,
-            start=torch.full_like(iterations, start),
-            energy=energy.nan_to_num(nan=torch.inf, posinf=torch.inf)
-            if self.rate
-            else torch.full_like(energy, torch.nan),
-            estimates=estimates,
-            mask=mask,
-            trace=torch.stack(history, 1) if self.trace else None,
-            path=torch.stack([iterates[count] for count in self.path], 1).clamp(0, 1) if self.path else None,
+            residual=torch.full_like(nowhere, torch.inf),
+            start=torch.full_like(queries, start),
+            energy=nowhere,
+            estimates={name: torch.full_like(value, torch.nan) for name, value in self.knowledge.report(h).items()},
+            mask=None if h.mask is None else h.mask.expand(size, -1, -1, -1).clone(),
+            path=path,
         )
+
+    def _take(self, recovery: Recovery, which: Tensor, found: Tensor, status: Tensor, h: Estimate, y: Tensor) -> None:
+        """Images leave the batch: put what was `found`, their status (an index) and their estimate at `which`."""
+        recovery.images[which] = found
+        for i, code in zip(which.tolist(), status.tolist(), strict=True):
+            recovery.status[i] = STATUSES[code]
+        for name, value in self.knowledge.report(h).items():
+            recovery.estimates[name][which] = value
+        if recovery.mask is not None and h.mask is not None:
+            recovery.mask[which] = h.mask
+        if self.rate:
+            diverged = status == STATUSES.index(DIVERGED)
+            recovery.energy[which] = torch.where(diverged, torch.inf, self.knowledge.misfit(h, y, found))
 
 
 def _finite(images: Tensor, neutral: Tensor) -> Tensor:
