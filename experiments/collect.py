@@ -25,9 +25,9 @@ from plotly.subplots import make_subplots
 
 from memorization import load_results, load_run
 from memorization.controls import CONTROLS
+from memorization.loading import Run, finished
 from memorization.report.browser import TIMEOUT, chromium
 from memorization.report.findings import attraction_of
-from memorization.runs import Run, finished
 from memorization.summary import controls_of, summarise
 
 SETTINGS = {  # that studies vary: where a run's configuration has them, and what they add to a method's name

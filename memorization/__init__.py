@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memorization.auditing import audit
-    from memorization.runs import load_results, load_run
+    from memorization.loading import load_results, load_run
 
 __all__ = ["audit", "load_results", "load_run"]
 
@@ -16,4 +16,4 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for; torch takes seconds, for which a command that lists a store need not wait."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("memorization.auditing" if name == "audit" else "memorization.runs"), name)
+    return getattr(import_module("memorization.auditing" if name == "audit" else "memorization.loading"), name)

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import nn
 from tqdm import tqdm
 
-from memorization import architectures, entry, runs, tracking
+from memorization import architectures, entry, loading, runs, tracking
 from memorization.architectures import given_file
 from memorization.auditing import describe
 from memorization.controls import CONTROLS, NearestMember, without_mean
@@ -34,7 +34,7 @@ from memorization.train import obtain, planned
 OBJECTIVES = {"recovered": 1.0, "minus_recovered": -1.0}  # of a sweeper that maximises, or minimises
 
 
-def reached_rungs(wanted: Any, autoencoder: runs.Run) -> list[float]:
+def reached_rungs(wanted: Any, autoencoder: loading.Run) -> list[float]:
     """The rungs that `rungs=` names among those that the training reached; raises `ValueError` if one is missing."""
     reached = list(autoencoder.rungs)
     hint = f"it ended at a loss of {autoencoder.done['train_loss']:.2e}; raise training.max_steps"
@@ -167,7 +167,7 @@ def _probe(config: dict[str, Any]) -> str:
             with runs.creating(folder, config, facts) as aside:
                 table = pd.concat(tables, ignore_index=True).assign(setup=job.setup, signature=folder.name)
                 runs.write_table(aside / "results.parquet", table)
-    results = runs.load_run(folder).results
+    results = loading.load_run(folder).results
     last = attraction(results[results["rung"] == results["rung"].min()])
     near = last.loc[last["captured"] >= 0.5, "distance"]
     reach = f"half or more up to a distance of {near.max():.3f}" if len(near) else "less than half"
@@ -184,7 +184,7 @@ def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame, pd.Series]:
             if not runs.is_intact(job.folder, remove=True):
                 status = "done"
                 _recover(job, subject)
-    results = runs.load_run(job.folder).results
+    results = loading.load_run(job.folder).results
     results = results.assign(control=config["control"], task=job.task, setup=job.setup)
     last = summarise(results).iloc[-1]
     level = "" if math.isnan(last["train_loss"]) else f"at train loss {last['train_loss']:.0e}: "

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 from filelock import Timeout
 
-from memorization import runs
+from memorization import loading, runs
 from memorization.runs import StoreError
 
 KINDS = ("autoencoders", "recoveries", "probes")
@@ -59,7 +59,7 @@ def shown(store: Path, signature: str) -> int:
     if runs.is_done(folder):
         done = runs.read_done(folder)
         print(json.dumps({key: value for key, value in done.items() if key != "checksums"}, indent=2))
-        print(yaml.safe_dump(runs.load_run(folder).config, sort_keys=False))
+        print(yaml.safe_dump(loading.load_run(folder).config, sort_keys=False))
     elif runs.failure(folder)[0]:
         print((folder / "error.txt").read_text(errors="replace"))
     return 0

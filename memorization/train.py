@@ -10,19 +10,20 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from memorization import architectures, entry, runs, tracking
+from memorization import architectures, entry, hardware, loading, runs, tracking
 from memorization.contract import BATCH, check_contract, check_loss, evaluating
 from memorization.data import Split, as_float, check_seed
+from memorization.history import History, weights_of
 from memorization.identity import autoencoder_config, autoencoder_folder
 from memorization.schema import build
 from memorization.scores import reconstruction_loss
 from memorization.sweep import Outcome
-from memorization.training import History, check_trainer, train, weights_of
+from memorization.training import train
 
 NAMED = 5  # skipped images that a note lists
 
 
-def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) -> tuple[runs.Run, Split, bool]:
+def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) -> tuple[loading.Run, Split, bool]:
     """The autoencoder of a configuration and its images; trains it if the store lacks it (the third value).
 
     One of the user's own must keep its contract, for a recovery method with `access`; one whose weights are given is
@@ -33,7 +34,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
     store = Path(config["store"])
     tracking.check(config["tracking"])
     check_seed(config["seed"])
-    check_trainer(config["trainer"])
+    hardware.check(config["trainer"])
     if not config["store"]:
         raise ValueError("store is empty; name a folder: store=FOLDER")
     settings = build("training", config["training"])
@@ -50,7 +51,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
     runs.check_writable(store)
     with runs.lock(folder):
         if runs.is_intact(folder, remove=True):
-            return runs.load_run(folder, packages), split, False
+            return loading.load_run(folder, packages), split, False
         parameters = architectures.count_parameters(model)
         trained_on = split.non_members if swap else split.members
         name = f"{config['architecture']['name']}-{config['dataset']['name']}-{folder.name[:6]}"
@@ -121,7 +122,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
                 "are kept, and nothing can be recovered",
                 flush=True,
             )
-    return runs.load_run(folder, packages), split, True
+    return loading.load_run(folder, packages), split, True
 
 
 def given(autoencoder: nn.Module, members: Tensor) -> History:

@@ -11,11 +11,8 @@ parts whose gradients are accumulated; with several devices, each takes its shar
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
-import io
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,18 +26,16 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.strategies import ParallelStrategy
-from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
-from safetensors.torch import load_file, save
 from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from memorization import checkpoint, interruption, runs
+from memorization import checkpoint, interruption
 from memorization.architectures import Centred, has_modes
 from memorization.data import as_float, mean_image
-from memorization.runs import rung_name
+from memorization.hardware import stopping, trainer_arguments
+from memorization.history import History, weights_of
 
 AVERAGED_EVERY = 10  # steps at least between two measurements of averaged weights, each of which costs a forward pass
-PRECISIONS = ("32", "32-true", "64", "64-true", "bf16", "bf16-mixed")  # of Lightning's
 EXPLODED = 1e6  # a mean squared error that images in [0, 1] never have unless the weights have blown up
 
 
@@ -132,61 +127,6 @@ class Batches:
             if batch == 0 or step == self.first:
                 order = np.random.default_rng([self.seed, 1, epoch]).permutation(count)
             yield self.images[torch.from_numpy(order[batch * size : (batch + 1) * size])]
-
-
-@dataclass
-class History:
-    """What a training recorded: a row every few steps, and the weights and loss of each rung reached.
-
-    seconds: that its steps took, by the clock, those before a resumption included. Of all this, they alone are not the
-        same for the same seed.
-    """
-
-    rows: list[tuple[int, float, float]] = field(default_factory=list)  # step, train loss, learning rate
-    rungs: dict[float, float] = field(default_factory=dict)  # rung to measured train loss
-    weights: dict[float, dict[str, Tensor]] = field(default_factory=dict)
-    written: dict[str, str] = field(default_factory=dict)  # the files of weights that were written, and their checksums
-    steps: int = 0
-    loss: float = math.inf
-    seconds: float = 0.0
-
-    def write(self, folder: Path) -> None:
-        """`history.csv` and `weights/<rung>.safetensors` into `folder`."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(["step", "train_loss", "learning_rate"])
-        writer.writerows(self.rows)
-        runs.write(folder / "history.csv", text.getvalue())
-        self.write_weights(folder)
-
-    def write_weights(self, folder: Path) -> None:
-        """The weights of the rungs whose file was not written yet."""
-        for rung, weights in self.weights.items():
-            name = f"weights/{rung_name(rung)}.safetensors"
-            if name not in self.written:
-                runs.write(folder / name, save(weights))
-                self.written[name] = runs.checksum(folder / name)
-
-    def state(self, folder: Path) -> dict[str, Any]:
-        """What a checkpoint says of it; the weights are written to `folder`."""
-        self.write_weights(folder)
-        return {name: getattr(self, name) for name in ("rows", "rungs", "written", "steps", "loss", "seconds")}
-
-    @classmethod
-    def resumed(cls, state: dict[str, Any], folder: Path) -> History:
-        """The history of a checkpoint, whose weights lie in `folder`."""
-        names = ("rows", "rungs", "written", "steps", "loss")
-        weights = {rung: load_file(folder / f"weights/{rung_name(rung)}.safetensors") for rung in state["rungs"]}
-        seconds = state.get("seconds", 0.0)  # which older checkpoints lack
-        return cls(**{name: state[name] for name in names}, weights=weights, seconds=seconds)
-
-
-def weights_of(autoencoder: nn.Module) -> dict[str, Tensor]:
-    """A copy of an autoencoder's state dict on the CPU, of which no two tensors share memory."""
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in autoencoder.state_dict().items()
-    }
 
 
 class TrainingModule(pl.LightningModule):
@@ -437,43 +377,6 @@ class LadderBar(TQDMProgressBar):
         return {"loss": f"{pl_module.history.loss:.2e}", "next rung": f"{rung:g}" if rung else "none"}
 
 
-def hardware(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of Lightning's Trainer for `settings` (accelerator, devices, precision).
-
-    Several devices are a process each, spawned for a training or a recovery alone: the caller goes on as one.
-    """
-    return settings if settings.get("devices", 1) == 1 else {**settings, "strategy": "ddp_spawn"}
-
-
-@contextlib.contextmanager
-def stopping(runner: pl.Trainer) -> Iterator[None]:
-    """In this block, the processes that `runner` has spawned end with this one if it is told to stop."""
-    try:
-        yield
-    except interruption.Interrupted:
-        if launcher := runner.strategy.launcher:
-            launcher.kill(signal.SIGKILL)
-        raise
-
-
-def check_trainer(settings: dict[str, Any]) -> None:
-    """Raise `ValueError` for settings of Lightning's Trainer (accelerator, devices, precision) that it cannot use.
-
-    Nor does half precision with 5 bits of exponent: its gradients need a scale, which `last.ckpt` does not keep. And
-    weights that are themselves in half precision have no loss in float32, in which rungs are measured.
-    """
-    if str(settings.get("precision", "32-true")) not in PRECISIONS:
-        raise ValueError(
-            f"trainer.precision={settings['precision']} is not supported; take bf16-mixed or 32-true (the default)"
-        )
-    try:
-        pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, **hardware(settings))
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        given = " ".join(f"trainer.{key}={value}" for key, value in settings.items())
-        default = "trainer.accelerator=auto trainer.devices=1 trainer.precision=32-true"
-        raise ValueError(f"{given}: {error} The default is {default}") from error
-
-
 def train(
     autoencoder: nn.Module,
     members: Tensor,
@@ -498,7 +401,7 @@ def train(
     if isinstance(autoencoder, Centred):
         autoencoder.mean.copy_(mean_image(members))
     module = TrainingModule(autoencoder, members, settings, seed)
-    arguments = hardware(trainer or {})
+    arguments = trainer_arguments(trainer or {})
     together = "strategy" not in arguments  # `log` cannot go to other processes: it gets all rows at the end
     callbacks: list[Callback] = [Recorder(log if together else None)]
     if folder:

@@ -16,9 +16,10 @@ from memorization.architectures import Centred, FullyConnected
 from memorization.controls import CONTROLS, NearestMember, inpaintable, untrained
 from memorization.degradations import Blur, Box, Chain, Downsample, RandomPixels
 from memorization.identity import Job
+from memorization.loading import finished
 from memorization.recovery import Iterate, solve
 from memorization.report import Findings, headline
-from memorization.runs import StoreError, finished, signature
+from memorization.runs import StoreError, signature
 from memorization.statistics import auc
 from memorization.summary import summarise
 from tests import problems

@@ -9,8 +9,8 @@ import torch
 from memorization import load_run
 from memorization.architectures import build
 from memorization.data import Digits
+from memorization.loading import finished
 from memorization.recover import main as recover_main
-from memorization.runs import finished
 from memorization.scores import reconstruction_loss
 from memorization.training import Training, TrainingModule, train
 from tests.conftest import run_script

@@ -19,8 +19,9 @@ from omegaconf import OmegaConf
 
 from memorization import architectures, entry, load_results, load_run, schema
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
+from memorization.loading import finished
 from memorization.report.reproduce import command
-from memorization.runs import StoreError, finished
+from memorization.runs import StoreError
 from tests.conftest import run_script
 
 CHOICES = [(group, path.stem) for group in schema.GROUPS for path in sorted((entry.CONF / group).glob("*.yaml"))]

@@ -29,9 +29,9 @@ from memorization.contract import check_contract
 from memorization.data import Digits
 from memorization.degradations import RandomPixels
 from memorization.identity import autoencoder_config
+from memorization.loading import finished
 from memorization.recovery import Energy, Iterate, Known
 from memorization.report import reproduce
-from memorization.runs import finished
 from tests import problems
 
 SHAPE = (1, 8, 8)

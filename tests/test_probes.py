@@ -13,12 +13,12 @@ from skimage.transform import rotate as skimage_rotate
 
 from memorization import load_run
 from memorization.degradations import RandomPixels
+from memorization.loading import finished
 from memorization.probes import KINDS, attraction, blend, crop, jpeg, recover_probes, rotate, shift
 from memorization.recovery import Iterate, Known, NullSpace
 from memorization.recovery.experiment import Recipe
 from memorization.report import Findings, headline
 from memorization.report.findings import distinct
-from memorization.runs import finished
 from memorization.statistics import proportion_interval
 from memorization.summary import controls_of
 from tests import problems

@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from memorization import checkpoint, interruption, recover, runs, store
+from memorization import checkpoint, interruption, loading, recover, runs, store
 from memorization.architectures import build
-from memorization.runs import finished
+from memorization.loading import finished
 from memorization.training import Training, train
 from tests.conftest import run_script
 
@@ -361,10 +361,10 @@ def retrain(store: Path) -> Path:
 def test_a_recovery_whose_autoencoder_was_made_anew_with_other_bits_is_redone(unbroken, tmp_path, capsys):
     shutil.copytree(unbroken, tmp_path / "runs")
     (run,) = finished(tmp_path / "runs")
-    assert runs.load_run(run.folder).autoencoder() is not None
+    assert loading.load_run(run.folder).autoencoder() is not None
     before, path = run.results, retrain(tmp_path / "runs")
     told = rf"was made with other weights than autoencoders/\w+/weights/{path.name}, which was made anew; run the same"
-    for load in (runs.load_run, lambda folder: runs.load_results(folder.parents[1]), lambda _: run.autoencoder()):
+    for load in (loading.load_run, lambda folder: loading.load_results(folder.parents[1]), lambda _: run.autoencoder()):
         with pytest.raises(runs.StoreError, match=told):
             load(run.folder)
     assert store.verified(tmp_path / "runs") == 1
@@ -372,7 +372,7 @@ def test_a_recovery_whose_autoencoder_was_made_anew_with_other_bits_is_redone(un
     assert again(tmp_path / "runs") == "done"
     assert "was made with other weights" in capsys.readouterr().out
     assert store.verified(tmp_path / "runs") == 0
-    assert not before["psnr"].equals(runs.load_run(run.folder).results["psnr"])
+    assert not before["psnr"].equals(loading.load_run(run.folder).results["psnr"])
 
 
 def test_a_merge_takes_no_recovery_of_other_weights(unbroken, tmp_path, capsys):
@@ -389,10 +389,10 @@ def test_shards_made_with_other_weights_are_not_gone_on_from(tmp_path):
     retrain(tmp_path / "runs")
     ended = run_script("recover", *ONE, "recovery.max_iterations=20", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    broken = runs.load_results(tmp_path / "runs")
+    broken = loading.load_results(tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "recoveries")
     assert run_script("recover", *ONE, "recovery.max_iterations=20", cwd=tmp_path).returncode == 0
-    assert_frames_equal(runs.load_results(tmp_path / "runs"), broken)
+    assert_frames_equal(loading.load_results(tmp_path / "runs"), broken)
 
 
 def test_two_that_need_the_same_autoencoder_train_it_once(tmp_path):

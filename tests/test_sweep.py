@@ -19,9 +19,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from memorization import entry, recover, runs, schema, store
+from memorization import entry, loading, recover, runs, schema, store
 from memorization.identity import Job
-from memorization.runs import StoreError, finished, load_results
+from memorization.loading import finished, load_results
+from memorization.runs import StoreError
 from tests.conftest import run_script
 from tests.report.store import write_run
 
@@ -40,7 +41,7 @@ def test_every_launcher_gives_the_same_tables(smoke, tmp_path, cluster):
         assert ended.stdout.count("training fc-digits") == 1
     assert len(finished(tmp_path / "runs", "autoencoders")) == 1
     for run in finished(tmp_path / "runs"):
-        expected = runs.load_run(smoke[0] / "runs" / "recoveries" / run.folder.name).results
+        expected = loading.load_run(smoke[0] / "runs" / "recoveries" / run.folder.name).results
         pd.testing.assert_frame_equal(
             run.results.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True
         )
@@ -245,7 +246,7 @@ def test_listing_a_store_does_not_wait_for_torch():
 
 
 def test_all_results_are_those_of_each_run_with_text_as_categories(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "PART", 2)
+    monkeypatch.setattr(loading, "PART", 2)
     for seed in range(5):
         write_run(tmp_path, {"seed": seed, "degradation.fill": f"fill {seed}"})
     table = load_results(tmp_path)

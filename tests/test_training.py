@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from memorization import hardware
 from memorization.architectures import build
-from memorization.training import Batches, Training, TrainingDivergedError, check_trainer, train
+from memorization.training import Batches, Training, TrainingDivergedError, train
 
 MEMBERS = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 SETTINGS = Training(learning_rate=3e-3, max_steps=400, target_loss=1e-5, ladder=[1e-1, 1e-2, 1e-3, 1e-9])
@@ -143,7 +144,7 @@ def test_the_ladder_is_named_with_a_target_above_it():
 @pytest.mark.parametrize("precision", ["16-true", "bf16-true", "transformer-engine"])
 def test_weights_in_half_precision_are_refused(precision):
     with pytest.raises(ValueError, match=f"trainer.precision={precision} is not supported; take bf16-mixed or 32-true"):
-        check_trainer({"precision": precision})
+        hardware.check({"precision": precision})
 
 
 def test_nothing_to_train_is_told():

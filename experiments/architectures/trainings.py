@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from memorization.runs import Run, finished, verified
+from memorization.loading import Run, finished
+from memorization.runs import verified
 
 LOSSES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 OF_ARCHITECTURE = ("depth", "width", "channels", "kernel_size", "bottleneck", "activation", "skips", "initialisation")

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save
 from table import report
 
-from memorization import runs
+from memorization import loading, runs
 
 RUNGS = (1e-2, 1e-4)
 IMAGES = 100
@@ -91,7 +91,7 @@ def make_run(store: Path, number: int, template: dict[str, object]) -> None:
     columns = {**WORDS, **choices, "fraction": FRACTIONS[place], "noise": 0.0, "control": "none", "seed": seed}
     columns |= {"task": task, "setup": setup, "threshold_db": 25.0, "study": "scaling", "signature": signature}
     name = f"{METHODS[method]} {OPERATORS[operator]} random_pixels {FRACTIONS[place]:g}"
-    autoencoder = runs.Run(store / "autoencoders" / runs.signature({"seed": seed}))
+    autoencoder = loading.Run(store / "autoencoders" / runs.signature({"seed": seed}))
     facts = {"signature": signature, "name": name, "autoencoder": autoencoder.folder.name, "study": "scaling"}
     facts["weights"] = autoencoder.weights(RUNGS)
     picture = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
@@ -149,7 +149,7 @@ def measure(store: Path, command: str) -> dict[str, float]:
 def main() -> None:
     """Make the store if need be, and measure every command once with warm disk caches."""
     store, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
-    if len(runs.finished(store)) != count:
+    if len(loading.finished(store)) != count:
         shutil.rmtree(store, ignore_errors=True)
         make(store, count)
     for command in sys.argv[3:] or COMMANDS:

@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from memorization import runs
 from memorization.data import Split, as_float
+from memorization.hardware import stopping, trainer_arguments
 from memorization.recovery.experiment import Recipe, RecoveredBatch, recover_batch
-from memorization.training import hardware, stopping
 
 ITERATES = (0, 1, 3, 10, 30, 100, 300, 1000)  # numbers of iterations after which the answers are kept for the gallery
 THUMBNAIL = 32  # pixels, the longer side of such an answer
@@ -180,7 +180,7 @@ def recover(
     if on_iteration:
         on_iteration((len(starts) - len(missing)) * recipe.starts * recipe.method.max_iterations)
     batches = Batches(originals, batch_size, missing)
-    arguments = hardware(trainer or {})
+    arguments = trainer_arguments(trainer or {})
     if "mixed" in str(arguments.get("precision")):
         arguments = {**arguments, "precision": "32-true"}
 

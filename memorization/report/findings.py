@@ -20,10 +20,11 @@ import numpy as np
 import pandas as pd
 
 from memorization.degradations import DEGRADATIONS
+from memorization.loading import Run, finished, results_of
 from memorization.probes import attraction
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels, label_runs
-from memorization.runs import Run, StoreError, finished, results_of, verify
+from memorization.runs import StoreError, verify
 from memorization.statistics import Estimate, OperatingPoint, SeedVariation, holm, seed_variation
 from memorization.summary import RATES, MemberScores, compare, controls_of, summarise
 

@@ -19,8 +19,9 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
+from memorization.loading import Run
 from memorization.report.findings import Cell, Findings, partition, strength
-from memorization.runs import Run, rung_name
+from memorization.runs import rung_name
 
 Key = tuple[bool, int]  # is it a member, and its number in the data set
 

@@ -19,11 +19,12 @@ import pandas as pd
 import torch
 from skimage.data import astronaut, chelsea, coffee
 
+from memorization.loading import load_results
 from memorization.probes import KINDS
 from memorization.recovery.module import ITERATES, reduced, to_uint8
 from memorization.report import main
 from memorization.report.browser import chromium
-from memorization.runs import load_results, rung_name
+from memorization.runs import rung_name
 from memorization.summary import summarise
 from tests.report.store import configured, write, write_probes
 
