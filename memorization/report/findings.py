@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,78 +18,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from memorization.degradations import DEGRADATIONS
 from memorization.loading import Run, finished, results_of
 from memorization.probes import attraction
-from memorization.recovery import METHODS, OPERATORS
+from memorization.report.cells import Cell, cell_of, order, partition, strength
 from memorization.report.labels import Labels, label_runs
 from memorization.runs import StoreError, verify
-from memorization.statistics import Estimate, OperatingPoint, SeedVariation, holm, seed_variation
-from memorization.summary import RATES, MemberScores, compare, controls_of, summarise
+from memorization.statistics import SeedVariation, holm, seed_variation
+from memorization.summary import MemberScores, compare, controls_of, summarise
 
 # Keys of a configuration in which repetitions over seeds may differ.
 NOT_COMPARED = ("seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes")
-
-
-@dataclass(frozen=True)
-class Group:
-    """The members, or the non-members (`name`), of one run and rung; `psnr` is the median on erased pixels, in dB.
-
-    Both estimates are NaN where there are none (`count`).
-    """
-
-    name: str
-    count: int
-    recovered: Estimate
-    psnr: Estimate
-    diverged: int
-
-    @property
-    def successes(self) -> int:
-        """How many of them were recovered."""
-        return round(self.recovered.value * self.count) if self.count else 0
-
-
-@dataclass(frozen=True)
-class Control:
-    """One of a cell's controls, by name; see `memorization.controls`."""
-
-    name: str
-    members: Group
-    non_members: Group
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run at one rung; `verdict` is that of `summary.summarise`, empty without controls.
-
-    verdict_holm: its p-value adjusted for all verdicts of the store, or NaN.
-    """
-
-    signature: str
-    labels: Labels
-    degradation: str  # as in `degradation=`
-    recovery: str
-    operator: str  # "none" for a method that asks for none
-    fraction: float  # of the pixels that were erased; NaN for a degradation that erases none
-    noise: float  # standard deviation, of pixels in [0, 1]
-    rung: float
-    train_loss: float
-    threshold_db: float
-    members: Group
-    non_members: Group
-    excess: Estimate
-    auc: Estimate
-    operating: dict[float, OperatingPoint | None]  # by the false positive rate asked for; None: not resolvable
-    setup: str  # autoencoder, method and task; see `summary.controls_of`
-    verdict: str
-    verdict_p: float
-    verdict_holm: float
-    controls: dict[str, Control]
-    calibrated_psnr: Estimate | None  # dB, members' median above the reference's; None without a reference
-    calibrated_auc: Estimate | None
-    controls_text: str  # every control with the share of members that it brought back, or why it was not run
-    repeated: tuple[str, ...]  # the signatures of runs that differ in nothing which could change these numbers
 
 
 @dataclass(frozen=True)
@@ -135,14 +72,14 @@ class Findings:
         """Sorted by autoencoder, degradation, method and falling rung; of repetitions of a run, one."""
         every = rows_of(self.summary)
         rows = [(i, row) for i, row in enumerate(every) if row["control"] == "none"]
-        rows.sort(key=lambda pair: _order(pair[1], self.labels[pair[1]["signature"]]))
+        rows.sort(key=lambda pair: order(pair[1], self.labels[pair[1]["signature"]]))
         same: dict[tuple[Labels, float], list[int]] = {}
         for i, row in rows:
             same.setdefault((self.labels[row["signature"]], row["rung"]), []).append(i)
         controls, cells = controls_of(self.summary), []
         for (labels, _), (*others, i) in same.items():
             own = {name: every[at] for name, at in controls[i].items()}
-            cells.append(_cell(every[i], labels, own, tuple(every[other]["signature"] for other in others)))
+            cells.append(cell_of(every[i], labels, own, tuple(every[other]["signature"] for other in others)))
         return cells
 
     @cached_property
@@ -276,22 +213,6 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def number(value: float) -> float:
-    """`value`, or 0 for NaN, which cannot be sorted."""
-    return 0.0 if math.isnan(value) else value
-
-
-def strength(cell: Cell) -> tuple[float, float, float]:
-    """A key that sorts cells by what `Findings.strongest` says; those without an excess come first."""
-    excess = cell.excess.value
-    return -math.inf if math.isnan(excess) else excess, number(cell.fraction), number(cell.members.psnr.value)
-
-
-def natural(text: str) -> list[str | int]:
-    """A key that sorts `=5` before `=20`."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
-
-
 def attraction_of(runs: Iterable[Run]) -> pd.DataFrame:
     """`probes.attraction` of runs of near-member probes by setup and rung, a probe that several made once; or empty."""
     tables = [run.results for run in runs]
@@ -301,80 +222,3 @@ def attraction_of(runs: Iterable[Run]) -> pd.DataFrame:
 def distinct(probes: pd.DataFrame) -> pd.DataFrame:
     """`probes` without those of one setup, rung, member, kind and strength that several runs made."""
     return probes.drop_duplicates(["setup", "rung", "member", "kind", "strength"], ignore_index=True)
-
-
-def partition(cells: Iterable[Cell], *parts: str) -> dict[tuple[str, ...], list[Cell]]:
-    """`cells` by the labels named in `parts` (fields of `Labels`), in their order."""
-    groups: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(tuple(getattr(cell.labels, part) for part in parts), []).append(cell)
-    return groups
-
-
-def rungs_of(cells: Iterable[Cell]) -> list[float]:
-    """The rungs that occur, highest train loss first."""
-    return sorted({cell.rung for cell in cells}, reverse=True)
-
-
-def _order(row: dict[str, Any], labels: Labels) -> tuple[Any, ...]:
-    def place(name: str, registry: Iterable[str]) -> int:
-        names = list(registry)
-        return names.index(name) if name in names else len(names)
-
-    return (
-        natural(labels.autoencoder),
-        place(row["degradation"], DEGRADATIONS),
-        number(row["fraction"]),
-        natural(labels.degradation),
-        place(row["recovery"], METHODS),
-        row["recovery"],
-        place(row["operator"], OPERATORS),
-        natural(labels.method),
-        -row["rung"],
-    )
-
-
-def _estimate(row: dict[str, Any], name: str) -> Estimate:
-    """NaN where `summarise` has none: of a group without images."""
-    return Estimate(*(row.get(key, math.nan) for key in (name, f"{name}_low", f"{name}_high")))
-
-
-def _group(row: dict[str, Any], name: str) -> Group:
-    return Group(
-        name=name.replace("_", "-"),
-        count=int(row[name]),
-        recovered=_estimate(row, f"{name}_recovered"),
-        psnr=_estimate(row, f"{name}_median_psnr"),
-        diverged=int(row[f"{name}_diverged"]) if row[name] else 0,
-    )
-
-
-def _given(row: dict[str, Any], name: str) -> Estimate | None:
-    return None if math.isnan(row[name]) else _estimate(row, name)
-
-
-def _point(row: dict[str, Any], rate: float) -> OperatingPoint | None:
-    fpr = row.get(f"fpr_of_{rate:g}", math.nan)
-    return None if math.isnan(fpr) else OperatingPoint(fpr, _estimate(row, f"tpr_at_fpr_{rate:g}"))
-
-
-def _cell(row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]], repeated: tuple[str, ...]) -> Cell:
-    copied = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss"]
-    copied += ["threshold_db", "setup", "verdict", "verdict_p", "verdict_holm"]
-    return Cell(
-        **{name: row[name] for name in copied},
-        labels=labels,
-        members=_group(row, "members"),
-        non_members=_group(row, "non_members"),
-        excess=_estimate(row, "excess"),
-        auc=_estimate(row, "auc"),
-        operating={rate: _point(row, rate) for rate in RATES},
-        controls={
-            name: Control(name, _group(other, "members"), _group(other, "non_members"))
-            for name, other in controls.items()
-        },
-        calibrated_psnr=_given(row, "calibrated_median"),
-        calibrated_auc=_given(row, "calibrated_auc"),
-        controls_text=row["controls"],
-        repeated=repeated,
-    )

@@ -24,7 +24,8 @@ from plotly.offline import get_plotlyjs
 
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report import reproduce
-from memorization.report.findings import Cell, Findings, Group, rows_of
+from memorization.report.cells import Cell, Group
+from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import Scene, scenes
 from memorization.report.labels import percent, without
 from memorization.report.tables import decibels, most_varied, share, span, without_seed

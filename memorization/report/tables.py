@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from memorization.report.findings import Cell, Findings, Group, partition, rows_of, rungs_of, strength
+from memorization.report.cells import Cell, Group, partition, rungs_of, strength
+from memorization.report.findings import Findings, rows_of
 from memorization.report.labels import Labels, percent
 from memorization.runs import rung_name
 from memorization.statistics import Estimate, OperatingPoint, SeedVariation

@@ -1,0 +1,174 @@
+"""One `Cell` of statistics a run and rung: what tables, figures and sentences of the report are made of."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from memorization.degradations import DEGRADATIONS
+from memorization.recovery import METHODS, OPERATORS
+from memorization.report.labels import Labels
+from memorization.statistics import Estimate, OperatingPoint
+from memorization.summary import RATES
+
+
+@dataclass(frozen=True)
+class Group:
+    """The members, or the non-members (`name`), of one run and rung; `psnr` is the median on erased pixels, in dB.
+
+    Both estimates are NaN where there are none (`count`).
+    """
+
+    name: str
+    count: int
+    recovered: Estimate
+    psnr: Estimate
+    diverged: int
+
+    @property
+    def successes(self) -> int:
+        """How many of them were recovered."""
+        return round(self.recovered.value * self.count) if self.count else 0
+
+
+@dataclass(frozen=True)
+class Control:
+    """One of a cell's controls, by name; see `memorization.controls`."""
+
+    name: str
+    members: Group
+    non_members: Group
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run at one rung; `verdict` is that of `summary.summarise`, empty without controls.
+
+    verdict_holm: its p-value adjusted for all verdicts of the store, or NaN.
+    """
+
+    signature: str
+    labels: Labels
+    degradation: str  # as in `degradation=`
+    recovery: str
+    operator: str  # "none" for a method that asks for none
+    fraction: float  # of the pixels that were erased; NaN for a degradation that erases none
+    noise: float  # standard deviation, of pixels in [0, 1]
+    rung: float
+    train_loss: float
+    threshold_db: float
+    members: Group
+    non_members: Group
+    excess: Estimate
+    auc: Estimate
+    operating: dict[float, OperatingPoint | None]  # by the false positive rate asked for; None: not resolvable
+    setup: str  # autoencoder, method and task; see `summary.controls_of`
+    verdict: str
+    verdict_p: float
+    verdict_holm: float
+    controls: dict[str, Control]
+    calibrated_psnr: Estimate | None  # dB, members' median above the reference's; None without a reference
+    calibrated_auc: Estimate | None
+    controls_text: str  # every control with the share of members that it brought back, or why it was not run
+    repeated: tuple[str, ...]  # the signatures of runs that differ in nothing which could change these numbers
+
+
+def number(value: float) -> float:
+    """`value`, or 0 for NaN, which cannot be sorted."""
+    return 0.0 if math.isnan(value) else value
+
+
+def strength(cell: Cell) -> tuple[float, float, float]:
+    """A key that sorts cells by what `Findings.strongest` says; those without an excess come first."""
+    excess = cell.excess.value
+    return -math.inf if math.isnan(excess) else excess, number(cell.fraction), number(cell.members.psnr.value)
+
+
+def natural(text: str) -> list[str | int]:
+    """A key that sorts `=5` before `=20`."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+
+
+def partition(cells: Iterable[Cell], *parts: str) -> dict[tuple[str, ...], list[Cell]]:
+    """`cells` by the labels named in `parts` (fields of `Labels`), in their order."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(tuple(getattr(cell.labels, part) for part in parts), []).append(cell)
+    return groups
+
+
+def rungs_of(cells: Iterable[Cell]) -> list[float]:
+    """The rungs that occur, highest train loss first."""
+    return sorted({cell.rung for cell in cells}, reverse=True)
+
+
+def order(row: dict[str, Any], labels: Labels) -> tuple[Any, ...]:
+    """A key that sorts rows of the summary by autoencoder, degradation, method and falling rung."""
+
+    def place(name: str, registry: Iterable[str]) -> int:
+        names = list(registry)
+        return names.index(name) if name in names else len(names)
+
+    return (
+        natural(labels.autoencoder),
+        place(row["degradation"], DEGRADATIONS),
+        number(row["fraction"]),
+        natural(labels.degradation),
+        place(row["recovery"], METHODS),
+        row["recovery"],
+        place(row["operator"], OPERATORS),
+        natural(labels.method),
+        -row["rung"],
+    )
+
+
+def _estimate(row: dict[str, Any], name: str) -> Estimate:
+    """NaN where `summarise` has none: of a group without images."""
+    return Estimate(*(row.get(key, math.nan) for key in (name, f"{name}_low", f"{name}_high")))
+
+
+def _group(row: dict[str, Any], name: str) -> Group:
+    return Group(
+        name=name.replace("_", "-"),
+        count=int(row[name]),
+        recovered=_estimate(row, f"{name}_recovered"),
+        psnr=_estimate(row, f"{name}_median_psnr"),
+        diverged=int(row[f"{name}_diverged"]) if row[name] else 0,
+    )
+
+
+def _given(row: dict[str, Any], name: str) -> Estimate | None:
+    return None if math.isnan(row[name]) else _estimate(row, name)
+
+
+def _point(row: dict[str, Any], rate: float) -> OperatingPoint | None:
+    fpr = row.get(f"fpr_of_{rate:g}", math.nan)
+    return None if math.isnan(fpr) else OperatingPoint(fpr, _estimate(row, f"tpr_at_fpr_{rate:g}"))
+
+
+def cell_of(
+    row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]], repeated: tuple[str, ...]
+) -> Cell:
+    """The cell of a row of the summary, with the rows of its controls and the signatures of its repetitions."""
+    copied = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss"]
+    copied += ["threshold_db", "setup", "verdict", "verdict_p", "verdict_holm"]
+    return Cell(
+        **{name: row[name] for name in copied},
+        labels=labels,
+        members=_group(row, "members"),
+        non_members=_group(row, "non_members"),
+        excess=_estimate(row, "excess"),
+        auc=_estimate(row, "auc"),
+        operating={rate: _point(row, rate) for rate in RATES},
+        controls={
+            name: Control(name, _group(other, "members"), _group(other, "non_members"))
+            for name, other in controls.items()
+        },
+        calibrated_psnr=_given(row, "calibrated_median"),
+        calibrated_auc=_given(row, "calibrated_auc"),
+        controls_text=row["controls"],
+        repeated=repeated,
+    )
