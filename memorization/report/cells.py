@@ -87,9 +87,9 @@ def strength(cell: Cell) -> tuple[float, float, float]:
     return -math.inf if math.isnan(excess) else excess, number(cell.fraction), number(cell.members.psnr.value)
 
 
-def natural(text: str) -> list[str | int]:
-    """A key that sorts `=5` before `=20`."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+def natural(text: str) -> list[str | float]:
+    """A key that sorts `=5` before `=20`, and `0.05` before `0.1`."""
+    return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", text))]
 
 
 def partition(cells: Iterable[Cell], *parts: str) -> dict[tuple[str, ...], list[Cell]]:

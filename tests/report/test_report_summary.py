@@ -68,6 +68,15 @@ def test_terminal_table_shows_the_same_shares(real_store: Path, capsys: pytest.C
             assert re.split(r" {2,}", line[1]) == expected
 
 
+def test_rows_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for noise in (0.4, 0.05, 1.0, 0.3):
+        for weight in (10.0, 0.25, 1.5):
+            write_run(tmp_path, {"degradation.noise": noise, "recovery.weight": weight})
+    cells = Findings.load(tmp_path).cells[::2]  # of two rungs each
+    expected = [(noise, f"weight={weight}") for noise in (0.05, 0.3, 0.4, 1.0) for weight in (0.25, 1.5, 10.0)]
+    assert [(cell.noise, cell.labels.method.rpartition(" ")[2]) for cell in cells] == expected
+
+
 def test_table_fits_a_terminal_with_many_rungs(tmp_path: Path) -> None:
     rungs = tuple(10.0**-power for power in range(14))
     write_run(tmp_path, {"recovery.weight": 0.123}, rungs, recovered=(3, 1))
