@@ -177,7 +177,9 @@ def ladders(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
             )  # fmt: skip
     figure.update_xaxes(title="train loss", type="log", autorange="reversed", exponentformat="power", dtick=1)
     figure.update_yaxes(title="members recovered", tickformat=".0%", range=[-0.03, 1.05], col=1)
-    return figure.update_layout(width=1200, height=480, template="plotly_white", legend={"orientation": "h", "y": -0.2})
+    return figure.update_layout(
+        width=1200, height=480, template="plotly_white", legend={"orientation": "h", "y": -0.2}, margin_t=50
+    )
 
 
 def budgets(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:

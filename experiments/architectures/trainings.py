@@ -1,8 +1,9 @@
 """Write `trainings.csv`, a row for each finished autoencoder of a store: `python trainings.py STORE [FILE]`.
 
 `step_1e-04` is the step at which the train loss was first seen at 1e-4 or below. `history.csv`, where it is read, has a
-row every 10 steps and one for the last, so that a step between may have been the first. `seconds` are those of the
-steps, by the clock, on a machine that may have had other work.
+row every 10 steps and one for the last, so that a step between may have been the first. It is left out where the
+history has the loss of one batch, and not of the training set. `seconds` are those of the steps, by the clock, on a
+machine that may have had other work.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def row_of(run: Run) -> dict[str, Any]:
     """The settings of a training that a study varies, and how it went."""
     config, done = run.config, run.done
     history = pd.read_csv(verified(run.folder, "history.csv"))
-    met = {f"step_{loss:.0e}": history.loc[history["train_loss"] <= loss, "step"].min() for loss in LOSSES}
+    whole = 0 if config["training"]["batch_size"] else len(history)
+    met = {f"step_{loss:.0e}": history[:whole].query("train_loss <= @loss")["step"].min() for loss in LOSSES}
     return {
         "dataset": config["dataset"]["name"],
         "shape": "x".join(map(str, done["shape"])),
