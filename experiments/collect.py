@@ -231,7 +231,7 @@ def summary_of(study: str, store: Path) -> pd.DataFrame:
     """`summary.summarise` of a study, with the settings and the network of each row."""
     summary = summarise(of_study(load_results(store), study)).drop(columns="seconds")
     runs = [load_run(store / "recoveries" / name) for name in summary["signature"]]
-    settings = {name: [run.config[group].get(name) for run in runs] for name, (group, _) in SETTINGS.items()}
+    settings = {name: [run.config[group].get(name, np.nan) for run in runs] for name, (group, _) in SETTINGS.items()}
     return summary.assign(**settings, network=[network(run) for run in runs])
 
 
