@@ -13,6 +13,11 @@ The belief goes through two phases:
    around the fill colour. Fill colour, its deviation, the noise and the shares, which differ from place to place, are
    re-estimated from each image, one round of expectation-maximisation an iteration.
 
+Where pixels that hold the repeated colour are left out and the others are smooth nearly everywhere, nothing else was
+erased: then nothing is judged to be "anything", in either phase, and the noise is no larger than what the pixels of the
+fill show. Otherwise observed pixels that an image not yet found does not explain would be given up, and it might never
+be found.
+
 Noise is told from an erasure up to a deviation of about 0.1. Where it is 0.2 in three channels, or 0.3 with a constant
 fill, most observed pixels are taken for erased, and the noise that is reported is too low.
 
@@ -25,7 +30,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,7 +46,15 @@ LEAST = 0.1  # the smallest share observed that is believed in phase 1
 SPREAD = 0.12  # variance of "anything" about an image: 1/12, and the image's own about the mean
 LEAST_UNIFORM = 1e-3  # the smallest share of "anything" that is believed
 LARGEST = 60.0  # the log of a density, either way: float32 neither overflows nor gets denormal, which is slow
+SMOOTH, FEW_ROUGH = 0.5, 0.1  # only the fill was put in if the share observed is below 0.5 at no more than 10 %
 FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is left out in phase 1
+
+
+class Kind(NamedTuple):
+    """What a pixel may be: the log density of its colour if it is (B, 1, H, W), and the share of pixels that are."""
+
+    log_density: Tensor
+    share: Tensor
 
 
 @dataclass(frozen=True)
@@ -76,13 +89,13 @@ class Robust:
             "uniform": third,  # alike: share of pixels erased to anything
             "fill": repeated_value(y),  # (B, C, 1, 1) the repeated colour
             "deviation": torch.full_like(third, 0.02),  # (B, 1, 1, 1) of the pixels that hold it, from noise
+            "anything": torch.ones_like(third),  # (B, 1, 1, 1): 0 where pixels were erased to the repeated colour only
         }
         for _ in range(10):  # without an image yet, observed pixels count among "anything"
             repeated = _distance(y, details["fill"])
             nowhere = torch.full_like(repeated, torch.inf)
             widest = torch.full_like(third, self.widest)
-            odds = self._odds(nowhere, repeated, y.shape[1], details, widest)[1]
-            constant = odds / (1 + odds)
+            constant = _probabilities(*self._kinds(nowhere, repeated, y.shape[1], details, widest))[1]
             details |= _fill(y, constant, details["fill"], repeated)
             details["constant"] = constant.mean((2, 3), keepdim=True)
             details["uniform"] = 1 - details["constant"]
@@ -91,6 +104,11 @@ class Robust:
         no_fill = (details["constant"] < self.repeated) | (hypothesis > 0)
         weight = (apart | no_fill).to(y.dtype)
         observed = self._observed_share(y, weight)
+        if hypothesis == 0:
+            rough = (weight * (observed < SMOOTH)).sum((1, 2, 3), keepdim=True)
+            only_fill = ~no_fill & (rough <= FEW_ROUGH * weight.sum((1, 2, 3), keepdim=True))
+            details["anything"] = (~only_fill).to(y.dtype)
+            observed = torch.where(only_fill, 1, observed)
         details["constant"] = (1 - weight).mean((2, 3), keepdim=True).expand_as(observed)
         details["uniform"] = (1 - observed) * (1 - details["constant"])
         details["observed"] = weight * observed  # (B, 1, H, W), the probability
@@ -107,22 +125,23 @@ class Robust:
             deviation = estimate.sigma.clamp_min(self.narrowest)
         deviation = deviation.view(-1, 1, 1, 1)
         around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
-        observed, constant = self._odds(around, repeated, y.shape[1], estimate.details, deviation)
-        total = (observed + constant).add_(1)
-        observed, constant = observed.div_(total), constant.div_(total)
+        observed, constant = _probabilities(*self._kinds(around, repeated, y.shape[1], estimate.details, deviation))
+        anything = estimate.details["anything"]
         shares = {"constant": _local(constant)}
-        shares["uniform"] = (1 - shares["constant"] - _local(observed)).clamp(0, 1)
+        shares["uniform"] = (1 - shares["constant"] - _local(observed)).clamp(0, 1) * anything
         squares = (observed * around).sum((1, 2, 3)) / y.shape[1]
         noise = (squares / observed.sum((1, 2, 3)).clamp_min(1e-6)).sqrt()
         fill = _fill(y, constant, estimate.details["fill"], repeated)
-        return Estimate(y, Mask(observed), noise, fill | shares | {"observed": observed})
+        of_fill = torch.where(anything > 0, torch.inf, fill["deviation"].clamp_min(self.narrowest)).flatten()
+        details = fill | shares | {"observed": observed, "anything": anything}
+        return Estimate(y, Mask(observed), torch.minimum(noise, of_fill), details)
 
     def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
         """-2 s^2 log likelihood, s the narrowest deviation: |y - image|^2 and a constant if a pixel was observed."""
         around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
         deviation = estimate.sigma.clamp_min(self.narrowest).view(-1, 1, 1, 1)
-        observed, constant = self._odds(around, repeated, y.shape[1], estimate.details, deviation)
-        log_likelihood = (observed + constant).log1p() + estimate.details["uniform"].clamp_min(LEAST_UNIFORM).log()
+        kinds = self._kinds(around, repeated, y.shape[1], estimate.details, deviation)
+        log_likelihood = torch.stack([kind.log_density + kind.share.log() for kind in kinds]).logsumexp(0)
         return -2 * self.narrowest**2 * log_likelihood.flatten(1).sum(1)
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
@@ -144,23 +163,41 @@ class Robust:
         return ((share - chance) / (1 - chance)).clamp(0, 1).sqrt().clamp_min(LEAST)
 
     @staticmethod
-    def _odds(
+    def _kinds(
         around: Tensor, repeated: Tensor, channels: int, belief: dict[str, Tensor], deviation: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(B, 1, H, W) each: the odds that a pixel was observed, and erased to the repeated colour, against anything.
+    ) -> tuple[Kind, Kind, Kind]:
+        """A pixel was observed, or erased to the repeated colour, or to anything (of share 0 where none were).
 
         around, repeated: (B, 1, H, W), the squared distances of `y` to the image and to the fill colour.
         deviation: (B, 1, 1, 1), of observed pixels about the image.
         """
 
-        def gaussian(distance: Tensor, scale: Tensor) -> Tensor:  # density over the channels of a pixel
-            peak = -channels * (scale * math.sqrt(2 * math.pi)).log()
-            return (distance / (-2 * scale**2)).add_(peak).clamp_(-LARGEST, LARGEST).exp_()
+        def gaussian(distance: Tensor, scale: Tensor) -> Tensor:  # over the channels of a pixel
+            return (distance / (-2 * scale**2)).add_(-channels * (scale * math.sqrt(2 * math.pi)).log())
 
-        uniform = belief["uniform"].clamp_min(LEAST_UNIFORM)
-        observed = (1 - belief["constant"] - belief["uniform"]).clamp_min(1e-3) / uniform
-        constant = belief["constant"].clamp_min(1e-6) / uniform
-        return gaussian(around, deviation) * observed, gaussian(repeated, belief["deviation"]) * constant
+        observed = (1 - belief["constant"] - belief["uniform"]).clamp_min(1e-3)
+        return (
+            Kind(gaussian(around, deviation), observed),
+            Kind(gaussian(repeated, belief["deviation"]), belief["constant"].clamp_min(1e-6)),
+            Kind(torch.zeros_like(around), belief["uniform"].clamp_min(LEAST_UNIFORM) * belief["anything"]),
+        )
+
+
+def _probabilities(observed: Kind, constant: Kind, anything: Kind) -> tuple[Tensor, Tensor]:
+    """(B, 1, H, W) each: that a pixel was observed, and that it was erased to the repeated colour, by Bayes' rule.
+
+    From the odds against anything or, where there is none, against the repeated colour.
+    """
+    there = anything.share > 0
+    log_density = torch.where(there, anything.log_density, constant.log_density)
+    share = torch.where(there, anything.share, constant.share)
+
+    def odds(kind: Kind) -> Tensor:
+        return (kind.log_density - log_density).clamp_(-LARGEST, LARGEST).exp_().mul_(kind.share / share)
+
+    of_observed, of_constant = odds(observed), odds(constant)
+    total = (of_observed + of_constant).add_(there)
+    return of_observed.div_(total), of_constant.div_(total)
 
 
 def _distance(y: Tensor, image: Tensor) -> Tensor:

@@ -89,11 +89,15 @@ def posterior(y, image, belief, deviation):
     return observed / (observed + belief["constant"].numpy() * fill + belief["uniform"].numpy())
 
 
+@pytest.mark.parametrize("smooth", [False, True])  # and then nothing is "anything"
 @pytest.mark.parametrize(("progress", "deviation"), [(0.15, 0.15), (0.475, (0.15 * 0.05) ** 0.5), (0.8, 0.05)])
-def test_robust_weighs_a_pixel_by_bayes_rule_with_an_annealed_deviation(progress, deviation):
-    measured, knowledge = measure(fill="grey", noise=0.03), Robust(first_phase=0.15)
+def test_robust_weighs_a_pixel_by_bayes_rule_with_an_annealed_deviation(progress, deviation, smooth):
+    images = gradients(len(IMAGES)) if smooth else IMAGES
+    measured = RandomPixels(0.5, "grey", 0.03)(images, image_seeds(0, range(len(images))))
+    knowledge = Robust(first_phase=0.15)
     belief = knowledge.start(measured)
-    image = (IMAGES + 0.1 * torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(1))).double()
+    assert (belief.details["uniform"] == 0).all() == smooth
+    image = (images + 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))).double()
     found = knowledge.update(belief, measured.y.double(), image, 1, progress)
     expected = posterior(measured.y.double().numpy(), image.numpy(), belief.details, deviation)
     torch.testing.assert_close(found.operator.weight, torch.from_numpy(expected), rtol=1e-3, atol=1e-4)
@@ -117,12 +121,14 @@ def test_the_fill_s_deviation_is_about_its_own_mean():
     np.testing.assert_allclose(found["deviation"].item(), variance**0.5, rtol=1e-4)
 
 
-def test_the_misfit_of_robust_is_the_squared_distance_of_observed_pixels():
-    measured, knowledge = measure(fill="zero"), Robust()
+@pytest.mark.parametrize("smooth", [False, True])
+def test_the_misfit_of_robust_is_the_squared_distance_of_observed_pixels(smooth):
+    images = gradients(len(IMAGES)) if smooth else IMAGES
+    measured, knowledge = RandomPixels(0.5)(images, image_seeds(0, range(len(images)))), Robust()
     estimate = knowledge.start(measured)
     for k in range(20):
-        estimate = knowledge.update(estimate, measured.y, IMAGES, k, 1.0)
-    own, moved = (knowledge.misfit(estimate, measured.y, IMAGES + step) for step in (0.0, 0.02))
+        estimate = knowledge.update(estimate, measured.y, images, k, 1.0)
+    own, moved = (knowledge.misfit(estimate, measured.y, images + step) for step in (0.0, 0.02))
     squares = 3 * 0.02**2 * (~measured.erased).flatten(1).sum(1)
     torch.testing.assert_close(moved - own, squares, rtol=0.1, atol=0)
 
@@ -154,6 +160,54 @@ def test_robust_supposes_a_fill_first_and_none_then():
     fill, none = (Robust().start(measured, hypothesis).operator.weight for hypothesis in (0, 1))
     assert fill[measured.erased].mean() < 0.02
     assert none[measured.erased].mean() > 0.2
+
+
+@pytest.mark.parametrize(("fill", "only"), [("zero", True), ("grey", True), ("mean", True), ("random", False)])
+@pytest.mark.parametrize("degradation", [Half, RandomPixels])
+def test_robust_takes_all_that_the_fill_leaves_for_observed_where_it_is_smooth(degradation, fill, only):
+    measured = degradation(0.5, fill=fill, noise=0.03)(gradients(6), image_seeds(0, range(6)))
+    first, second = (Robust().start(measured, hypothesis) for hypothesis in (0, 1))
+    assert (first.details["anything"] == (0 if only else 1)).all()
+    assert (second.details["anything"] == 1).all()
+    if only:
+        assert (first.operator.weight[~measured.erased] == 1).float().mean() > 0.85  # some pixels are grey themselves
+
+
+def test_a_wrong_image_does_not_make_robust_give_up_what_was_observed_nor_pass_for_noise():
+    measured, knowledge = RandomPixels(0.5, fill="zero", noise=0.03)(gradients(4), image_seeds(0, range(4))), Robust()
+    estimate = knowledge.start(measured)
+    for k in range(20):
+        estimate = knowledge.update(estimate, measured.y, 1 - gradients(4), k, 0.5)
+    assert ((estimate.mask < 0.5) != measured.erased).float().mean() < 0.01
+    assert (estimate.sigma <= 0.05).all()
+
+
+def smooth_members():
+    """(5, 1, 16, 16) images in which neighbours are close."""
+    coarse = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.nn.functional.interpolate(coarse, (16, 16), mode="bilinear")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Energy(max_iterations=1000, tolerance=1e-10),
+        PnPADMM(max_iterations=3000, tolerance=1e-13),
+        NullSpace(max_iterations=3000, tolerance=1e-13),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+@pytest.mark.parametrize(("fill", "apart"), [(0.0, 1e-3), (0.5, 1e-3), (3.0, 1e-6)])
+def test_robust_and_known_agree_on_smooth_images_whatever_the_fill(method, fill, apart):
+    """All but the pixels of the fill's own colour are told; the others determine the image."""
+    members = smooth_members()
+    for seed in range(6):
+        measurement = problems.erase(members, 0.5, seed, fill)
+        known = solve(problems.projection(members), measurement, method, Known())
+        robust = solve(problems.projection(members), measurement, method, Robust())
+        torch.testing.assert_close(robust.images, known.images, atol=apart, rtol=0)
+        missed = (robust.mask < 0.5) != measurement.erased
+        assert ((members - fill).abs()[missed] < 0.02).all()
 
 
 def test_the_likelihood_prefers_the_image_to_another_and_to_everything_erased():
