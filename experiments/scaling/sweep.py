@@ -90,7 +90,7 @@ def overhead() -> None:
     import filelock
     import pandas as pd
 
-    from memorization import recover, runs
+    from memorization import loading, recover, runs
     from memorization.recovery import module
 
     watch = Stopwatch()
@@ -98,6 +98,7 @@ def overhead() -> None:
         watch.watch(filelock.FileLock, name, "locks")
     for name in ("verify", "verified", "is_intact", "seal", "checksum"):
         watch.watch(runs, name, "checksums")
+    watch.watch(loading, "verified", "checksums")  # its own name of it
     watch.watch(module.ShardWriter, "write_on_batch_end", "shards")
     watch.watch(module, "is_whole", "shards")
     watch.watch(module, "load_file", "shards")  # they are read back

@@ -3,7 +3,7 @@
 The component of the image that `H` sees comes from the measurement, the component in its null space from the
 autoencoder: the range/null-space decomposition of DDNM (Wang, Yu and Zhang, 2023, arXiv:2212.00490) with `f` as the
 denoiser. It is not DDNM, which samples with a diffusion model; it is half-quadratic splitting in the limit of a
-vanishing penalty. One query an iteration and no parameter to choose; use it with a known operator and little noise.
+vanishing penalty. One query an iteration and no penalty to choose; use it with a known operator and little noise.
 Unlike ADMM it does not accumulate the misfit, so an attracting image that contradicts the measurement can hold it. The
 gradient steps of regularisation by denoising (Romano, Elad and Milanfar, 2017, arXiv:1611.02862) have the fixed points
 of this iteration for some `t < 1` where `H` is a mask.

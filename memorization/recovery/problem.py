@@ -66,7 +66,7 @@ class Problem:
 
 
 class Method(Protocol):
-    """A recovery method: frozen settings, and three pure functions that the solver drives.
+    """A recovery method: frozen settings, and pure functions that the solver drives.
 
     The state is a NamedTuple of tensors, each with the batch as its first axis, so that the solver can drop the images
     that are done. `access` is `queries` (outputs of `f`), `gradients` (derivatives through `f` as well) or `none`,

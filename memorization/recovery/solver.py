@@ -241,7 +241,7 @@ class Solver:
         return y.new_full(shape, 0.5)
 
     def _unsolved(self, start: int, images: Tensor, h: Estimate, queries: Tensor) -> Recovery:
-        """A recovery before the first step: what `_take` fills in image by image, and `images` until then."""
+        """A recovery before the first step, with `images` for answers; `_take` fills it in as images leave."""
         size, nowhere = len(images), images.new_full((len(images),), torch.nan)
         path = None
         if self.path:
@@ -261,7 +261,10 @@ class Solver:
         )
 
     def _take(self, recovery: Recovery, which: Tensor, found: Tensor, status: Tensor, h: Estimate, y: Tensor) -> None:
-        """Images leave the batch: put what was `found`, their status (an index) and their estimate at `which`."""
+        """Images leave the batch: put what was `found`, in [0, 1], their status and their estimate `h` at `which`.
+
+        status: an index into `STATUSES`. y: their measurement.
+        """
         recovery.images[which] = found
         for i, code in zip(which.tolist(), status.tolist(), strict=True):
             recovery.status[i] = STATUSES[code]

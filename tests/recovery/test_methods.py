@@ -278,7 +278,24 @@ def test_settings_out_of_range_are_named(name, setting):
         METHODS[name](**setting)
 
 
+@pytest.mark.parametrize(("relaxation", "escapes"), [(1.0, False), (1.9, True), (2.0, True)])
+def test_a_long_correction_leaves_a_member_that_contradicts_the_measurement(relaxation, escapes):
+    """Black and white are all that f knows, 26 of 64 pixels of white were observed, and the answer is black.
+
+    Corrected, they are t: black is 26 t^2 away and white 26 (t - 1)^2 + 38, which is nearer from t = 1.23 on.
+    """
+    black, white = members = torch.stack([torch.zeros(problems.SHAPE), torch.ones(problems.SHAPE)]).double()
+    erased = (torch.arange(64) >= 26).view(1, *problems.SHAPE)
+    y, h = torch.where(erased, 0.0, white.unsqueeze(0)), Mask((~erased).double())
+    problem = Problem(y, y, h, torch.zeros(1).double(), problems.nearest(members), MEMBERS[0])
+    method = NullSpace(relaxation=relaxation)
+    state = method.start(problem)._replace(z=black.unsqueeze(0))
+    for _ in range(3):
+        state = method.step(problem, state, 0.0)
+    assert torch.equal(method.answer(state)[0], white if escapes else black)
+
+
 @pytest.mark.parametrize("relaxation", [0.0, -1.0, 2.1, float("nan")])
-def test_a_relaxation_that_is_none_is_named(relaxation):
+def test_a_relaxation_out_of_range_is_named(relaxation):
     with pytest.raises(ValueError, match=f"recovery.relaxation is {relaxation:g}"):
         NullSpace(relaxation=relaxation)
