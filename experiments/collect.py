@@ -101,8 +101,12 @@ def break_point(part: pd.DataFrame) -> float:
 
 
 def curve(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
-    """Members (solid) and non-members (dotted) recovered against the noise, with 95 % intervals and break-points."""
+    """Members (solid) and non-members (dotted) recovered against the noise, with 95 % intervals and break-points.
+
+    No noise stands, on a logarithmic axis, where half of the least noise would.
+    """
     table = labelled(summary).sort_values("noise")
+    levels = [0.0, *sorted(set(table["noise"]) - {0.0})]
     figure = go.Figure()
     for colour, (method, part) in zip(cycle(COLOURS), table.groupby("method", sort=False), strict=False):
         for group, dash in (("members", "solid"), ("non_members", "dot")):
@@ -111,8 +115,11 @@ def curve(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
             if group == "members":
                 name += f" (half at {break_point(part):.2f})"
             line = {"color": colour, "dash": dash}
-            figure.add_scatter(x=part["noise"], y=share, error_y=bars, name=name, line=line, mode="lines+markers")
-    figure.update_xaxes(title="standard deviation of the noise (pixels in [0, 1])")
+            place = part["noise"].clip(lower=levels[1] / 2)
+            figure.add_scatter(x=place, y=share, error_y=bars, name=name, line=line, mode="lines+markers")
+    ticks = [levels[1] / 2, *levels[1:]]
+    title = "standard deviation of the noise (pixels in [0, 1])"
+    figure.update_xaxes(title=title, type="log", tickvals=ticks, ticktext=[f"{level:g}" for level in levels])
     figure.update_yaxes(title="recovered", tickformat=".0%", range=[-0.03, 1.05])
     return figure.update_layout(width=1000, height=520, template="plotly_white")
 
