@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+from torch import distributed
 
 from memorization import interruption
 
 PRECISIONS = ("32", "32-true", "64", "64-true", "bf16", "bf16-mixed")  # of Lightning's
+
+
+class Spawned(DDPStrategy):
+    """Lightning's `ddp_spawn`, whose processes leave their group before they end.
+
+    Else the threads of gloo are destroyed as they run, which now and then aborts a process whose work is done.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(start_method="spawn")
+
+    def setup_environment(self) -> None:
+        super().setup_environment()
+        atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def trainer_arguments(settings: dict[str, Any]) -> dict[str, Any]:
@@ -20,7 +42,7 @@ def trainer_arguments(settings: dict[str, Any]) -> dict[str, Any]:
 
     Several devices are a process each, spawned for a training or a recovery alone: the caller goes on as one.
     """
-    return settings if settings.get("devices", 1) == 1 else {**settings, "strategy": "ddp_spawn"}
+    return settings if settings.get("devices", 1) == 1 else {**settings, "strategy": Spawned()}
 
 
 @contextlib.contextmanager

@@ -180,11 +180,11 @@ def recover(
     if on_iteration:
         on_iteration((len(starts) - len(missing)) * recipe.starts * recipe.method.max_iterations)
     batches = Batches(originals, batch_size, missing)
-    arguments = trainer_arguments(trainer or {})
-    if "mixed" in str(arguments.get("precision")):
-        arguments = {**arguments, "precision": "32-true"}
+    settings = trainer or {}
+    if "mixed" in str(settings.get("precision")):
+        settings = {**settings, "precision": "32-true"}
 
-    def trainer_of(**settings: Any) -> pl.Trainer:
+    def trainer_of(settings: dict[str, Any]) -> pl.Trainer:
         return pl.Trainer(
             callbacks=[ShardWriter(folder, gallery)],
             inference_mode=False,  # methods with gradients need autograd
@@ -192,12 +192,12 @@ def recover(
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
-            **settings,
+            **trainer_arguments(settings),
         )
 
-    runner = trainer_of(**arguments)
+    runner = trainer_of(settings)
     if runner.world_size > len(missing) > 0:  # each process needs a batch of its own
-        runner = trainer_of(**{**arguments, "num_nodes": 1, "devices": len(missing)})
+        runner = trainer_of({**settings, "num_nodes": 1, "devices": len(missing)})
     if runner.num_devices > 1:  # a process each, to which a progress bar cannot go
         on_iteration = None
     module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
