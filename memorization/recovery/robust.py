@@ -13,10 +13,12 @@ The belief goes through two phases:
    around the fill colour. Fill colour, its deviation, the noise and the shares, which differ from place to place, are
    re-estimated from each image, one round of expectation-maximisation an iteration.
 
-Where pixels that hold the repeated colour are left out and the others are smooth nearly everywhere, nothing else was
-erased: then nothing is judged to be "anything", in either phase, and the noise is no larger than what the pixels of the
-fill show. Otherwise observed pixels that an image not yet found does not explain would be given up, and it might never
-be found.
+Where pixels that hold the repeated colour are left out and the others are smooth nearly everywhere, it is supposed that
+nothing else was erased: nothing is judged to be "anything", in either phase. Otherwise observed pixels that an image
+not yet found does not explain would be given up, and it might never be found. The noise is then taken for no larger
+than what the pixels of the fill show, or `narrowest`: too low if noise was added before the fill. The supposition is
+wrong where random values replace few pixels (up to a third) of an image with a sky, or come beside a fill: those are
+then taken for observed, in the first start and the third; the second, of `recovery.starts=2` or more, finds them.
 
 Noise is told from an erasure up to a deviation of about 0.1. Where it is 0.2 in three channels, or 0.3 with a constant
 fill, most observed pixels are taken for erased, and the noise that is reported is too low.
@@ -45,7 +47,7 @@ WINDOW = 0.25  # side of the window in which a share is estimated, as a share of
 LEAST = 0.1  # the smallest share observed that is believed in phase 1
 SPREAD = 0.12  # variance of "anything" about an image: 1/12, and the image's own about the mean
 LEAST_UNIFORM = 1e-3  # the smallest share of "anything" that is believed
-LARGEST = 60.0  # the log of a density, either way: float32 neither overflows nor gets denormal, which is slow
+LARGEST = 60.0  # the log of a ratio of densities, either way: no overflow, nor denormal numbers, which are slow
 SMOOTH, FEW_ROUGH = 0.5, 0.1  # only the fill was put in if the share observed is below 0.5 at no more than 10 %
 FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is left out in phase 1
 
