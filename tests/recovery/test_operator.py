@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from memorization.degradations import Half, RandomPixels, image_seeds
+from memorization.degradations import Half, Mask, Measurement, RandomPixels, image_seeds
 from memorization.recovery import Alternating, Energy, Known, NullSpace, PnPADMM, Robust, solve
 from memorization.recovery.operator import repeated_value
 from memorization.recovery.robust import _fill
@@ -208,6 +208,23 @@ def test_robust_and_known_agree_on_smooth_images_whatever_the_fill(method, fill,
         torch.testing.assert_close(robust.images, known.images, atol=apart, rtol=0)
         missed = (robust.mask < 0.5) != measurement.erased
         assert ((members - fill).abs()[missed] < 0.02).all()
+
+
+def test_a_second_start_finds_few_random_values_in_an_image_with_a_sky():
+    """The first takes the sky for a fill, and as the rest is smooth, all of that for observed."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(6, 3, 6, 6, generator=generator, dtype=torch.float64)
+    members = torch.nn.functional.interpolate(coarse, (24, 24), mode="bilinear")
+    members[:, :, :8] = 0.9
+    erased = torch.rand(6, 1, 24, 24, generator=generator) < 0.2
+    y = torch.where(erased, torch.rand(members.shape, generator=generator, dtype=torch.float64), members)
+    measurement = Measurement(y, Mask((~erased).double()), 0.0, erased)
+    one, two = (
+        solve(problems.projection(members), measurement, NullSpace(), Robust(), starts=starts) for starts in (1, 2)
+    )
+    assert (two.images - members).square().mean().sqrt() < 5e-3
+    assert (two.start == 1).all()
+    assert (one.images - members).square().mean().sqrt() > 5e-2
 
 
 def test_the_likelihood_prefers_the_image_to_another_and_to_everything_erased():
