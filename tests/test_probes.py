@@ -162,9 +162,11 @@ def test_a_study_s_tables_hold_its_probes_with_their_method_and_degradation(stor
     (run,) = finished(store, "probes")
     expected = attraction(run.results)
     pd.testing.assert_frame_equal(table[expected.columns], expected)
-    row = summary.loc[summary["control"] == "none", collect.CELL[:-1]].iloc[0].dropna()  # not what others are set by
-    assert {"starts", "max_iterations", "network"} <= {*row.index}
-    assert (table[[*row.index]] == row).all(axis=None)
+    row = summary.loc[summary["control"] == "none", collect.CELL[:-1]].iloc[0]
+    set_by, others = row.dropna().index, row.index[row.isna()]
+    assert {"starts", "max_iterations", "network"} <= {*set_by}
+    assert (table[set_by] == row[set_by]).all(axis=None)
+    assert table[others].isna().all(axis=None)
     assert collect.probed(summary, tmp_path).empty
 
 
