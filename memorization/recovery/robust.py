@@ -13,12 +13,11 @@ The belief goes through two phases:
    around the fill colour. Fill colour, its deviation, the noise and the shares, which differ from place to place, are
    re-estimated from each image, one round of expectation-maximisation an iteration.
 
-Where pixels that hold the repeated colour are left out and the others are smooth nearly everywhere, it is supposed that
-nothing else was erased: nothing is judged to be "anything", in either phase. Otherwise observed pixels that an image
-not yet found does not explain would be given up, and it might never be found. The noise is then taken for no larger
-than what the pixels of the fill show, or `narrowest`: too low if noise was added before the fill. The supposition is
-wrong where random values replace few pixels (up to a third) of an image with a sky, or come beside a fill: those are
-then taken for observed, in the first start and the third; the second, of `recovery.starts=2` or more, finds them.
+Where the repeated colour is a fill and the other pixels are smooth nearly everywhere, it is supposed that nothing else
+was erased: nothing is judged to be "anything", in either phase, until the image explains most of what was observed.
+Otherwise observed pixels that an image not yet found does not explain would be given up, and it might never be found.
+Until then the noise is taken for no larger than what the pixels of the fill show, or `narrowest`. A fill is told from a
+sky here by its pixels' deviation from the colour: next to none, or noise, in which neighbours are independent.
 
 Noise is told from an erasure up to a deviation of about 0.1. Where it is 0.2 in three channels, or 0.3 with a constant
 fill, most observed pixels are taken for erased, and the noise that is reported is too low.
@@ -49,6 +48,8 @@ SPREAD = 0.12  # variance of "anything" about an image: 1/12, and the image's ow
 LEAST_UNIFORM = 1e-3  # the smallest share of "anything" that is believed
 LARGEST = 60.0  # the log of a ratio of densities, either way: no overflow, nor denormal numbers, which are slow
 SMOOTH, FEW_ROUGH = 0.5, 0.1  # only the fill was put in if the share observed is below 0.5 at no more than 10 %
+EXACT, WHITE = 0.02, 1.0  # and if the fill's deviation is no larger, or the von Neumann ratio (2: noise) no smaller
+NEAR, MOST = 0.15, 0.6  # the image explains what was observed if 60 % of it lie this near, root mean square of a pixel
 FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is left out in phase 1
 
 
@@ -109,6 +110,7 @@ class Robust:
         if hypothesis == 0:
             rough = (weight * (observed < SMOOTH)).sum((1, 2, 3), keepdim=True)
             only_fill = ~no_fill & (rough <= FEW_ROUGH * weight.sum((1, 2, 3), keepdim=True))
+            only_fill &= (details["deviation"] <= EXACT) | (_von_neumann_ratio(y - details["fill"], ~apart) >= WHITE)
             details["anything"] = (~only_fill).to(y.dtype)
             observed = torch.where(only_fill, 1, observed)
         details["constant"] = (1 - weight).mean((2, 3), keepdim=True).expand_as(observed)
@@ -135,7 +137,9 @@ class Robust:
         noise = (squares / observed.sum((1, 2, 3)).clamp_min(1e-6)).sqrt()
         fill = _fill(y, constant, estimate.details["fill"], repeated)
         of_fill = torch.where(anything > 0, torch.inf, fill["deviation"].clamp_min(self.narrowest)).flatten()
-        details = fill | shares | {"observed": observed, "anything": anything}
+        near = around <= NEAR**2 * y.shape[1]
+        explained = (observed * near).sum((1, 2, 3), keepdim=True) >= MOST * observed.sum((1, 2, 3), keepdim=True)
+        details = fill | shares | {"observed": observed, "anything": torch.maximum(anything, explained.to(y.dtype))}
         return Estimate(y, Mask(observed), torch.minimum(noise, of_fill), details)
 
     def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
@@ -218,6 +222,22 @@ def _fill(y: Tensor, constant: Tensor, before: Tensor, distance: Tensor) -> dict
     about = (constant * distance).sum((1, 2, 3), keepdim=True) / total
     variance = (about - (fill - before).square().sum(1, keepdim=True)) / y.shape[1]
     return {"fill": fill, "deviation": variance.clamp_min(0).sqrt().clamp(1e-3, 0.25)}
+
+
+def _von_neumann_ratio(noise: Tensor, where: Tensor) -> Tensor:
+    """(B, 1, 1, 1): the mean squared difference of neighbours by the mean square, of the pixels of a mask (B, 1, H, W).
+
+    Two for noise, whose neighbours are independent, and less where they are alike (von Neumann, 1941). noise: (B, C,
+    H, W), of mean zero.
+    """
+    differences, pairs = torch.zeros_like(noise[:, :1, :1, :1]), torch.zeros_like(noise[:, :1, :1, :1])
+    for axis in (2, 3):
+        both = _without(where, axis, last=True) & _without(where, axis, last=False)
+        step = _without(noise, axis, last=True) - _without(noise, axis, last=False)
+        differences += (both * step.square()).sum((1, 2, 3), keepdim=True)
+        pairs += both.sum((1, 2, 3), keepdim=True)
+    square = (where * noise.square()).sum((1, 2, 3), keepdim=True) / where.sum((1, 2, 3), keepdim=True).clamp_min(1)
+    return differences / pairs.clamp_min(1) / square.clamp_min(1e-12)
 
 
 def _local(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from scipy import stats
 from memorization.degradations import Half, Mask, Measurement, RandomPixels, image_seeds
 from memorization.recovery import Alternating, Energy, Known, NullSpace, PnPADMM, Robust, solve
 from memorization.recovery.operator import repeated_value
-from memorization.recovery.robust import _fill
+from memorization.recovery.robust import _fill, _von_neumann_ratio
 from tests import problems
 
 IMAGES = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -173,6 +173,30 @@ def test_robust_takes_all_that_the_fill_leaves_for_observed_where_it_is_smooth(d
         assert (first.operator.weight[~measured.erased] == 1).float().mean() > 0.85  # some pixels are grey themselves
 
 
+def test_robust_takes_no_gradual_sky_for_a_fill_that_noise_was_added_to():
+    """Both deviate by 0.05 from a colour; the noise of neighbours is independent, a gradient's is not."""
+    sky, filled = gradients(4).clone(), gradients(4).clone()
+    side = sky.shape[-1]
+    sky[:, :, : side // 2] = torch.linspace(0.95, 1.12, side).to(sky)
+    noise = torch.randn(filled[:, :, : side // 2].shape, generator=torch.Generator().manual_seed(0)).to(filled)
+    filled[:, :, : side // 2] = 1.0 + 0.05 * noise
+    mask = Mask(torch.ones_like(sky[:, :1]))
+    for y, only in ((sky, False), (filled, True)):
+        details = Robust().start(Measurement(y, mask, 0.0, None)).details
+        assert (details["constant"].mean((2, 3)) > 0.3).all()  # a repeated colour either way
+        assert (details["anything"] == (0 if only else 1)).all()
+
+
+def test_the_von_neumann_ratio_is_two_for_noise_and_small_for_a_gradient():
+    noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    ramp = torch.linspace(-1, 1, 64).expand(2, 3, 64, 64)
+    half = (torch.arange(64) < 32).view(1, 1, 1, 64).expand(2, 1, 64, 64)
+    torch.testing.assert_close(_von_neumann_ratio(noise, half), torch.full((2, 1, 1, 1), 2.0), atol=0.08, rtol=0)
+    of_ramp = (2 / 63) ** 2 / 2 / ramp.square().mean()  # neighbours in a row differ, those in a column do not
+    torch.testing.assert_close(_von_neumann_ratio(ramp, half | True), torch.full((2, 1, 1, 1), float(of_ramp)))
+    assert (_von_neumann_ratio(torch.where(half, 0, noise), half) == 0).all()
+
+
 def test_a_wrong_image_does_not_make_robust_give_up_what_was_observed_nor_pass_for_noise():
     measured, knowledge = RandomPixels(0.5, fill="zero", noise=0.03)(gradients(4), image_seeds(0, range(4))), Robust()
     estimate = knowledge.start(measured)
@@ -218,20 +242,25 @@ def test_robust_and_known_agree_on_smooth_images_whatever_the_fill(method, fill,
         assert ((members - fill).abs()[missed] < 0.02).all()
 
 
-def test_a_second_start_finds_few_random_values_in_an_image_with_a_sky():
-    """The first takes the sky for a fill, and as the rest is smooth, all of that for observed."""
+@pytest.mark.parametrize("method", [Energy(), PnPADMM(), NullSpace()], ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("beside", ["sky", "fill"])
+def test_robust_finds_few_random_values_beside_a_constant(method, beside):
+    """The constant is taken for a fill and the rest, smooth as it is, for observed, until the image tells better."""
     generator = torch.Generator().manual_seed(1)
     members = smooth(6, 3, 24, generator)
-    members[:, :, :8] = 0.9
-    erased = torch.rand(6, 1, 24, 24, generator=generator) < 0.2
-    y = torch.where(erased, torch.rand(members.shape, generator=generator, dtype=torch.float64), members)
+    constant = (torch.arange(24) < 8).view(1, 1, 24, 1).expand(6, 1, 24, 24)
+    if beside == "sky":
+        members[:, :, :8] = 0.9
+    replaced = torch.rand(constant.shape, generator=generator) < 0.2
+    erased = replaced | constant if beside == "fill" else replaced
+    y = torch.where(replaced, torch.rand(members.shape, generator=generator, dtype=torch.float64), members)
+    if beside == "fill":
+        y[:, :, :8] = 0.0
     measurement = Measurement(y, Mask((~erased).double()), 0.0, erased)
-    one, two = (
-        solve(problems.projection(members), measurement, NullSpace(), Robust(), starts=starts) for starts in (1, 2)
-    )
-    assert (two.images - members).square().mean().sqrt() < 5e-3
-    assert (two.start == 1).all()
-    assert (one.images - members).square().mean().sqrt() > 5e-2
+    assert (Robust().start(measurement).details["anything"] == 0).float().mean() > 0.6
+    found = solve(problems.projection(members), measurement, method, Robust())
+    assert (found.images - members).square().mean().sqrt() < 0.02
+    assert (found.mask[replaced & ~constant] < 0.5).float().mean() > 0.95
 
 
 def test_the_likelihood_prefers_the_image_to_another_and_to_everything_erased():
