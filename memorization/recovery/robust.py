@@ -14,10 +14,12 @@ The belief goes through two phases:
    re-estimated from each image, one round of expectation-maximisation an iteration.
 
 Where the repeated colour is a fill and the other pixels are smooth nearly everywhere, it is supposed that nothing else
-was erased: nothing is judged to be "anything", in either phase, until the image explains most of what was observed.
-Otherwise observed pixels that an image not yet found does not explain would be given up, and it might never be found.
-Until then the noise is taken for no larger than what the pixels of the fill show, or `narrowest`. A fill is told from a
-sky here by its pixels' deviation from the colour: next to none, or noise, in which neighbours are independent.
+was erased: nothing is judged to be "anything", in either phase, until the image has once explained most of what is
+believed to be observed. Otherwise observed pixels that an image not yet found does not explain would be given up, and
+it might never be found. Until then the noise is taken for no larger than what the pixels of the fill show, or
+`narrowest`. A fill is told from a sky here by its pixels' deviation from the colour: next to none, or noise, in which
+neighbours are independent. An image that is right but for a small part counts as explaining: what was observed of that
+part may then be given up.
 
 Noise is told from an erasure up to a deviation of about 0.1. Where it is 0.2 in three channels, or 0.3 with a constant
 fill, most observed pixels are taken for erased, and the noise that is reported is too low.
@@ -227,8 +229,8 @@ def _fill(y: Tensor, constant: Tensor, before: Tensor, distance: Tensor) -> dict
 def _von_neumann_ratio(noise: Tensor, where: Tensor) -> Tensor:
     """(B, 1, 1, 1): the mean squared difference of neighbours by the mean square, of the pixels of a mask (B, 1, H, W).
 
-    Two for noise, whose neighbours are independent, and less where they are alike (von Neumann, 1941). noise: (B, C,
-    H, W), of mean zero.
+    Two for noise, whose neighbours are independent, and where there are none; less where they are alike (von Neumann,
+    1941). noise: (B, C, H, W), of mean zero.
     """
     differences, pairs = torch.zeros_like(noise[:, :1, :1, :1]), torch.zeros_like(noise[:, :1, :1, :1])
     for axis in (2, 3):
@@ -237,7 +239,7 @@ def _von_neumann_ratio(noise: Tensor, where: Tensor) -> Tensor:
         differences += (both * step.square()).sum((1, 2, 3), keepdim=True)
         pairs += both.sum((1, 2, 3), keepdim=True)
     square = (where * noise.square()).sum((1, 2, 3), keepdim=True) / where.sum((1, 2, 3), keepdim=True).clamp_min(1)
-    return differences / pairs.clamp_min(1) / square.clamp_min(1e-12)
+    return torch.where(pairs > 0, differences / pairs.clamp_min(1) / square.clamp_min(1e-12), 2)
 
 
 def _local(values: Tensor) -> Tensor:

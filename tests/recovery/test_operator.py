@@ -174,17 +174,16 @@ def test_robust_takes_all_that_the_fill_leaves_for_observed_where_it_is_smooth(d
 
 
 def test_robust_takes_no_gradual_sky_for_a_fill_that_noise_was_added_to():
-    """Both deviate by 0.05 from a colour; the noise of neighbours is independent, a gradient's is not."""
-    sky, filled = gradients(4).clone(), gradients(4).clone()
-    side = sky.shape[-1]
-    sky[:, :, : side // 2] = torch.linspace(0.95, 1.12, side).to(sky)
-    noise = torch.randn(filled[:, :, : side // 2].shape, generator=torch.Generator().manual_seed(0)).to(filled)
-    filled[:, :, : side // 2] = 1.0 + 0.05 * noise
-    mask = Mask(torch.ones_like(sky[:, :1]))
-    for y, only in ((sky, False), (filled, True)):
-        details = Robust().start(Measurement(y, mask, 0.0, None)).details
-        assert (details["constant"].mean((2, 3)) > 0.3).all()  # a repeated colour either way
-        assert (details["anything"] == (0 if only else 1)).all()
+    """All deviate by 0.05 from a colour; noise is independent from pixel to pixel, a gradient and a texture are not."""
+    top = gradients(4)[:, :, :12].shape
+    noise = torch.randn(top, generator=torch.Generator().manual_seed(0))
+    texture = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1, count_include_pad=False)
+    for deviation, only in ((torch.linspace(-1.7, 1.7, 24).expand(top), 0), (texture / texture.std(), 0), (noise, 1)):
+        y = gradients(4).clone()
+        y[:, :, :12] = 1.0 + 0.05 * deviation
+        details = Robust().start(Measurement(y, Mask(torch.ones_like(y[:, :1])), 0.0, None)).details
+        assert (details["constant"].mean((2, 3)) > 0.3).all()  # a repeated colour in each of them
+        assert (details["anything"] == 1 - only).all()
 
 
 def test_the_von_neumann_ratio_is_two_for_noise_and_small_for_a_gradient():
@@ -195,6 +194,8 @@ def test_the_von_neumann_ratio_is_two_for_noise_and_small_for_a_gradient():
     of_ramp = (2 / 63) ** 2 / 2 / ramp.square().mean()  # neighbours in a row differ, those in a column do not
     torch.testing.assert_close(_von_neumann_ratio(ramp, half | True), torch.full((2, 1, 1, 1), float(of_ramp)))
     assert (_von_neumann_ratio(torch.where(half, 0, noise), half) == 0).all()
+    board = (torch.arange(64).view(64, 1) + torch.arange(64)).remainder(2).bool().expand(2, 1, 64, 64)
+    assert (_von_neumann_ratio(ramp, board) == 2).all()  # no neighbours
 
 
 def test_a_wrong_image_does_not_make_robust_give_up_what_was_observed_nor_pass_for_noise():
@@ -204,6 +205,15 @@ def test_a_wrong_image_does_not_make_robust_give_up_what_was_observed_nor_pass_f
         estimate = knowledge.update(estimate, measured.y, 1 - gradients(4), k, 0.5)
     assert ((estimate.mask < 0.5) != measured.erased).float().mean() < 0.01
     assert (estimate.sigma <= 0.05).all()
+
+
+def test_robust_allows_for_anything_from_when_the_image_explains_what_was_observed():
+    """Not from when it explains the fill; and never less than before."""
+    measured, knowledge = RandomPixels(0.5, fill="zero")(gradients(4), image_seeds(0, range(4))), Robust()
+    estimate = knowledge.start(measured)
+    for image, allowed in ((torch.zeros_like(measured.y), 0), (gradients(4), 1), (1 - gradients(4), 1)):
+        estimate = knowledge.update(estimate, measured.y, image, 0, 0.5)
+        assert (estimate.details["anything"] == allowed).all()
 
 
 def smooth(count, channels, side, generator):
