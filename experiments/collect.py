@@ -74,7 +74,7 @@ def heat_map(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
     others = table.pivot(index="cell", columns="method", values="non_members_recovered").loc[cells, methods]
     text = [
         [
-            "" if pd.isna(share) else f"{share:.0%}" + (f" ({other:.0%})" if other else "")
+            "" if pd.isna(share) else f"{100 * share:.0f}" + (f" ({100 * other:.0f})" if other else "")
             for share, other in zip(*pair, strict=True)
         ]
         for pair in zip(recovered.to_numpy(), others.to_numpy(), strict=True)
@@ -86,7 +86,7 @@ def heat_map(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
         )
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
-    title = "Members recovered (in brackets: non-members, where any were)"
+    title = "Members recovered, in percent (in brackets: non-members, where any were)"
     return figure.update_layout(title=title, width=1240, height=180 + 24 * len(cells), template="plotly_white")
 
 
