@@ -88,8 +88,8 @@ def strength(cell: Cell) -> tuple[float, float, float]:
 
 
 def natural(text: str) -> list[str | float]:
-    """A key that sorts `=5` before `=20`, and `0.05` before `0.1`."""
-    return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", text))]
+    """A key that sorts `=5` before `=20`, `0.05` before `0.1` and `5e-05` before `0.001`."""
+    return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)", text))]
 
 
 def partition(cells: Iterable[Cell], *parts: str) -> dict[tuple[str, ...], list[Cell]]:

@@ -70,10 +70,10 @@ def test_terminal_table_shows_the_same_shares(real_store: Path, capsys: pytest.C
 
 def test_rows_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for noise in (0.4, 0.05, 1.0, 0.3):
-        for weight in (10.0, 0.25, 1.5):
+        for weight in (10.0, 0.25, 5e-05):
             write_run(tmp_path, {"degradation.noise": noise, "recovery.weight": weight})
     cells = Findings.load(tmp_path).cells[::2]  # of two rungs each
-    expected = [(noise, f"weight={weight}") for noise in (0.05, 0.3, 0.4, 1.0) for weight in (0.25, 1.5, 10.0)]
+    expected = [(noise, f"weight={weight}") for noise in (0.05, 0.3, 0.4, 1.0) for weight in (5e-05, 0.25, 10.0)]
     assert [(cell.noise, cell.labels.method.rpartition(" ")[2]) for cell in cells] == expected
 
 
