@@ -94,7 +94,7 @@ class Robust:
             "uniform": third,  # alike: share of pixels erased to anything
             "fill": repeated_value(y),  # (B, C, 1, 1) the repeated colour
             "deviation": torch.full_like(third, 0.02),  # (B, 1, 1, 1) of the pixels that hold it, from noise
-            "anything": torch.ones_like(third),  # (B, 1, 1, 1): 0 where pixels were erased to the repeated colour only
+            "anything": torch.ones_like(third),  # (B, 1, 1, 1): 0 as long as no pixel may be erased to anything
         }
         for _ in range(10):  # without an image yet, observed pixels count among "anything"
             repeated = _distance(y, details["fill"])
@@ -109,12 +109,11 @@ class Robust:
         no_fill = (details["constant"] < self.repeated) | (hypothesis > 0)
         weight = (apart | no_fill).to(y.dtype)
         observed = self._observed_share(y, weight)
-        if hypothesis == 0:
-            rough = (weight * (observed < SMOOTH)).sum((1, 2, 3), keepdim=True)
-            only_fill = ~no_fill & (rough <= FEW_ROUGH * weight.sum((1, 2, 3), keepdim=True))
-            only_fill &= (details["deviation"] <= EXACT) | (_von_neumann_ratio(y - details["fill"], ~apart) >= WHITE)
-            details["anything"] = (~only_fill).to(y.dtype)
-            observed = torch.where(only_fill, 1, observed)
+        rough = (weight * (observed < SMOOTH)).sum((1, 2, 3), keepdim=True)
+        only_fill = ~no_fill & (rough <= FEW_ROUGH * weight.sum((1, 2, 3), keepdim=True))
+        only_fill &= (details["deviation"] <= EXACT) | (_von_neumann_ratio(y - details["fill"], ~apart) >= WHITE)
+        details["anything"] = (~only_fill).to(y.dtype)
+        observed = torch.where(only_fill, 1, observed)
         details["constant"] = (1 - weight).mean((2, 3), keepdim=True).expand_as(observed)
         details["uniform"] = (1 - observed) * (1 - details["constant"])
         details["observed"] = weight * observed  # (B, 1, H, W), the probability
@@ -160,12 +159,12 @@ class Robust:
         """(B, 1, H, W): the share of pixels around each that were observed, of those of `weight` (B, 1, H, W) 1."""
         pairs, close = torch.zeros_like(weight), torch.zeros_like(weight)
         for axis in (2, 3):
-            before, after = _without(y, axis, last=True), _without(y, axis, last=False)
+            before, after = _neighbours(y, axis)
             is_close = ((before - after).abs().amax(1, keepdim=True) < CLOSE).to(y.dtype)
-            both = _without(weight, axis, last=True) * _without(weight, axis, last=False)
-            for last in (True, False):  # a pair counts at either of its pixels
-                _without(pairs, axis, last).add_(both)
-                _without(close, axis, last).add_(both * is_close)
+            both = torch.mul(*_neighbours(weight, axis))
+            for count, of_pair in ((pairs, both), (close, both * is_close)):
+                for pixel in _neighbours(count, axis):  # a pair counts at either of its pixels
+                    pixel.add_(of_pair)
         share = (_local(close) + FEW_PAIRS) / (_local(pairs) + FEW_PAIRS)
         chance = (2 * CLOSE - CLOSE**2) ** y.shape[1]  # that two uniform colours are close
         return ((share - chance) / (1 - chance)).clamp(0, 1).sqrt().clamp_min(LEAST)
@@ -234,9 +233,8 @@ def _von_neumann_ratio(noise: Tensor, where: Tensor) -> Tensor:
     """
     differences, pairs = torch.zeros_like(noise[:, :1, :1, :1]), torch.zeros_like(noise[:, :1, :1, :1])
     for axis in (2, 3):
-        both = _without(where, axis, last=True) & _without(where, axis, last=False)
-        step = _without(noise, axis, last=True) - _without(noise, axis, last=False)
-        differences += (both * step.square()).sum((1, 2, 3), keepdim=True)
+        both = torch.mul(*_neighbours(where, axis))
+        differences += (both * torch.sub(*_neighbours(noise, axis)).square()).sum((1, 2, 3), keepdim=True)
         pairs += both.sum((1, 2, 3), keepdim=True)
     square = (where * noise.square()).sum((1, 2, 3), keepdim=True) / where.sum((1, 2, 3), keepdim=True).clamp_min(1)
     return torch.where(pairs > 0, differences / pairs.clamp_min(1) / square.clamp_min(1e-12), 2)
@@ -255,6 +253,7 @@ def _window(side: int, like: Tensor) -> Tensor:
     return near / near.sum(1, keepdim=True)
 
 
-def _without(values: Tensor, axis: int, last: bool) -> Tensor:
-    """A view of `values` without the last or the first entry of an axis."""
-    return values.narrow(axis, 0 if last else 1, values.shape[axis] - 1)
+def _neighbours(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Views of the entries that have a next one along an axis, and of those next ones."""
+    pairs = values.shape[axis] - 1
+    return values.narrow(axis, 0, pairs), values.narrow(axis, 1, pairs)
