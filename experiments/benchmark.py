@@ -27,12 +27,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import timer
 
 from memorization import architectures
+from memorization.cli.entry import NOISE
 from memorization.data import Split
 from memorization.degradations import Measurement, RandomPixels
-from memorization.entry import NOISE
+from memorization.engine.recovery import recover
+from memorization.evaluation.batch import Recipe
 from memorization.recovery import METHODS, OPERATORS, Anderson, Method, OperatorKnowledge, solve
-from memorization.recovery.experiment import Recipe
-from memorization.recovery.module import recover
 
 BUDGET = 1.15
 SHAPE = (3, 64, 64)

@@ -24,11 +24,12 @@ from playwright.sync_api import Browser, Page
 from plotly.subplots import make_subplots
 
 from memorization import load_results, load_run
-from memorization.controls import CONTROLS
-from memorization.loading import Run, finished
+from memorization.evaluation.controls import CONTROLS
+from memorization.evaluation.summary import summarise
+from memorization.evaluation.verdict import controls_of
 from memorization.report.browser import TIMEOUT, chromium
 from memorization.report.findings import attraction_of
-from memorization.summary import controls_of, summarise
+from memorization.store.reading import Run, finished
 
 SETTINGS = {  # that studies vary: where a run's configuration has them, and what they add to a method's name
     "starts": ("recovery", ", {:g} starts"),

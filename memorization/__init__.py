@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memorization.auditing import audit
-    from memorization.loading import load_results, load_run
+    from memorization.evaluation.audit import audit
+    from memorization.store.reading import load_results, load_run
 
 __all__ = ["audit", "load_results", "load_run"]
 
@@ -16,4 +16,6 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for; torch takes seconds, for which a command that lists a store need not wait."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("memorization.auditing" if name == "audit" else "memorization.loading"), name)
+    return getattr(
+        import_module("memorization.evaluation.audit" if name == "audit" else "memorization.store.reading"), name
+    )

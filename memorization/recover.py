@@ -17,24 +17,30 @@ from safetensors.torch import save
 from torch import nn
 from tqdm import tqdm
 
-from memorization import architectures, entry, loading, runs, tracking
+from memorization import architectures
 from memorization.architectures import given_file
-from memorization.auditing import describe
-from memorization.controls import CONTROLS, NearestMember, without_mean
+from memorization.cli import entry
+from memorization.config.schema import build, check_choice
 from memorization.data import Split, as_float
-from memorization.identity import Job, autoencoder_folder, chosen_rungs, inapplicable
-from memorization.probes import attraction, recover_probes
-from memorization.recovery.module import recover
+from memorization.engine.recovery import recover
+from memorization.evaluation.audit import describe
+from memorization.evaluation.controls import CONTROLS, without_mean
+from memorization.evaluation.probes import attraction, recover_probes
+from memorization.evaluation.summary import summarise
+from memorization.jobs.identity import Job, autoencoder_folder, chosen_rungs, inapplicable
+from memorization.jobs.sweep import Outcome
+from memorization.recovery.methods.nearest_member import NearestMember
 from memorization.recovery.solver import DIVERGED, ITERATION_LIMIT
-from memorization.schema import build, check_choice
-from memorization.summary import summarise
-from memorization.sweep import Outcome
+from memorization.store import files, lock, reading
+from memorization.store.signature import rung_name, signature_of
+from memorization.tracking import curves
+from memorization.tracking.tracker import tracking
 from memorization.train import obtain, planned
 
 OBJECTIVES = {"recovered": 1.0, "minus_recovered": -1.0}  # of a sweeper that maximises, or minimises
 
 
-def reached_rungs(wanted: Any, autoencoder: loading.Run) -> list[float]:
+def reached_rungs(wanted: Any, autoencoder: reading.Run) -> list[float]:
     """The rungs that `rungs=` names among those that the training reached; raises `ValueError` if one is missing."""
     reached = list(autoencoder.rungs)
     hint = f"it ended at a loss of {autoencoder.done['train_loss']:.2e}; raise training.max_steps"
@@ -142,8 +148,8 @@ def _probe(config: dict[str, Any]) -> str:
     """
     job, status = Job.of(config), "found"
     folder = job.probes
-    with runs.lock(folder):
-        if not runs.is_intact(folder, remove=True):
+    with lock.on(folder):
+        if not files.is_intact(folder, remove=True):
             status, subject = "done", subject_of(job)
             split, count = subject.split, config["probes"]
             tables = []
@@ -164,10 +170,10 @@ def _probe(config: dict[str, Any]) -> str:
                 "weights": subject.weights,
                 "setup": job.setup,
             }
-            with runs.creating(folder, config, facts) as aside:
+            with files.creating(folder, config, facts) as aside:
                 table = pd.concat(tables, ignore_index=True).assign(setup=job.setup, signature=folder.name)
-                runs.write_table(aside / "results.parquet", table)
-    results = loading.load_run(folder).results
+                files.write_table(aside / "results.parquet", table)
+    results = reading.load_run(folder).results
     last = attraction(results[results["rung"] == results["rung"].min()])
     near = last.loc[last["captured"] >= 0.5, "distance"]
     reach = f"half or more up to a distance of {near.max():.3f}" if len(near) else "less than half"
@@ -178,13 +184,13 @@ def _run(config: dict[str, Any]) -> tuple[Outcome, pd.DataFrame, pd.Series]:
     """Make, or find, the one run that a resolved configuration stands for; its results and their last summary row."""
     job, status = Job.of(config), "found"
     job.check()
-    if not runs.is_intact(job.folder):
+    if not files.is_intact(job.folder):
         subject = subject_of(job)
-        with runs.lock(job.folder):
-            if not runs.is_intact(job.folder, remove=True):
+        with lock.on(job.folder):
+            if not files.is_intact(job.folder, remove=True):
                 status = "done"
                 _recover(job, subject)
-    results = loading.load_run(job.folder).results
+    results = reading.load_run(job.folder).results
     results = results.assign(control=config["control"], task=job.task, setup=job.setup)
     last = summarise(results).iloc[-1]
     level = "" if math.isnan(last["train_loss"]) else f"at train loss {last['train_loss']:.0e}: "
@@ -242,8 +248,8 @@ def _recover(job: Job, subject: Subject) -> None:
     tables: list[pd.DataFrame] = []
     pictures: dict[str, torch.Tensor] = {}
     with (
-        runs.creating(folder, config, facts) as aside,
-        tracking.tracking(config["tracking"], store, config=config, **details) as tracker,
+        files.creating(folder, config, facts) as aside,
+        tracking(config["tracking"], store, config=config, **details) as tracker,
         tqdm(
             total=len(rungs) * batches * recipe.starts * recipe.method.max_iterations,
             desc=name,
@@ -254,7 +260,7 @@ def _recover(job: Job, subject: Subject) -> None:
     ):
         for rung in rungs:
             bar.set_postfix_str(f"rung {rung:g}")
-            shards = aside / runs.SHARDS / runs.signature(subject.weights) / runs.rung_name(rung)  # of these weights
+            shards = aside / files.SHARDS / signature_of(subject.weights) / rung_name(rung)  # of these weights
             table, shown = recover(
                 subject.model(rung),
                 split,
@@ -268,21 +274,21 @@ def _recover(job: Job, subject: Subject) -> None:
             tables.append(table.assign(rung=rung, train_loss=subject.losses[rung], **columns))
             for kind in ("answer", "path"):
                 if kind in shown:
-                    pictures[f"{kind}/{runs.rung_name(rung)}"] = shown.pop(kind)
+                    pictures[f"{kind}/{rung_name(rung)}"] = shown.pop(kind)
             pictures |= shown
             row = summarise(tables[-1]).iloc[0]
-            metrics = tracking.rung_metrics(row)
+            metrics = curves.rung_metrics(row)
             if math.isnan(rung):
                 tracker.summarise({key: value for key, value in metrics.items() if key != "train_loss"})
                 continue
             tracker.log(metrics)
-            tracker.summarise({f"{key}@{runs.rung_name(rung)}": value for key, value in metrics.items()})
-        runs.write_table(aside / "results.parquet", pd.concat(tables, ignore_index=True))
-        runs.write(aside / "gallery.safetensors", save(pictures))
+            tracker.summarise({f"{key}@{rung_name(rung)}": value for key, value in metrics.items()})
+        files.write_table(aside / "results.parquet", pd.concat(tables, ignore_index=True))
+        files.write(aside / "gallery.safetensors", save(pictures))
         tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
         if gallery:
             kept = {name: pictures[name] for name in ("original", "degraded")}
-            kept["answer"] = pictures[f"answer/{runs.rung_name(rungs[-1])}"]
+            kept["answer"] = pictures[f"answer/{rung_name(rungs[-1])}"]
             facts_shown = ["image", "member", "psnr_erased", "recovered", "status"]
             tracker.gallery(kept, tables[-1].iloc[pictures["row"].tolist()][facts_shown])
 

@@ -10,20 +10,26 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from memorization import architectures, entry, hardware, loading, runs, tracking
-from memorization.contract import BATCH, check_contract, check_loss, evaluating
+from memorization import architectures
+from memorization.architectures.autoencoder import reconstruction_loss
+from memorization.architectures.external.contract import BATCH, check_contract, check_loss, evaluating
+from memorization.cli import entry
+from memorization.config.schema import build
 from memorization.data import Split, as_float, check_seed
-from memorization.history import History, weights_of
-from memorization.identity import autoencoder_config, autoencoder_folder
-from memorization.schema import build
-from memorization.scores import reconstruction_loss
-from memorization.sweep import Outcome
-from memorization.training import train
+from memorization.engine import hardware
+from memorization.engine.history import History, weights_of
+from memorization.engine.training import train
+from memorization.jobs.identity import autoencoder_config, autoencoder_folder
+from memorization.jobs.sweep import Outcome
+from memorization.store import files, lock, reading
+from memorization.store.signature import signature_of
+from memorization.tracking.tracker import check as check_tracking
+from memorization.tracking.tracker import tracking
 
 NAMED = 5  # skipped images that a note lists
 
 
-def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) -> tuple[loading.Run, Split, bool]:
+def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) -> tuple[reading.Run, Split, bool]:
     """The autoencoder of a configuration and its images; trains it if the store lacks it (the third value).
 
     One of the user's own must keep its contract, for a recovery method with `access`; one whose weights are given is
@@ -32,14 +38,14 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
     before anything is written.
     """
     store = Path(config["store"])
-    tracking.check(config["tracking"])
+    check_tracking(config["tracking"])
     check_seed(config["seed"])
     hardware.check(config["trainer"])
     if not config["store"]:
         raise ValueError("store is empty; name a folder: store=FOLDER")
     settings = build("training", config["training"])
     identity = autoencoder_config(config, swap)
-    folder = store / "autoencoders" / runs.signature(identity)
+    folder = store / "autoencoders" / signature_of(identity)
     split = build("dataset", config["dataset"]).load(config["seed"])
     model = architectures.build(shape=split.shape, seed=config["seed"], **config["architecture"])
     if config["architecture"]["name"] == "custom":
@@ -48,10 +54,10 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
             at_once = config["recovery"]["batch_size"] if "recovery" in config else BATCH
             check_contract(model, as_float(some), access, min(at_once, len(split.members) + len(split.non_members)))
     file, packages = architectures.given_file(config["architecture"]), config["architecture"].get("allowed", [])
-    runs.check_writable(store)
-    with runs.lock(folder):
-        if runs.is_intact(folder, remove=True):
-            return loading.load_run(folder, packages), split, False
+    files.check_writable(store)
+    with lock.on(folder):
+        if files.is_intact(folder, remove=True):
+            return reading.load_run(folder, packages), split, False
         parameters = architectures.count_parameters(model)
         trained_on = split.non_members if swap else split.members
         name = f"{config['architecture']['name']}-{config['dataset']['name']}-{folder.name[:6]}"
@@ -83,8 +89,8 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
         tags = [config["dataset"]["name"], config["architecture"]["name"], f"seed {config['seed']}"]
         details = {"kind": "train", "name": name, "study": config["study"], "tags": tags, "config": identity}
         with (
-            runs.creating(folder, config, facts) as aside,
-            tracking.tracking(config["tracking"], store, **details) as tracker,
+            files.creating(folder, config, facts) as aside,
+            tracking(config["tracking"], store, **details) as tracker,
         ):
             if file:
                 history = given(model, trained_on)
@@ -103,7 +109,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
             history.write(aside)
             if file and config["architecture"]["export"]:  # a program is kept whole, not as its weights
                 (saved,) = (aside / "weights").iterdir()
-                runs.write(saved.with_suffix(".pt2"), file.read_bytes())
+                files.write(saved.with_suffix(".pt2"), file.read_bytes())
                 saved.unlink()
             facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
             facts |= {} if file else {"seconds": history.seconds}
@@ -122,7 +128,7 @@ def obtain(config: dict[str, Any], access: str = "queries", swap: bool = False) 
                 "are kept, and nothing can be recovered",
                 flush=True,
             )
-    return loading.load_run(folder, packages), split, True
+    return reading.load_run(folder, packages), split, True
 
 
 def given(autoencoder: nn.Module, members: Tensor) -> History:
@@ -160,7 +166,7 @@ def plan(config: dict[str, Any]) -> Outcome:
 
 def planned(name: str, folder: Path, also: str = "") -> Outcome:
     """`found` or `missing`, for a run that is or is not finished, and what there is of it."""
-    status = runs.status(folder) if folder.exists() else "new"
+    status = files.status(folder) if folder.exists() else "new"
     return Outcome(name, "found" if status == "done" else "missing", f"{status} → {folder}{also}")
 
 

@@ -13,9 +13,10 @@ from sklearn.metrics import roc_curve
 
 from memorization import audit
 from memorization.degradations import RandomPixels
+from memorization.evaluation.comparison import MemberScores, compare
+from memorization.evaluation.statistics import auc, difference_interval, mcnemar, tpr_at_fpr
+from memorization.evaluation.summary import summarise, threshold_curve
 from memorization.recovery import Energy
-from memorization.statistics import auc, difference_interval, mcnemar, tpr_at_fpr
-from memorization.summary import MemberScores, compare, summarise, threshold_curve
 from tests import problems
 
 

@@ -13,15 +13,17 @@ from torch import nn
 
 from memorization import audit, load_results, load_run
 from memorization.architectures import Centred, FullyConnected
-from memorization.controls import CONTROLS, NearestMember, inpaintable, untrained
 from memorization.degradations import Blur, Box, Chain, Downsample, RandomPixels
-from memorization.identity import Job
-from memorization.loading import finished
+from memorization.evaluation.controls import CONTROLS, inpaintable, untrained
+from memorization.evaluation.statistics import auc
+from memorization.evaluation.summary import summarise
+from memorization.jobs.identity import Job
 from memorization.recovery import Iterate, solve
+from memorization.recovery.methods.nearest_member import NearestMember
 from memorization.report import Findings, headline
-from memorization.runs import StoreError, signature
-from memorization.statistics import auc
-from memorization.summary import summarise
+from memorization.store.files import StoreError
+from memorization.store.reading import finished
+from memorization.store.signature import signature_of
 from tests import problems
 from tests.conftest import run_script
 from tests.test_audit import results
@@ -189,7 +191,7 @@ def test_controls_do_not_change_the_signature_of_the_run_they_belong_to(store):
     (run,) = [r for r in finished(store) if r.config["control"] == "none" and r.config["recovery"]["name"] == "energy"]
     job = Job.of(run.config)
     assert set(job.identity) == {"autoencoder", "degradation", "recovery", "operator", "rungs", "threshold_db"}
-    assert signature(job.identity) == run.folder.name
+    assert signature_of(job.identity) == run.folder.name
     assert (run.results["task"] == job.task).all()
     assert (run.results["setup"] == job.setup).all()
 
@@ -208,7 +210,7 @@ def test_the_reference_is_trained_on_the_non_members(store):
 
 
 def load_split(run):
-    from memorization.schema import build
+    from memorization.config.schema import build
 
     return build("dataset", run.config["dataset"]).load(run.config["seed"])
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from memorization.dashboard import main
+from memorization.tracking.dashboard import main
 from tests.test_tracking import DEAD, of_type, records
 
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # of wandb-workspaces
@@ -53,7 +53,7 @@ def test_without_a_key_or_a_server_one_line_says_what_to_do(key, tmp_path, monke
         monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("WANDB_BASE_URL", DEAD)
-    monkeypatch.setattr("memorization.dashboard.SECONDS", 1)
+    monkeypatch.setattr("memorization.tracking.dashboard.SECONDS", 1)
     with pytest.raises(SystemExit, match=r"^error: W&B is not reached \([^\n]+wandb login[^\n]+--dry-run$"):
         main(["--project", "p"])
 

@@ -11,7 +11,6 @@ from PIL import Image
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from memorization.auditing import describe
 from memorization.degradations import (
     DEGRADATIONS,
     FILLS,
@@ -31,6 +30,7 @@ from memorization.degradations import (
     Strokes,
     image_seeds,
 )
+from memorization.evaluation.audit import describe
 
 IMAGES = torch.rand(5, 3, 20, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SEEDS = image_seeds(0, range(5))

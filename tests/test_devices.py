@@ -8,11 +8,12 @@ import torch
 
 from memorization import load_run
 from memorization.architectures import build
+from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.data import Digits
-from memorization.loading import finished
+from memorization.engine.settings import Training
+from memorization.engine.training import TrainingModule, train
 from memorization.recover import main as recover_main
-from memorization.scores import reconstruction_loss
-from memorization.training import Training, TrainingModule, train
+from memorization.store.reading import finished
 from tests.conftest import run_script
 
 MEMBERS = torch.rand(13, 1, 6, 6, generator=torch.Generator().manual_seed(0))

@@ -17,11 +17,13 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from memorization import architectures, entry, load_results, load_run, schema
+from memorization import architectures, load_results, load_run
+from memorization.cli import entry
+from memorization.config import schema
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
-from memorization.loading import finished
 from memorization.report.reproduce import command
-from memorization.runs import StoreError
+from memorization.store.files import StoreError
+from memorization.store.reading import finished
 from tests.conftest import run_script
 
 CHOICES = [(group, path.stem) for group in schema.GROUPS for path in sorted((entry.CONF / group).glob("*.yaml"))]

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from memorization.operators import Composition, Convolution, Downsampling, Mask, Scaling, compose
+from memorization.degradations.operators import Composition, Convolution, Downsampling, Mask, Scaling, compose
 
 SHAPES = [(3, 1, 25, 23), (2, 3, 12, 16), (4, 1, 9, 9)]
 NAMES = ["mask", "scaling", "convolution", "shared convolution", "downsampling", "composition", "smaller composition"]

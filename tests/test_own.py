@@ -21,17 +21,19 @@ from PIL import Image
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from memorization import audit, entry, load_run, recover, schema, train
+from memorization import audit, load_run, recover, train
 from memorization.architectures import Adapted, build
-from memorization.architectures.exported import Exported, read_archive, read_program, unsafe
-from memorization.architectures.weights import load_weights
-from memorization.contract import check_contract
+from memorization.architectures.external.contract import check_contract
+from memorization.architectures.external.exported import Exported, read_archive, read_program, unsafe
+from memorization.architectures.external.weights import load_weights
+from memorization.cli import entry
+from memorization.config import schema
 from memorization.data import Digits
 from memorization.degradations import RandomPixels
-from memorization.identity import autoencoder_config
-from memorization.loading import finished
+from memorization.jobs.identity import autoencoder_config
 from memorization.recovery import Energy, Iterate, Known
 from memorization.report import reproduce
+from memorization.store.reading import finished
 from tests import problems
 
 SHAPE = (1, 8, 8)

@@ -13,14 +13,14 @@ from skimage.transform import rotate as skimage_rotate
 
 from memorization import load_run
 from memorization.degradations import RandomPixels
-from memorization.loading import finished
-from memorization.probes import KINDS, attraction, blend, crop, jpeg, recover_probes, rotate, shift
+from memorization.evaluation.batch import Recipe
+from memorization.evaluation.probes import KINDS, attraction, blend, crop, jpeg, recover_probes, rotate, shift
+from memorization.evaluation.statistics import proportion_interval
+from memorization.evaluation.verdict import controls_of
 from memorization.recovery import Iterate, Known, NullSpace
-from memorization.recovery.experiment import Recipe
 from memorization.report import Findings, headline
 from memorization.report.findings import distinct
-from memorization.statistics import proportion_interval
-from memorization.summary import controls_of
+from memorization.store.reading import finished
 from tests import problems
 from tests.conftest import run_script
 

@@ -18,10 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from memorization import checkpoint, interruption, loading, recover, runs, store
+from memorization import recover
 from memorization.architectures import build
-from memorization.loading import finished
-from memorization.training import Training, train
+from memorization.cli import store
+from memorization.engine import checkpoint, interruption
+from memorization.engine.settings import Training
+from memorization.engine.training import train
+from memorization.store import files, reading
+from memorization.store.reading import finished
 from tests.conftest import run_script
 
 MEMBERS = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -66,8 +70,8 @@ def test_a_stopped_training_ends_with_the_same_bits(signals, tmp_path, changes, 
     stop(broken, tmp_path, step - step % 10, signal.SIGTERM, settings)
     state = checkpoint.load(tmp_path, lambda state: True)
     assert state["step"] == step - step % 10 + 1  # within one step
-    state = torch.load(tmp_path / runs.CHECKPOINT, weights_only=True)
-    torch.save(state | {"seconds": 1000.0}, tmp_path / runs.CHECKPOINT)
+    state = torch.load(tmp_path / files.CHECKPOINT, weights_only=True)
+    torch.save(state | {"seconds": 1000.0}, tmp_path / files.CHECKPOINT)
     again = model()
     history = train(again, MEMBERS, settings, progress=False, folder=tmp_path)
     assert (history.rows, history.rungs, history.steps) == (expected.rows, expected.rungs, expected.steps)
@@ -102,7 +106,7 @@ def test_a_stopped_training_goes_on_with_its_random_numbers(signals, tmp_path):
 @pytest.mark.parametrize("damage", [lambda data: data[:-200], lambda data: data[:900] + b"x" + data[901:]])
 def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, damage):
     stop(model(), tmp_path, 50, signal.SIGINT)
-    path = tmp_path / runs.CHECKPOINT
+    path = tmp_path / files.CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
     history = train(model(), MEMBERS, SETTINGS, progress=False, folder=tmp_path)
     assert "last.ckpt or the weights that it counts on are damaged" in capsys.readouterr().out
@@ -131,18 +135,18 @@ def test_a_checkpoint_of_another_model_is_not_gone_on_from(signals, tmp_path, ca
 
 @pytest.mark.parametrize("content", [[1, 2], {"written": []}, {"written": {}}, {"step": 3}])
 def test_a_file_that_is_no_checkpoint_is_not_gone_on_from(tmp_path, capsys, content):
-    torch.save(content, tmp_path / runs.CHECKPOINT)
+    torch.save(content, tmp_path / files.CHECKPOINT)
     assert checkpoint.load(tmp_path, lambda state: True) is None
     assert "the training begins anew" in capsys.readouterr().out
-    assert not (tmp_path / runs.CHECKPOINT).exists()
+    assert not (tmp_path / files.CHECKPOINT).exists()
 
 
 def test_what_failed_is_told_whatever_its_note_holds(tmp_path):
     (tmp_path / "error.txt").write_bytes(b"failed: \xff\xfe\n")
-    assert runs.failure(tmp_path) == ("failed", 2 * "\ufffd")
+    assert files.failure(tmp_path) == ("failed", 2 * "\ufffd")
     (tmp_path / "error.txt").unlink()
     (tmp_path / "error.txt").mkdir()
-    assert "error.txt cannot be read (Is a directory)" in runs.failure(tmp_path)[1]
+    assert "error.txt cannot be read (Is a directory)" in files.failure(tmp_path)[1]
 
 
 def killing(cwd: Path, when: str, *arguments: str, number: int = signal.SIGKILL) -> subprocess.CompletedProcess[str]:
@@ -158,15 +162,15 @@ def killing(cwd: Path, when: str, *arguments: str, number: int = signal.SIGKILL)
 
 
 TRAINING = """
-from memorization import training
-end = training.Recorder.on_train_batch_end
+from memorization.engine import callbacks
+end = callbacks.Recorder.on_train_batch_end
 def on_train_batch_end(self, trainer, module, *args):
     end(self, trainer, module, *args)
     module.step == {step} and die()
-training.Recorder.on_train_batch_end = on_train_batch_end
+callbacks.Recorder.on_train_batch_end = on_train_batch_end
 """
 RECOVERY = """
-from memorization.recovery import module
+from memorization.engine import recovery as module
 solve, calls = module.recover_batch, []
 def recover_batch(*args, **kwargs):
     def counting(n):
@@ -178,9 +182,9 @@ module.recover_batch = recover_batch
 
 
 SEALING = """
-from memorization import runs
-seal = runs.seal
-runs.seal = lambda folder, *rest, **how: die() if folder.parent.name == "recoveries" else seal(folder, *rest, **how)
+from memorization.store import files
+seal = files.seal
+files.seal = lambda folder, *rest, **how: die() if folder.parent.name == "recoveries" else seal(folder, *rest, **how)
 """
 
 
@@ -201,7 +205,7 @@ def test_a_recovery_killed_at_its_very_end_keeps_its_batches(tmp_path):
     ended = run_script("recover", *ONE, "recovery.max_iterations=20", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert not (folder / "shards").exists()
-    runs.verify(folder)
+    files.verify(folder)
 
 
 def assert_frames_equal(table: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -213,7 +217,7 @@ def assert_same(store: Path, expected: Path) -> None:
     assert run.folder.name == reference.folder.name
     assert_frames_equal(run.results, reference.results)
     assert (
-        runs.read_done(run.folder)["checksums"]["gallery.safetensors"]
+        files.read_done(run.folder)["checksums"]["gallery.safetensors"]
         == reference.done["checksums"]["gallery.safetensors"]
     )
     (trained,), (wanted,) = finished(store, "autoencoders"), finished(expected, "autoencoders")
@@ -237,7 +241,7 @@ def test_a_training_and_a_recovery_killed_several_times_end_with_the_same_bits(u
         told.append(ended.stdout)
     assert ["the training goes on from step" in text for text in told] == [False, True, True, True, False]
     (folder,) = (tmp_path / "runs" / "recoveries").glob("[!.]*")
-    assert runs.status(folder) == "interrupted"
+    assert files.status(folder) == "interrupted"
     shards = {path: path.stat().st_mtime_ns for path in folder.rglob("scores.parquet")}
     assert shards
     ended = run_script("recover", *ONE, *quick, cwd=tmp_path)
@@ -263,25 +267,26 @@ def test_a_signal_ends_a_sweep_not_its_job_alone(tmp_path, number):
 
 def test_a_flipped_bit_of_done_json_is_noticed_wherever_it_is(tmp_path):
     """Be it in the name of its own checksum; a file of an older store, which has none, is read."""
-    with runs.creating(tmp_path / "run", {}, {"name": "x"}):
+    with files.creating(tmp_path / "run", {}, {"name": "x"}):
         pass
     path = tmp_path / "run" / "done.json"
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 2]) + whole[place + 1 :])
-        with pytest.raises(runs.StoreError, match=r"done\.json is damaged"):
-            runs.read_done(path.parent)
+        with pytest.raises(files.StoreError, match=r"done\.json is damaged"):
+            files.read_done(path.parent)
     older = {key: value for key, value in json.loads(whole).items() if key != "checksum"}
     path.write_text(json.dumps(older))
-    assert runs.read_done(path.parent) == older
+    assert files.read_done(path.parent) == older
 
 
 BEGUN = """
 from pathlib import Path
-from memorization import runs, sweep
+from memorization.jobs import sweep
+from memorization.store import files
 look = sweep.Sweep.look
 def seen(self):
-    if sum(runs.status(f) == "running" for f in Path("runs", "autoencoders").glob("[!.]*")) == 2:
+    if sum(files.status(f) == "running" for f in Path("runs", "autoencoders").glob("[!.]*")) == 2:
         sweep.Sweep.look = look
         die()
 sweep.Sweep.look = seen
@@ -296,7 +301,7 @@ def test_a_signal_ends_the_jobs_that_submitit_started(tmp_path):
     assert ended.stderr == "stopped by SIGTERM; the same command goes on from here\n"
     assert "0 of 2 jobs: 2 running" in ended.stdout
     folders = [folder for _, folder in store.folders(tmp_path / "runs")]
-    assert [runs.status(folder) for folder in folders] == ["interrupted", "interrupted"]
+    assert [files.status(folder) for folder in folders] == ["interrupted", "interrupted"]
 
 
 def flip(path: Path) -> None:
@@ -354,25 +359,25 @@ def retrain(store: Path) -> Path:
     save_file({name: tensor * 1.001 for name, tensor in load_file(path).items()}, path)
     sealed = trained.done
     (trained.folder / "done.json").unlink()
-    runs.seal(trained.folder, {key: value for key, value in sealed.items() if key != "checksums"})
+    files.seal(trained.folder, {key: value for key, value in sealed.items() if key != "checksums"})
     return path
 
 
 def test_a_recovery_whose_autoencoder_was_made_anew_with_other_bits_is_redone(unbroken, tmp_path, capsys):
     shutil.copytree(unbroken, tmp_path / "runs")
     (run,) = finished(tmp_path / "runs")
-    assert loading.load_run(run.folder).autoencoder() is not None
+    assert reading.load_run(run.folder).autoencoder() is not None
     before, path = run.results, retrain(tmp_path / "runs")
     told = rf"was made with other weights than autoencoders/\w+/weights/{path.name}, which was made anew; run the same"
-    for load in (loading.load_run, lambda folder: loading.load_results(folder.parents[1]), lambda _: run.autoencoder()):
-        with pytest.raises(runs.StoreError, match=told):
+    for load in (reading.load_run, lambda folder: reading.load_results(folder.parents[1]), lambda _: run.autoencoder()):
+        with pytest.raises(files.StoreError, match=told):
             load(run.folder)
     assert store.verified(tmp_path / "runs") == 1
     assert f"damaged: {run.folder} was made with other weights" in capsys.readouterr().out
     assert again(tmp_path / "runs") == "done"
     assert "was made with other weights" in capsys.readouterr().out
     assert store.verified(tmp_path / "runs") == 0
-    assert not before["psnr"].equals(loading.load_run(run.folder).results["psnr"])
+    assert not before["psnr"].equals(reading.load_run(run.folder).results["psnr"])
 
 
 def test_a_merge_takes_no_recovery_of_other_weights(unbroken, tmp_path, capsys):
@@ -389,10 +394,10 @@ def test_shards_made_with_other_weights_are_not_gone_on_from(tmp_path):
     retrain(tmp_path / "runs")
     ended = run_script("recover", *ONE, "recovery.max_iterations=20", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    broken = loading.load_results(tmp_path / "runs")
+    broken = reading.load_results(tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "recoveries")
     assert run_script("recover", *ONE, "recovery.max_iterations=20", cwd=tmp_path).returncode == 0
-    assert_frames_equal(loading.load_results(tmp_path / "runs"), broken)
+    assert_frames_equal(reading.load_results(tmp_path / "runs"), broken)
 
 
 def test_two_that_need_the_same_autoencoder_train_it_once(tmp_path):

@@ -12,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from memorization import statistics
+from memorization.evaluation import statistics
 
 TRIALS = 50
 COUNTS = np.arange(TRIALS + 1)

@@ -19,10 +19,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from memorization import entry, loading, recover, runs, schema, store
-from memorization.identity import Job
-from memorization.loading import finished, load_results
-from memorization.runs import StoreError
+from memorization import recover
+from memorization.cli import entry, store
+from memorization.config import schema
+from memorization.jobs.identity import Job
+from memorization.store import files, lock, reading
+from memorization.store.files import StoreError
+from memorization.store.reading import finished, load_results
+from memorization.store.signature import signature_of
 from tests.conftest import run_script
 from tests.report.store import write_run
 
@@ -41,7 +45,7 @@ def test_every_launcher_gives_the_same_tables(smoke, tmp_path, cluster):
         assert ended.stdout.count("training fc-digits") == 1
     assert len(finished(tmp_path / "runs", "autoencoders")) == 1
     for run in finished(tmp_path / "runs"):
-        expected = loading.load_run(smoke[0] / "runs" / "recoveries" / run.folder.name).results
+        expected = reading.load_run(smoke[0] / "runs" / "recoveries" / run.folder.name).results
         pd.testing.assert_frame_equal(
             run.results.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True
         )
@@ -60,7 +64,7 @@ def test_a_second_sweep_runs_exactly_what_failed(tmp_path):
     assert "File too large); make room or choose another store=FOLDER" in ended.stderr
     (done,) = finished(small, "autoencoders")
     assert done.config["architecture"]["width"] == 16
-    statuses = {folder.name: runs.status(folder) for _, folder in store.folders(small)}
+    statuses = {folder.name: files.status(folder) for _, folder in store.folders(small)}
     assert sorted(statuses.values()) == ["done", "done", "failed"]
     (noted,) = (small / "sweeps").rglob("error.txt")
     assert "Traceback" in noted.read_text()
@@ -104,10 +108,10 @@ def test_a_plan_counts_controls_and_probes(composed, tmp_path):
     folders = [Path(str(path).rstrip(";")) for path in named]
     assert Counter(folder.parent.name for folder in folders) == {"recoveries": 5, "autoencoders": 2, "probes": 1}
     for folder in folders[:-1]:
-        with runs.creating(folder, {}, {}):
+        with files.creating(folder, {}, {}):
             pass
     assert recover.plan(config).status == "missing"
-    with runs.creating(folders[-1], {}, {}):
+    with files.creating(folders[-1], {}, {}):
         pass
     assert recover.plan(config).status == "found"
 
@@ -199,8 +203,8 @@ def another(key, value):
     return value / 2 if isinstance(value, float) and value else (value or 0) + 1
 
 
-def signature_of(config):
-    return runs.signature(Job.of(config).identity)
+def identified(config):
+    return signature_of(Job.of(config).identity)
 
 
 @pytest.fixture
@@ -221,7 +225,7 @@ def test_the_signature_is_made_of_what_can_change_a_number_and_of_nothing_else(c
     if "path" in config["dataset"]:
         config["dataset"]["path"] = "here"
         expected = expected | ALSO_SILENT["dataset"]
-    before, silent, refused = signature_of(config), set(), set()
+    before, silent, refused = identified(config), set(), set()
     for key, value in leaves(config):
         *path, last = key.split(".")
         if last in ELSEWHERE:
@@ -229,14 +233,14 @@ def test_the_signature_is_made_of_what_can_change_a_number_and_of_nothing_else(c
         changed = copy.deepcopy(config)
         functools.reduce(dict.__getitem__, path, changed)[last] = another(key, value)
         try:
-            if signature_of(changed) == before:
+            if identified(changed) == before:
                 silent.add(key)
         except ValueError:  # the value is out of range: it is looked at
             refused.add(key)
     assert silent == expected
     assert refused <= REFUSED
     if choice.startswith(("tracking", "cluster")):
-        assert before == signature_of(OmegaConf.to_container(composed()))
+        assert before == identified(OmegaConf.to_container(composed()))
 
 
 def test_listing_a_store_does_not_wait_for_torch():
@@ -246,7 +250,7 @@ def test_listing_a_store_does_not_wait_for_torch():
 
 
 def test_all_results_are_those_of_each_run_with_text_as_categories(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "PART", 2)
+    monkeypatch.setattr(reading, "PART", 2)
     for seed in range(5):
         write_run(tmp_path, {"seed": seed, "degradation.fill": f"fill {seed}"})
     table = load_results(tmp_path)
@@ -270,7 +274,7 @@ def test_the_store_is_verified_and_cleaned(tmp_path, capsys, name, damage):
     damage(folder / name)
     assert store.verified(tmp_path) == 1
     assert f"{name} is" in capsys.readouterr().out
-    assert not runs.is_intact(folder, remove=True)
+    assert not files.is_intact(folder, remove=True)
     assert not folder.exists()
 
 
@@ -282,16 +286,16 @@ def test_a_run_in_the_place_of_another_is_no_run(tmp_path, capsys):
     assert f"{one} holds another run, {two.name}" in capsys.readouterr().out
     with pytest.raises(StoreError, match="holds another run"):
         load_results(tmp_path)
-    assert not runs.is_intact(one, remove=True)
+    assert not files.is_intact(one, remove=True)
     assert not one.exists()
 
 
 def test_what_a_kill_at_the_very_end_left_goes_when_the_run_is_found(tmp_path):
     folder = tmp_path / "recoveries" / write_run(tmp_path, {})
-    (folder / runs.SHARDS / "00000000").mkdir(parents=True)
-    (folder / runs.CHECKPOINT).touch()
-    assert runs.is_intact(folder, remove=True)
-    assert not any((folder / name).exists() for name in runs.UNFINISHED)
+    (folder / files.SHARDS / "00000000").mkdir(parents=True)
+    (folder / files.CHECKPOINT).touch()
+    assert files.is_intact(folder, remove=True)
+    assert not any((folder / name).exists() for name in files.UNFINISHED)
 
 
 def test_a_folder_in_the_place_of_a_file_is_damage(tmp_path):
@@ -318,9 +322,9 @@ def test_stores_merge_and_nothing_is_replaced(tmp_path, capsys):
 
 def test_gc_removes_only_what_no_recovery_refers_to(tmp_path, capsys):
     for name in ("needed", "loose"):
-        with runs.creating(tmp_path / "autoencoders" / name, {}, {"rungs": {}}) as folder:
-            runs.write(folder / "history.csv", "x")
-    with runs.creating(tmp_path / "recoveries" / "r", {}, {"autoencoder": "needed"}):
+        with files.creating(tmp_path / "autoencoders" / name, {}, {"rungs": {}}) as folder:
+            files.write(folder / "history.csv", "x")
+    with files.creating(tmp_path / "recoveries" / "r", {}, {"autoencoder": "needed"}):
         pass
     store.collected(tmp_path, remove=False)
     assert (tmp_path / "autoencoders" / "loose").exists()
@@ -332,17 +336,17 @@ def test_gc_removes_only_what_no_recovery_refers_to(tmp_path, capsys):
 
 
 def test_gc_looks_again_when_it_holds_an_autoencoder(tmp_path, monkeypatch):
-    with runs.creating(tmp_path / "autoencoders" / "wanted", {}, {"rungs": {}}):
+    with files.creating(tmp_path / "autoencoders" / "wanted", {}, {"rungs": {}}):
         pass
-    lock = runs.lock
+    on = lock.on
 
     def beaten(folder):
         """Another process finishes a recovery of the autoencoder just before `gc` gets its lock."""
-        with runs.creating(tmp_path / "recoveries" / "r", {}, {"autoencoder": "wanted"}):
+        with files.creating(tmp_path / "recoveries" / "r", {}, {"autoencoder": "wanted"}):
             pass
-        return lock(folder)
+        return on(folder)
 
-    monkeypatch.setattr(runs, "lock", beaten)
+    monkeypatch.setattr(lock, "on", beaten)
     store.collected(tmp_path, remove=True)
     assert (tmp_path / "autoencoders" / "wanted").exists()
 
@@ -350,15 +354,15 @@ def test_gc_looks_again_when_it_holds_an_autoencoder(tmp_path, monkeypatch):
 def test_a_lock_survives_its_dead_holder_and_shows_a_live_one(tmp_path):
     folder = tmp_path / "recoveries" / "run"
     code = (
-        "import sys; from pathlib import Path; from memorization import runs; "
-        f"lock = runs.lock(Path({str(folder)!r})); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from memorization.store import lock; "
+        f"held = lock.on(Path({str(folder)!r})); held.acquire(); print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     folder.mkdir()
-    assert runs.status(folder) == "running"
+    assert files.status(folder) == "running"
     holder.kill()
     holder.communicate()
-    assert runs.status(folder) == "interrupted"
-    with runs.lock(folder).acquire(timeout=5):
+    assert files.status(folder) == "interrupted"
+    with lock.on(folder).acquire(timeout=5):
         pass

@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 import torch
 
-from memorization import load_results, tracking
+from memorization import load_results
+from memorization.tracking import curves
+from memorization.tracking import tracker as module
 
 DEAD = "http://127.0.0.1:9"
 SETTINGS = {"mode": "online", "project": "p", "entity": None}
@@ -35,9 +37,9 @@ def of_type(log: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 def track(store: Path, values: list[float]) -> None:
     """A recovery of a train loss a value, with a gallery of two images."""
     details = {"kind": "recover", "name": "n", "study": "s", "tags": ["a", "a"], "config": {"x": 1}}
-    with tracking.tracking(SETTINGS, store, **details) as tracker:
+    with module.tracking(SETTINGS, store, **details) as tracker:
         for value in values:
-            tracker.log({"train_loss": value, **dict.fromkeys(tracking.CURVES["recover"], value)})
+            tracker.log({"train_loss": value, **dict.fromkeys(curves.CURVES["recover"], value)})
         pictures = {name: torch.zeros(2, 1, 5, 5, dtype=torch.uint8) for name in ("original", "answer")}
         scores = pd.DataFrame({"image": [7, 8], "member": [True, False], "psnr_erased": 20.0, "recovered": False})
         tracker.gallery(pictures, scores)
@@ -48,9 +50,9 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
     """Online, with a key, to a place where nobody answers."""
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", DEAD)
-    monkeypatch.setattr(tracking, "OPEN_SECONDS", 2.0)
-    monkeypatch.setattr(tracking, "CLOSE_SECONDS", 2.0)
-    monkeypatch.setattr(tracking._WandB, "unreachable", False)
+    monkeypatch.setattr(module, "OPEN_SECONDS", 2.0)
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 2.0)
+    monkeypatch.setattr(module._WandB, "unreachable", False)
 
 
 def test_nothing_of_wandb_is_imported_without_tracking(tmp_path):
@@ -76,12 +78,10 @@ def test_curves_against_the_train_loss_are_native_charts(smoke):
     for kind, found in by_kind.items():
         for run, log in found:
             steps = {metric["name"]: metric.get("step_metric") for metric in of_type(log, "metric")}
-            assert steps == {tracking.STEPS[kind]: None, **dict.fromkeys(tracking.CURVES[kind], tracking.STEPS[kind])}
+            assert steps == {curves.STEPS[kind]: None, **dict.fromkeys(curves.CURVES[kind], curves.STEPS[kind])}
             logged = [row["item"] for row in of_type(log, "history")]
             assert all(
-                {tracking.STEPS[kind], *tracking.CURVES[kind]} <= row.keys()
-                for row in logged
-                if "gallery" not in str(row)
+                {curves.STEPS[kind], *curves.CURVES[kind]} <= row.keys() for row in logged if "gallery" not in str(row)
             )
             assert {"digits", "fc", "seed 0"} <= set(run["tags"])
     results = load_results(folder / "runs")
@@ -159,10 +159,10 @@ class Server(BaseHTTPRequestHandler):
 ONLINE_UNTIL_LOST = """
 import sys
 from pathlib import Path
-from memorization import tracking
-tracking.CLOSE_SECONDS = 2.0
+from memorization.tracking import tracker as module
+module.CLOSE_SECONDS = 2.0
 settings = {"mode": "online", "project": "p", "entity": None}
-with tracking.tracking(settings, Path(sys.argv[1]), kind="recover", name="n", study="s", tags=[], config={}) as tracker:
+with module.tracking(settings, Path(sys.argv[1]), kind="recover", name="n", study="s", tags=[], config={}) as tracker:
     tracker.log({"train_loss": 1.0})
     print("online", flush=True)
     input()

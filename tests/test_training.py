@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from memorization import hardware
 from memorization.architectures import build
-from memorization.training import Batches, Training, TrainingDivergedError, train
+from memorization.engine import hardware
+from memorization.engine.settings import Training
+from memorization.engine.training import Batches, TrainingDivergedError, train
 
 MEMBERS = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 SETTINGS = Training(learning_rate=3e-3, max_steps=400, target_loss=1e-5, ladder=[1e-1, 1e-2, 1e-3, 1e-9])

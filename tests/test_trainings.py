@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from memorization import train
-from memorization.loading import finished
+from memorization.store.reading import finished
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "architectures" / "trainings.py"
 WORDS = ["dataset=digits", "dataset.members=3", "dataset.non_members=3", "tracking=none", "progress=false"]

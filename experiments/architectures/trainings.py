@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from memorization.loading import Run, finished
-from memorization.runs import verified
+from memorization.store.files import verified
+from memorization.store.reading import Run, finished
 
 LOSSES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 OF_ARCHITECTURE = ("depth", "width", "channels", "kernel_size", "bottleneck", "activation", "skips", "initialisation")

@@ -24,7 +24,8 @@ import torch
 from safetensors.torch import save
 from table import report
 
-from memorization import loading, runs
+from memorization.store import files, reading
+from memorization.store.signature import rung_name, signature_of
 
 RUNGS = (1e-2, 1e-4)
 IMAGES = 100
@@ -86,30 +87,28 @@ def make_run(store: Path, number: int, template: dict[str, object]) -> None:
     for group, name in choices.items():
         config[group] = {**config[group], "name": name}
     config["degradation"] = {**config["degradation"], "fraction": FRACTIONS[place]}
-    signature = runs.signature(config)
-    task, setup = runs.signature({"task": place, "seed": seed}), runs.signature({"setup": number})
+    signature = signature_of(config)
+    task, setup = signature_of({"task": place, "seed": seed}), signature_of({"setup": number})
     columns = {**WORDS, **choices, "fraction": FRACTIONS[place], "noise": 0.0, "control": "none", "seed": seed}
     columns |= {"task": task, "setup": setup, "threshold_db": 25.0, "study": "scaling", "signature": signature}
     name = f"{METHODS[method]} {OPERATORS[operator]} random_pixels {FRACTIONS[place]:g}"
-    autoencoder = loading.Run(store / "autoencoders" / runs.signature({"seed": seed}))
+    autoencoder = reading.Run(store / "autoencoders" / signature_of({"seed": seed}))
     facts = {"signature": signature, "name": name, "autoencoder": autoencoder.folder.name, "study": "scaling"}
     facts["weights"] = autoencoder.weights(RUNGS)
     picture = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
-    pictures = {
-        name: picture.clone() for name in ("original", "degraded", *(f"answer/{runs.rung_name(r)}" for r in RUNGS))
-    }
-    with runs.creating(store / "recoveries" / signature, config, facts) as folder:
+    pictures = {name: picture.clone() for name in ("original", "degraded", *(f"answer/{rung_name(r)}" for r in RUNGS))}
+    with files.creating(store / "recoveries" / signature, config, facts) as folder:
         table = scores(np.random.default_rng(number), FRACTIONS[place]).assign(**columns)
-        runs.write_table(folder / "results.parquet", table)
-        runs.write(folder / "gallery.safetensors", save({**pictures, "row": torch.tensor([0, 1, 50, 51])}))
+        files.write_table(folder / "results.parquet", table)
+        files.write(folder / "gallery.safetensors", save({**pictures, "row": torch.tensor([0, 1, 50, 51])}))
 
 
 def make_autoencoder(store: Path, seed: int) -> None:
     """An autoencoder of the synthetic sweep, with files of no meaning in place of its weights."""
-    signature = runs.signature({"seed": seed})
-    with runs.creating(store / "autoencoders" / signature, {"seed": seed}, {"signature": signature}) as folder:
+    signature = signature_of({"seed": seed})
+    with files.creating(store / "autoencoders" / signature, {"seed": seed}, {"signature": signature}) as folder:
         for rung in RUNGS:
-            runs.write(folder / f"weights/{runs.rung_name(rung)}.safetensors", f"{seed} {rung}")
+            files.write(folder / f"weights/{rung_name(rung)}.safetensors", f"{seed} {rung}")
 
 
 def configuration() -> dict[str, object]:
@@ -117,7 +116,8 @@ def configuration() -> dict[str, object]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from memorization import entry, schema
+    from memorization.cli import entry
+    from memorization.config import schema
 
     schema.register()
     with initialize_config_dir(str(entry.CONF), version_base="1.3"):
@@ -149,7 +149,7 @@ def measure(store: Path, command: str) -> dict[str, float]:
 def main() -> None:
     """Make the store if need be, and measure every command once with warm disk caches."""
     store, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
-    if len(loading.finished(store)) != count:
+    if len(reading.finished(store)) != count:
         shutil.rmtree(store, ignore_errors=True)
         make(store, count)
     for command in sys.argv[3:] or COMMANDS:

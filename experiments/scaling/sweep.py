@@ -90,18 +90,19 @@ def overhead() -> None:
     import filelock
     import pandas as pd
 
-    from memorization import loading, recover, runs
-    from memorization.recovery import module
+    from memorization import recover
+    from memorization.engine import recovery, shards
+    from memorization.store import files, reading
 
     watch = Stopwatch()
     for name in ("acquire", "release"):
         watch.watch(filelock.FileLock, name, "locks")
     for name in ("verify", "verified", "is_intact", "seal", "checksum"):
-        watch.watch(runs, name, "checksums")
-    watch.watch(loading, "verified", "checksums")  # its own name of it
-    watch.watch(module.ShardWriter, "write_on_batch_end", "shards")
-    watch.watch(module, "is_whole", "shards")
-    watch.watch(module, "load_file", "shards")  # they are read back
+        watch.watch(files, name, "checksums")
+    watch.watch(reading, "verified", "checksums")  # its own name of it
+    watch.watch(shards.ShardWriter, "write_on_batch_end", "shards")
+    watch.watch(shards, "is_whole", "shards")
+    watch.watch(recovery, "load_file", "shards")  # they are read back
     watch.watch(pd, "read_parquet", "shards")
     with tempfile.TemporaryDirectory() as store:
         sys.argv = [

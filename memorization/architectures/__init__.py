@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from memorization.architectures.activations import choose
 from memorization.architectures.convolutional import Convolutional
-from memorization.architectures.custom import Adapted, custom
+from memorization.architectures.external.adapted import Adapted
+from memorization.architectures.external.custom import custom
 from memorization.architectures.fully_connected import FullyConnected
 from memorization.architectures.tied import Tied
 from memorization.architectures.unet import UNet
-from memorization.machine import check_memory
+from memorization.data.memory import check_memory
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "fc": FullyConnected,

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from memorization.data.decoding import Decoder, UnusableError
 from memorization.data.duplicates import perceptual_hashes, thumbnail
+from memorization.data.memory import check_memory
 from memorization.data.sources import Pair, Source, counted, open_source
 from memorization.data.split import Dataset, Split, draw
-from memorization.machine import check_memory
 
 HASHED_AT_ONCE = 256
 NAMED = 5  # images that a message lists

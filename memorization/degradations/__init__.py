@@ -12,7 +12,7 @@ from memorization.degradations.coding import Jpeg, Quantise
 from memorization.degradations.erasures import FILLS, Box, Half, RandomPixels, Stripes, Strokes
 from memorization.degradations.linear import Blur, Downsample, Gain, MotionBlur, Noise
 from memorization.degradations.measurement import Degradation, Measurement, image_seeds
-from memorization.operators import Mask, Operator
+from memorization.degradations.operators import Mask, Operator
 
 DEGRADATIONS: dict[str, Any] = {
     "random_pixels": RandomPixels,

@@ -10,7 +10,7 @@ from torch import Tensor
 from memorization.degradations.coding import Jpeg, Quantise
 from memorization.degradations.linear import Noise
 from memorization.degradations.measurement import Degradation, Measurement, image_seeds
-from memorization.operators import compose
+from memorization.degradations.operators import compose
 
 
 @dataclass(frozen=True)

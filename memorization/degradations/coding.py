@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from memorization.degradations.measurement import Measurement, check_seeds, check_whole, nothing_erased
-from memorization.operators import Mask
+from memorization.degradations.operators import Mask
 
 
 class _Coding(ABC):

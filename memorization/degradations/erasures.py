@@ -18,7 +18,7 @@ from memorization.degradations.measurement import (
     gaussian_noise,
     generators,
 )
-from memorization.operators import Mask
+from memorization.degradations.operators import Mask
 
 FILLS = ("zero", "grey", "mean", "random")
 SIDES = ("bottom", "top", "left", "right")

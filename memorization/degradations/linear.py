@@ -18,7 +18,7 @@ from memorization.degradations.measurement import (
     generators,
     nothing_erased,
 )
-from memorization.operators import Convolution, Downsampling, Mask, Operator, Scaling
+from memorization.degradations.operators import Convolution, Downsampling, Mask, Operator, Scaling
 
 
 @dataclass(frozen=True)

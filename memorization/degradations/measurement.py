@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memorization.operators import Operator
+from memorization.degradations.operators import Operator
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
 """Recovery of degraded images: the methods, what they know of the operator, and the one solver that drives them."""
 
-from memorization.recovery.anderson import Anderson
-from memorization.recovery.energy import Energy
-from memorization.recovery.estimated import Estimated
-from memorization.recovery.inpaint import Inpaint
-from memorization.recovery.iterate import Iterate
-from memorization.recovery.null_space import NullSpace
-from memorization.recovery.operator import Alternating, Known, OperatorKnowledge
-from memorization.recovery.pnp_admm import PnPADMM
-from memorization.recovery.problem import Autoencoder, Method, Problem
-from memorization.recovery.robust import Robust
+from memorization.architectures.autoencoder import Autoencoder
+from memorization.recovery.knowledge.alternating import Alternating
+from memorization.recovery.knowledge.estimate import OperatorKnowledge
+from memorization.recovery.knowledge.estimated import Estimated
+from memorization.recovery.knowledge.known import Known
+from memorization.recovery.knowledge.robust import Robust
+from memorization.recovery.methods.anderson import Anderson
+from memorization.recovery.methods.energy import Energy
+from memorization.recovery.methods.inpaint import Inpaint
+from memorization.recovery.methods.iterate import Iterate
+from memorization.recovery.methods.null_space import NullSpace
+from memorization.recovery.methods.pnp_admm import PnPADMM
+from memorization.recovery.problem import Method, Problem
 from memorization.recovery.solver import Recovery, asks_operator, solve
 
 METHODS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal, Protocol
@@ -11,11 +10,11 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from memorization.architectures.autoencoder import Autoencoder
 from memorization.degradations import Operator
 
 NOISE_SCALE = 0.1  # in pixels of [0, 1]
 RIDGE = 1e-3  # of a start, so that what an operator hardly passes on is not blown up
-Autoencoder = Callable[[Tensor], Tensor]  # images (B, C, H, W) to images of the same shape
 
 
 def data_weight(sigma: Tensor) -> Tensor:

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memorization.architectures.autoencoder import Autoencoder
 from memorization.degradations import Measurement
-from memorization.recovery.operator import Estimate, Known, OperatorKnowledge
-from memorization.recovery.problem import Autoencoder, Method, Problem, neutral_image, rms
+from memorization.recovery.knowledge.estimate import Estimate, OperatorKnowledge
+from memorization.recovery.knowledge.known import Known
+from memorization.recovery.problem import Method, Problem, neutral_image, rms
 
 ITERATION_LIMIT, CONVERGED, DIVERGED = STATUSES = ("iteration_limit", "converged", "diverged")
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good

@@ -12,12 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from memorization import interruption
+from memorization.engine import interruption
 from memorization.report.browser import BrowserError, figures
 from memorization.report.findings import Findings
 from memorization.report.page import build
 from memorization.report.tables import comparisons, headline, records
-from memorization.runs import StoreError, write
+from memorization.store.files import StoreError, write
 
 __all__ = ["Findings", "build", "figures", "headline", "main", "records", "watch"]
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from memorization.report.findings import Findings
 from memorization.report.page import build
-from memorization.runs import write
+from memorization.store.files import write
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from memorization.degradations import DEGRADATIONS
+from memorization.evaluation.statistics import Estimate, OperatingPoint
+from memorization.evaluation.summary import RATES
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels
-from memorization.statistics import Estimate, OperatingPoint
-from memorization.summary import RATES
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Control:
-    """One of a cell's controls, by name; see `memorization.controls`."""
+    """One of a cell's controls, by name; see `memorization.evaluation.controls`."""
 
     name: str
     members: Group

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from memorization.loading import Run, finished, results_of
-from memorization.probes import attraction
+from memorization.evaluation.comparison import MemberScores, compare
+from memorization.evaluation.probes import attraction
+from memorization.evaluation.statistics import SeedVariation, holm, seed_variation
+from memorization.evaluation.summary import summarise
+from memorization.evaluation.verdict import controls_of
 from memorization.report.cells import Cell, cell_of, order, partition, strength
 from memorization.report.labels import Labels, label_runs
-from memorization.runs import StoreError, verify
-from memorization.statistics import SeedVariation, holm, seed_variation
-from memorization.summary import MemberScores, compare, controls_of, summarise
+from memorization.store.files import StoreError, verify
+from memorization.store.reading import Run, finished, results_of
 
 # Keys of a configuration in which repetitions over seeds may differ.
 NOT_COMPARED = ("seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes")

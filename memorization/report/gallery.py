@@ -19,10 +19,10 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from memorization.loading import Run
 from memorization.report.cells import Cell, partition, strength
 from memorization.report.findings import Findings
-from memorization.runs import rung_name
+from memorization.store.reading import Run
+from memorization.store.signature import rung_name
 
 Key = tuple[bool, int]  # is it a member, and its number in the data set
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memorization.schema import flat
+from memorization.config.groups import flat
 
 Settings = dict[str, Any]
 

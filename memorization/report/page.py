@@ -22,6 +22,7 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from memorization.evaluation.statistics import Estimate, OperatingPoint
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report import reproduce
 from memorization.report.cells import Cell, Group
@@ -29,8 +30,7 @@ from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import Scene, scenes
 from memorization.report.labels import percent, without
 from memorization.report.tables import decibels, most_varied, share, span, without_seed
-from memorization.runs import rung_name
-from memorization.statistics import Estimate, OperatingPoint
+from memorization.store.signature import rung_name
 
 SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
 RECOVERED, DIVERGED, NEAREST = 1, 2, 4  # bits of an image's state

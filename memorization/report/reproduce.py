@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
+from memorization.config.groups import GROUPS, choice_of
 from memorization.report.labels import value_text
-from memorization.schema import GROUPS, choice_of
 
 PACKAGES = ("memorization", "torch", "pytorch-lightning", "numpy", "scikit-image", "scikit-learn")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from memorization.evaluation.statistics import Estimate, OperatingPoint, SeedVariation
 from memorization.report.cells import Cell, Group, partition, rungs_of, strength
 from memorization.report.findings import Findings, rows_of
 from memorization.report.labels import Labels, percent
-from memorization.runs import rung_name
-from memorization.statistics import Estimate, OperatingPoint, SeedVariation
+from memorization.store.signature import rung_name
 
 WIDTH = 120  # columns of a terminal
 PROBED = 2  # cells whose probes a terminal shows

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from memorization.degradations import Mask, Measurement
-from memorization.identity import recovery_method
+from memorization.jobs.identity import recovery_method
 from memorization.recovery import Alternating, Anderson, Energy, Inpaint, Iterate, NullSpace, PnPADMM, solve
 from memorization.recovery.problem import Problem
 from tests import problems

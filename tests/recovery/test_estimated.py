@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from memorization.degradations import Blur, Chain, Downsample, Gain, RandomPixels, image_seeds
-from memorization.operators import Convolution
+from memorization.degradations.operators import Convolution
+from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.recovery import Alternating, Energy, Estimated, Iterate, Known, PnPADMM, Robust, solve
-from memorization.recovery.experiment import Recipe, recover_batch
 from tests import problems
 
 IMAGES = torch.rand(6, 3, 24, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -9,8 +9,8 @@ from scipy import stats
 
 from memorization.degradations import Half, Mask, Measurement, RandomPixels, image_seeds
 from memorization.recovery import Alternating, Energy, Known, NullSpace, PnPADMM, Robust, solve
-from memorization.recovery.operator import repeated_value
-from memorization.recovery.robust import _fill, _von_neumann_ratio
+from memorization.recovery.knowledge.alternating import repeated_value
+from memorization.recovery.knowledge.robust import _fill, _von_neumann_ratio
 from tests import problems
 
 IMAGES = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))

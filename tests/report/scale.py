@@ -19,13 +19,14 @@ import pandas as pd
 import torch
 from skimage.data import astronaut, chelsea, coffee
 
-from memorization.loading import load_results
-from memorization.probes import KINDS
-from memorization.recovery.module import ITERATES, reduced, to_uint8
+from memorization.engine.recovery import ITERATES
+from memorization.engine.shards import reduced, to_uint8
+from memorization.evaluation.probes import KINDS
+from memorization.evaluation.summary import summarise
 from memorization.report import main
 from memorization.report.browser import chromium
-from memorization.runs import rung_name
-from memorization.summary import summarise
+from memorization.store.reading import load_results
+from memorization.store.signature import rung_name
 from tests.report.store import configured, write, write_probes
 
 RUNGS = (1e-2, 1e-4)

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from memorization import runs
+from memorization.store import files
+from memorization.store.signature import rung_name, signature_of
 
 CONFIG: dict[str, Any] = {
     "seed": 0,
@@ -48,9 +49,9 @@ def write_run(
     rows = torch.tensor([6, 0, 4, 1, 5, 2, 7, 3])  # not in order, as shards may come
     pictures = (10 * rows).to(torch.uint8).view(8, 1, 1, 1).expand(8, 1, 5, 5)
     gallery = {"original": pictures, "degraded": pictures, "row": rows}
-    gallery |= {f"answer/{runs.rung_name(rung)}": pictures for rung in rungs}
+    gallery |= {f"answer/{rung_name(rung)}": pictures for rung in rungs}
     darker = torch.tensor([4, 3, 2, 1], dtype=torch.uint8).view(4, 1, 1, 1) * (pictures > 0).unsqueeze(1)
-    gallery |= {f"path/{runs.rung_name(rung)}": pictures.unsqueeze(1) - darker for rung in rungs}
+    gallery |= {f"path/{rung_name(rung)}": pictures.unsqueeze(1) - darker for rung in rungs}
     gallery |= {"steps": torch.tensor([0, 1, 3, 10])}
     return write(store, configured(settings), dict.fromkeys(rungs, scores), gallery, autoencoder)
 
@@ -76,7 +77,7 @@ def write(
 
     Runs of one `task` share the controls without an autoencoder.
     """
-    signature = runs.signature({**config, "kept": list(scores), "autoencoder": autoencoder})
+    signature = signature_of({**config, "kept": list(scores), "autoencoder": autoencoder})
     columns = {
         name: config[name]["name"] for name in ("dataset", "architecture", "degradation", "recovery", "operator")
     }
@@ -96,7 +97,7 @@ def write(
         "setup": signature if config.get("control", "none") == "none" else "",
         "signature": signature,
     }
-    with runs.creating(
+    with files.creating(
         store / "recoveries" / signature, config, {"signature": signature, "autoencoder": autoencoder}
     ) as folder:
         tables = [table.assign(**columns, rung=rung, train_loss=0.9 * rung) for rung, table in scores.items()]
@@ -118,8 +119,8 @@ def write_probes(store: Path, setup: str, captured: dict[str, list[int]], rung: 
     ]
     table = pd.DataFrame(rows).assign(psnr_probe=20.0, psnr_member=30.0, status="converged", attracted=True)
     table = table.assign(distance=0.1 * table["strength"], setup=setup, rung=rung)
-    signature = runs.signature({"probes": setup})
-    with runs.creating(store / "probes" / signature, {"probes": members}, {"signature": signature}) as folder:
+    signature = signature_of({"probes": setup})
+    with files.creating(store / "probes" / signature, {"probes": members}, {"signature": signature}) as folder:
         table.to_parquet(folder / "results.parquet", index=False)
 
 

@@ -18,10 +18,11 @@ from playwright.sync_api import Browser, Page
 from scipy.stats import binomtest
 
 from memorization import load_results
+from memorization.evaluation.scores import scores
+from memorization.evaluation.statistics import log_roc
+from memorization.evaluation.summary import threshold_curve
 from memorization.report import Findings, build, main
 from memorization.report import gallery as gallery_module
-from memorization.statistics import log_roc
-from memorization.summary import scores, threshold_curve
 from tests.report.store import write_members_only, write_probes, write_run
 
 PLOTS = "() => [...document.querySelectorAll('#figures .plot')].map(plot => [plot.ariaLabel, plot.data.length])"

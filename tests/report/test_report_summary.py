@@ -348,7 +348,7 @@ def test_options_that_contradict_are_refused(options: list[str], capsys: pytest.
     assert "not allowed with" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["memorization.report", "memorization.dashboard"])
+@pytest.mark.parametrize("module", ["memorization.report", "memorization.tracking.dashboard"])
 def test_output_that_nobody_reads_is_no_error(tmp_path: Path, module: str) -> None:
     write_run(tmp_path, {})
     options = ["--store", str(tmp_path), "--summary"] if module == "memorization.report" else ["--dry-run"]

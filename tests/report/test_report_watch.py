@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from memorization import interruption, report
+from memorization import report
+from memorization.engine import interruption
 from memorization.report import watch
 from tests.report.store import write_run
 

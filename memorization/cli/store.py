@@ -1,0 +1,186 @@
+"""`memorization-store`: what a run store holds, whether it is undamaged, what of it can go, and how two become one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
+from filelock import Timeout
+
+from memorization.store import files, lock, reading
+from memorization.store.files import StoreError
+
+KINDS = ("autoencoders", "recoveries", "probes")
+
+
+def folders(store: Path) -> Iterator[tuple[str, Path]]:
+    """The kind and the folder of every run in a store, finished or not."""
+    if not store.is_dir():
+        raise StoreError(f"{store} is no run store; name one: --store FOLDER")
+    for kind in KINDS:
+        if (store / kind).is_dir():
+            with os.scandir(store / kind) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            yield from ((kind, store / kind / name) for name in names)
+
+
+def listed(store: Path) -> int:
+    """A line a run: kind, signature, status, and what it is or why it failed."""
+    counts: Counter[str] = Counter()
+    for kind, folder in folders(store):
+        status, name = files.status(folder), ""
+        if status == "done":
+            try:
+                name = str(files.read_done(folder).get("name", ""))
+            except StoreError:
+                status = "damaged"
+        elif status in ("failed", "diverged"):
+            name = files.failure(folder)[1]
+        counts[f"{status} {kind}"] += 1
+        print(f"{kind[:11]:<12} {folder.name}  {status:<11}  {name}")
+    print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no runs")
+    return 0
+
+
+def shown(store: Path, signature: str) -> int:
+    """Status, configuration and, of a finished run, its figures; of one that failed, why."""
+    found = [folder for _, folder in folders(store) if folder.name.startswith(signature)]
+    if len(found) != 1:
+        raise StoreError(f"{signature}: {len(found)} runs in {store} begin so; memorization-store list names them")
+    (folder,) = found
+    print(f"{folder}: {files.status(folder)}")
+    if files.is_done(folder):
+        done = files.read_done(folder)
+        print(json.dumps({key: value for key, value in done.items() if key != "checksums"}, indent=2))
+        print(yaml.safe_dump(reading.load_run(folder).config, sort_keys=False))
+    elif files.failure(folder)[0]:
+        print((folder / "error.txt").read_text(errors="replace"))
+    return 0
+
+
+def verified(store: Path) -> int:
+    """Compare every file of every finished run with its checksum."""
+    whole = damaged = unfinished = 0
+    for _, folder in folders(store):
+        if not (folder / "done.json").exists():
+            unfinished += 1
+        else:
+            try:
+                files.verify(folder)
+                whole += 1
+            except StoreError as error:
+                damaged += 1
+                print(f"damaged: {error}")
+    print(f"{whole} finished runs are whole, {damaged} damaged; {unfinished} are not finished")
+    return 1 if damaged else 0
+
+
+def _needed(store: Path) -> set[str]:
+    """The autoencoders that the recoveries and probes were made with; raises `StoreError` if one is unfinished."""
+    made = [folder for kind, folder in folders(store) if kind != "autoencoders"]
+    if unfinished := [folder for folder in made if not files.is_done(folder)]:
+        raise StoreError(
+            f"{unfinished[0]} is not finished and may need any of them: finish it (run its sweep again) or delete it"
+        )
+    return {files.read_done(folder).get("autoencoder", "") for folder in made}
+
+
+def collected(store: Path, remove: bool) -> int:
+    """Name, or remove, the finished autoencoders that no finished recovery or probe was made with.
+
+    Raises `StoreError` while a recovery is unfinished: it may still need one of them.
+    """
+    size, count, needed = 0, 0, _needed(store)
+    for kind, folder in [*folders(store)]:
+        if kind == "autoencoders" and folder.name not in needed and files.is_done(folder):
+            try:
+                with lock.on(folder).acquire(blocking=False):
+                    if remove and folder.name in _needed(store):  # since a moment
+                        continue
+                    size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                    count += 1
+                    print(f"{'removed' if remove else 'not needed'}: {folder}")
+                    if remove:
+                        shutil.rmtree(folder)
+            except Timeout:
+                continue
+    print(f"{count} autoencoders, {size / 1e6:.1f} MB" + ("" if remove else "; --delete removes them"))
+    return 0
+
+
+def merged(store: Path, other: Path) -> int:
+    """Copy the finished, undamaged runs of `other` that `store` lacks; nothing of `store` is replaced.
+
+    Not a recovery whose autoencoder has other weights in `store`.
+    """
+    counts: Counter[str] = Counter()
+    for kind, source in folders(other):
+        target = store / kind / source.name
+        if not files.is_done(source):
+            counts["unfinished"] += 1
+            continue
+        try:
+            files.verify(source)
+            files.check_weights(source, files.read_done(source), store)
+        except StoreError as error:
+            print(f"not copied: {error}")
+            counts["not copied"] += 1
+            continue
+        with lock.on(target):
+            if files.is_done(target):
+                counts["already there"] += 1
+                continue
+            aside = target.with_name(f".{target.name}.{os.getpid()}")
+            try:
+                shutil.copytree(source, aside)
+                shutil.rmtree(target, ignore_errors=True)  # what an attempt left
+                aside.rename(target)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            counts["copied"] += 1
+    print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no runs")
+    return 1 if counts["not copied"] else 0
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of `memorization-store`."""
+    parser = argparse.ArgumentParser(prog="memorization-store", description=__doc__.split(": ", 1)[1])
+    parser.add_argument("--store", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, call: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(call=call)
+        return added
+
+    command("list", "a line a run, with its status", lambda o: listed(o.store))
+    one = command("show", "a run's status, figures and configuration", lambda o: shown(o.store, o.signature))
+    one.add_argument("signature", help="or how it begins")
+    command(
+        "verify", "compare every file with its checksum; exits with 1 if one is damaged", lambda o: verified(o.store)
+    )
+    gc = command("gc", "name the autoencoders that no recovery was made with", lambda o: collected(o.store, o.delete))
+    gc.add_argument("--delete", action="store_true", help="remove them, too")
+    merge = command("merge", "copy another store's finished runs", lambda o: merged(o.store, o.other))
+    merge.add_argument("other", type=Path, metavar="FOLDER")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; exits with status 1 and one line on stderr if the store cannot be used."""
+    options = arguments().parse_args(argv)
+    try:
+        sys.exit(options.call(options))
+    except (StoreError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    main()

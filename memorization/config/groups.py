@@ -1,0 +1,65 @@
+"""The config groups: their choices, and the keys that each choice has. Nothing here needs Hydra."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from inspect import Parameter
+from typing import Any, get_type_hints
+
+from omegaconf import MISSING
+
+from memorization.architectures import ARCHITECTURES
+from memorization.data import DATASETS
+from memorization.degradations import DEGRADATIONS
+from memorization.engine.settings import Training
+from memorization.recovery import METHODS, OPERATORS
+
+GROUPS: dict[str, dict[str, Any]] = {
+    "dataset": DATASETS,
+    "architecture": ARCHITECTURES,
+    "training": {"adam": Training},
+    "degradation": DEGRADATIONS,
+    "recovery": METHODS,
+    "operator": OPERATORS,
+}
+# Keys that a group has beside those of its component: they say how the component is used.
+EXTRA: dict[str, list[tuple[str, type, Any]]] = {
+    # subtract the members' mean image inside f; linear or sigmoid
+    "architecture": [("centre", bool, True), ("output", str, "linear")],
+    # images solved together; starting points an image, of which the lowest energy wins;
+    # depth of the Anderson extrapolation of a method that iterates, 0 for none
+    "recovery": [("batch_size", int, 100), ("starts", int, 1), ("extrapolation", int, 0)],
+}
+
+
+@cache  # a component does not change, and each job asks many times
+def component_fields(component: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
+    """(name, type, default) of the keyword arguments that a config may set; the image shape comes from the data."""
+    hints = get_type_hints(component.__init__ if inspect.isclass(component) else component)
+    parameters = [p for p in inspect.signature(component).parameters.values() if p.name != "shape"]
+    return [
+        (p.name, Any, MISSING) if p.default is Parameter.empty else (p.name, hints[p.name], p.default)
+        for p in parameters
+    ]
+
+
+def parts_of(component: Callable[..., Any]) -> list[str]:
+    """The keys of `component` that hold other components of its group."""
+    return [name for name, _, default in component_fields(component) if default == MISSING]
+
+
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a component and its parts at one level: `name` (`blur + box`), `first.width`, `second.fill`."""
+    parts = {key: flat(value) for key, value in settings.items() if isinstance(value, dict)}
+    own = {key: value for key, value in settings.items() if key not in parts}
+    if parts:
+        own["name"] = " + ".join(part.pop("name") for part in parts.values())
+    return own | {f"{key}.{inner}": value for key, part in parts.items() for inner, value in part.items()}
+
+
+def choice_of(path: str) -> str:
+    """How the component at `path` is chosen on the command line: `<group>`, or `<group>@<path>` for a part."""
+    group = path.split(".")[0]
+    return path if path == group else f"{group}@{path}"

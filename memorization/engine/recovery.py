@@ -1,0 +1,157 @@
+"""Recovery as a Lightning predict loop: devices, processes and precision are the Trainer's business.
+
+Each batch that is done is written to disk at once as a shard, scores and images with their checksums; the shards of all
+batches and processes together are the result. A recovery that was killed keeps them and does the other batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from memorization.data import Split, as_float
+from memorization.engine.hardware import stopping, trainer_arguments
+from memorization.engine.shards import ShardWriter, is_whole, shard_name
+from memorization.evaluation.batch import Recipe, RecoveredBatch, recover_batch
+
+ITERATES = (0, 1, 3, 10, 30, 100, 300, 1000)  # numbers of iterations after which the answers are kept for the gallery
+
+
+class Originals(Dataset[tuple[Tensor, int, bool, int]]):
+    """The images of a draw, members first, as they are stored: image, index in the pool, is it a member, row."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+        self.indices = split.member_indices + split.non_member_indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int, bool, int]:
+        members = self.split.members
+        is_member = row < len(members)
+        image = members[row] if is_member else self.split.non_members[row - len(members)]
+        return image, self.indices[row], is_member, row
+
+
+class RecoveryModule(pl.LightningModule):
+    """`predict_step` degrades a batch, recovers it with the autoencoder, and scores the answers."""
+
+    members: Tensor
+
+    def __init__(
+        self, autoencoder: nn.Module, recipe: Recipe, members: Tensor, on_iteration: Callable[[int], None] | None = None
+    ) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self.recipe = recipe
+        self.on_iteration = on_iteration
+        self.register_buffer("members", members, persistent=False)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> RecoveredBatch:
+        images, indices, is_member, rows = batch
+        originals = as_float(images).to(self.dtype)
+        done = recover_batch(
+            self.recipe,
+            self.autoencoder,
+            originals,
+            indices.tolist(),
+            self.members,
+            path=steps_of(self.recipe),
+            on_iteration=self.on_iteration,
+        )
+        done.scores["member"] = is_member.tolist()
+        done.scores["row"] = rows.tolist()
+        return done
+
+
+@dataclass
+class Batches(Dataset[list[Tensor]]):
+    """Whole batches, which `starts` names by their first row: a batch has the same images on whatever device."""
+
+    originals: Originals
+    size: int
+    starts: list[int]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        start = self.starts[index]
+        rows = range(start, min(start + self.size, len(self.originals)))
+        batch: list[Tensor] = default_collate([self.originals[row] for row in rows])
+        return batch
+
+
+def steps_of(recipe: Recipe) -> list[int]:
+    """The numbers of iterations after which answers are kept for the gallery."""
+    return [count for count in ITERATES if count < recipe.method.max_iterations]
+
+
+def recover(
+    autoencoder: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    batch_size: int,
+    gallery: Sequence[int] = (),
+    on_iteration: Callable[[int], None] | None = None,
+    trainer: dict[str, Any] | None = None,
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
+
+    `trainer` holds arguments of Lightning's Trainer (accelerator, devices, precision); mixed precision is for training
+    alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
+    `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w)
+    uint8, reduced: the answers after the P numbers of iterations `steps`, black from an image's last iteration on.
+    """
+    originals = Originals(split)
+    starts = [*range(0, len(originals), batch_size)]
+    missing = [start for start in starts if not is_whole(folder / shard_name(start))]
+    if on_iteration:
+        on_iteration((len(starts) - len(missing)) * recipe.starts * recipe.method.max_iterations)
+    batches = Batches(originals, batch_size, missing)
+    settings = trainer or {}
+    if "mixed" in str(settings.get("precision")):
+        settings = {**settings, "precision": "32-true"}
+
+    def trainer_of(settings: dict[str, Any]) -> pl.Trainer:
+        return pl.Trainer(
+            callbacks=[ShardWriter(folder, gallery)],
+            inference_mode=False,  # methods with gradients need autograd
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            **trainer_arguments(settings),
+        )
+
+    runner = trainer_of(settings)
+    if runner.world_size > len(missing) > 0:  # each process needs a batch of its own
+        runner = trainer_of({**settings, "num_nodes": 1, "devices": len(missing)})
+    if runner.num_devices > 1:  # a process each, to which a progress bar cannot go
+        on_iteration = None
+    module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
+    if missing:
+        # one item is a whole batch already
+        loader = DataLoader(batches, batch_size=1, collate_fn=itemgetter(0))
+        with stopping(runner):
+            runner.predict(module, loader, return_predictions=False)
+    shards = [folder / shard_name(start) for start in starts]
+    table = pd.concat([pd.read_parquet(shard / "scores.parquet") for shard in shards], ignore_index=True)
+    shown = [load_file(shard / "images.safetensors") for shard in shards]
+    names = set.intersection(*(set(shard) for shard in shown))  # shards of older versions have no path
+    pictures = {name: torch.cat([shard[name] for shard in shown]) for name in sorted(names)}
+    pictures["steps"] = torch.tensor(steps_of(recipe))
+    return table, pictures

@@ -1,0 +1,62 @@
+"""What a training is told: the optimiser, its schedule, the budget and the ladder of train losses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of a training.
+
+    learning_rate, betas: of Adam.
+    final_rate: the learning rate at `max_steps` as a share of `learning_rate`; exponential decay in between.
+    warmup_steps: steps of linear warm-up.
+    batch_size: images a step; 0 is the full batch.
+    micro_batch: images that go through the autoencoder at once; 0 for all of a step's. Gradients are accumulated, so
+        it decides the memory needed and not, but for rounding, the numbers.
+    ema: decay of an exponential moving average of the weights, such as 0.99; 0 for none. The rungs are then the
+        averaged weights', measured once an epoch but not more often than every 10 steps.
+    max_steps: the budget; the training ends there or at `target_loss`, whichever comes first.
+    target_loss: mean squared error at which the training stops; not above the highest rung.
+    ladder: train losses at which weights are kept, the first time each is reached.
+    """
+
+    learning_rate: float = 1e-3
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    final_rate: float = 1e-3
+    warmup_steps: int = 20
+    batch_size: int = 0
+    micro_batch: int = 0
+    ema: float = 0.0
+    max_steps: int = 2000
+    target_loss: float = 1e-8
+    ladder: list[float] = field(default_factory=lambda: [10.0**-k for k in range(2, 9)])
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "final_rate", "max_steps", "target_loss"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"training.{name} is {getattr(self, name):g}; it must be above 0 and finite")
+        for name in ("warmup_steps", "batch_size", "micro_batch"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; it must be at least 0")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"training.ema is {self.ema:g}; it must be from 0 (no average) to below 1, such as 0.99")
+        if not all(0 <= beta < 1 for beta in self.betas) or len(self.betas) != 2:
+            raise ValueError(f"training.betas is {list(self.betas)}; two numbers from 0 to below 1")
+        if not self.ladder or not all(0 < rung < math.inf for rung in self.ladder):
+            raise ValueError(f"training.ladder is {list(self.ladder)}; name at least one train loss above 0")
+        rungs = set(self.ladder)
+        if len({f"{rung:.3e}" for rung in rungs}) < len(rungs):  # by which they are named
+            raise ValueError(f"training.ladder is {list(self.ladder)}; rungs must differ in their first four digits")
+        if self.target_loss > max(rungs):
+            raise ValueError(
+                f"training.target_loss is {self.target_loss:g}, above all of training.ladder={list(self.ladder)}: the "
+                "training would stop before any rung; lower it, or add a rung"
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step as a share of `learning_rate`."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return float(warm * self.final_rate ** (step / self.max_steps))

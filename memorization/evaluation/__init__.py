@@ -1,0 +1,1 @@
+"""From answers to statistics: metrics, intervals, controls, probes, the verdict, the audit."""

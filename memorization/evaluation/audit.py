@@ -1,0 +1,236 @@
+"""The audit from Python: how much of its training set does an autoencoder of your own hold?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from operator import index
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from memorization.architectures.autoencoder import reconstruction_loss
+from memorization.architectures.external.contract import check_contract, check_loss, evaluating
+from memorization.data import as_float, check_images
+from memorization.degradations import Chain, Degradation, RandomPixels
+from memorization.evaluation.batch import Recipe, recover_batch
+from memorization.evaluation.controls import inpaintable, untrained
+from memorization.evaluation.scores import scores
+from memorization.evaluation.statistics import log_roc, roc
+from memorization.evaluation.summary import THRESHOLDS, summarise, threshold_curve
+from memorization.recovery import Autoencoder, Inpaint, Known, Method, OperatorKnowledge, PnPADMM
+from memorization.recovery.methods.nearest_member import NearestMember
+
+
+def describe(recipe_part: object) -> dict[str, Any]:
+    """`fraction`, `fill` and `noise` of a degradation: a number or word each, missing where it has none.
+
+    Of a chain, `noise` is that of the second part, the rest that of the last part that erases.
+    """
+    if isinstance(recipe_part, Chain):
+        first, second = describe(recipe_part.first), describe(recipe_part.second)
+        return second if second["fill"] != "none" else {**first, "noise": second["noise"]}
+    return {
+        "fraction": float(getattr(recipe_part, "fraction", np.nan)),
+        "fill": getattr(recipe_part, "fill", "none"),
+        "noise": float(getattr(recipe_part, "noise", 0.0)),
+    }
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The scores of an audit, one row an image and control, and their summary.
+
+    `missing` says of each control that was asked for why it was not run.
+    """
+
+    results: pd.DataFrame
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> pd.DataFrame:
+        """The audited autoencoder and each control in a row: see `memorization.evaluation.summary.summarise`."""
+        return summarise(self.results, self.missing)
+
+    def roc(self, *, logarithmic: bool = False) -> pd.DataFrame:
+        """How well erased PSNR tells members from non-members: `fpr` and `tpr` at the corners of the ROC curve.
+
+        Of the audited autoencoder. With `logarithmic`, for such axes, a rate of 0 is half of the smallest resolved.
+        """
+        own = self._own()
+        score, member = scores(own), own["member"].to_numpy(bool)
+        fpr, tpr = (log_roc if logarithmic else roc)(score[member], score[~member])
+        return pd.DataFrame({"fpr": fpr, "tpr": tpr})
+
+    def threshold_curve(self, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
+        """What the audited autoencoder brings back at other thresholds (dB): see `memorization.evaluation.summary`."""
+        return threshold_curve(self._own(), thresholds)
+
+    def _own(self) -> pd.DataFrame:
+        return self.results[self.results["control"] == "none"]
+
+
+def audit(
+    autoencoder: Autoencoder,
+    members: Tensor,
+    non_members: Tensor,
+    degradation: Degradation | None = None,
+    recovery: Method | None = None,
+    operator: OperatorKnowledge | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 100,
+    threshold_db: float = 25.0,
+    starts: int = 1,
+    controls: bool = False,
+    reference: Autoencoder | None = None,
+    indices: Sequence[int] | None = None,
+) -> Audit:
+    """How much of `members` (N, C, H, W) does `autoencoder` hold, beside `non_members` that it never saw?
+
+    Images are float32 in [0, 1], or uint8; the autoencoder, a module or any callable, maps float32 (B, C, H, W) to the
+    same shape; one with another value range or layout is wrapped in `architectures.Adapted`. It is called in eval mode,
+    and a module is put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and
+    Dar, the mask known, one starting point an image.
+
+    `controls` adds those of `evaluation.controls`, as far as they apply; `reference` is an autoencoder of the same kind
+    that was trained without `members`, best on `non_members` in their place.
+
+    `indices` is a number for each image, members first, from which and `seed` its degradation is drawn; default 0, 1,
+    2, … With `split.member_indices + split.non_member_indices` the images are degraded as by `memorization-recover`.
+
+    Raises `ValueError` for images or settings out of range, for an image that is given twice, and for an autoencoder
+    that breaks its contract (see `contract.check_contract`).
+    """
+    degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
+    for name, number, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if _whole(number) < least:
+            raise ValueError(f"{name} is {number!r}; it must be a whole number, at least {least}")
+    for name, part in (("degradation", degradation), ("recovery", recovery), ("operator", operator)):
+        if isinstance(part, str | type):
+            raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
+    for name, images in (("members", members), ("non_members", non_members)):
+        if not isinstance(images, Tensor):
+            raise ValueError(f"{name} are a {type(images).__name__}; give a tensor, torch.as_tensor(...) makes one")
+        if images.requires_grad:
+            raise ValueError(f"{name} require grad, which images do not; give {name}.detach()")
+        if images.dtype not in (torch.uint8, torch.float32, torch.float64):
+            raise ValueError(f"{name} are {images.dtype}; give float32 in [0, 1], or uint8")
+        check_images(as_float(images), name)
+    if members.dtype != non_members.dtype:
+        raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
+    if members.shape[1:] != non_members.shape[1:]:
+        raise ValueError(f"members are {tuple(members.shape[1:])}, non-members {tuple(non_members.shape[1:])}")
+    _check_distinct(members, non_members)
+    recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
+    members, images = as_float(members), as_float(torch.cat([members, non_members]))
+    numbers = _numbers(range(len(images)) if indices is None else indices, len(members), len(images))
+    with evaluating(autoencoder):
+        some = torch.cat([members[:1], images[len(members) :][:1]])
+        check_contract(autoencoder, some, recovery.access, min(batch_size, len(images)))
+        own = _scored(recipe, autoencoder, images, numbers, members, batch_size)
+        loss = reconstruction_loss(autoencoder, members, batch_size)
+        check_loss(loss, members)
+        tables = [own.assign(control="none", train_loss=loss, **_choices(recipe))]
+        missing: dict[str, str] = {}
+        if controls or reference is not None:
+            found, missing = _controls(recipe, autoencoder, members, reference, controls)
+            for name, (other, model) in found.items():
+                with evaluating(model):
+                    check_contract(model, some, other.method.access, min(batch_size, len(images)))
+                    table = _scored(other, model, images, numbers, members, batch_size)
+                tables.append(table.assign(control=name, train_loss=np.nan, **_choices(other)))
+    facts = {
+        "dataset": "own",
+        "architecture": type(autoencoder).__name__,
+        "degradation": type(degradation).__name__,
+        **describe(degradation),
+        "rung": np.nan,
+        "seed": seed,
+        "threshold_db": threshold_db,
+        "signature": "none",
+        "task": "own",
+        "setup": "own",
+    }
+    return Audit(pd.concat(tables, ignore_index=True).assign(**facts), missing)
+
+
+def _check_distinct(members: Tensor, non_members: Tensor) -> None:
+    """Raise `ValueError` for an image that is given twice: as a member and a non-member, or as two of a kind."""
+    seen: dict[bytes, tuple[str, int]] = {}
+    for name, images in (("members", members), ("non_members", non_members)):
+        for i, image in enumerate(images):
+            kind, first = seen.setdefault(sha256(image.cpu().numpy().tobytes()).digest(), (name, i))
+            if kind != name:
+                raise ValueError(f"{name}: image {i} is member {first}; give images that the autoencoder never saw")
+            if first != i:
+                raise ValueError(f"{name}: image {i} is image {first} again; give each once, or it counts twice")
+
+
+def _whole(number: Any) -> int:
+    """`number` if it is a whole one, else -1."""
+    try:
+        return index(number)
+    except TypeError:
+        return -1
+
+
+def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
+    """`indices` as whole numbers; raises `ValueError` unless they are one for each of `count` images."""
+    if len(indices) != count:
+        raise ValueError(f"indices are {len(indices)}; give one for each of the {count} images, members first")
+    seen: dict[tuple[bool, int], int] = {}
+    for i, given in enumerate(indices):
+        if (number := _whole(given)) < 0:
+            raise ValueError(f"indices: {given!r} of image {i} is no number of an image; give whole numbers from 0 on")
+        if (first := seen.setdefault((i < members, number), i)) != i:
+            raise ValueError(f"indices: images {first} and {i} are both {number}; give each a number of its own")
+    return [number for _, number in seen]
+
+
+def _controls(
+    recipe: Recipe, autoencoder: Autoencoder, members: Tensor, reference: Autoencoder | None, every: bool
+) -> tuple[dict[str, tuple[Recipe, Autoencoder]], dict[str, str]]:
+    """What to recover with and from for each control (the reference alone unless `every`), and why some are missing.
+
+    The recipes share all of `recipe` but what makes the control.
+    """
+    found: dict[str, tuple[Recipe, Autoencoder]] = {}
+    missing = {} if every else dict.fromkeys(("untrained", "inpaint", "nearest"), "not asked for")
+    told = replace(recipe, operator=Known(), starts=1)
+    if every:
+        fresh = untrained(autoencoder, recipe.seed)
+        if fresh is None:
+            missing["untrained"] = "not applicable (its parameters cannot be drawn anew)"
+        else:
+            found["untrained"] = recipe, fresh
+        if inpaintable(recipe.degradation):
+            found["inpaint"] = replace(told, method=Inpaint()), autoencoder
+        found["nearest"] = replace(told, method=NearestMember(members)), autoencoder
+    if reference is None:
+        missing["reference"] = "not given"
+    elif reference is autoencoder:
+        raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
+    else:
+        found["reference"] = recipe, reference
+    return found, missing
+
+
+def _scored(
+    recipe: Recipe, autoencoder: Autoencoder, images: Tensor, indices: Sequence[int], members: Tensor, batch_size: int
+) -> pd.DataFrame:
+    """The scores of `images` (N, C, H, W) with these `indices`, of which `members` come first."""
+    tables = [
+        recover_batch(recipe, autoencoder, images[rows], [indices[row] for row in rows.tolist()], members).scores
+        for rows in torch.arange(len(images)).split(batch_size)
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(member=np.arange(len(table)) < len(members))
+
+
+def _choices(recipe: Recipe) -> dict[str, str]:
+    operator = type(recipe.operator).__name__ if recipe.asks_operator else "none"
+    return {"recovery": type(recipe.method).__name__, "operator": operator}

@@ -1,0 +1,1 @@
+"""What run a configuration stands for, and how it is made or found."""

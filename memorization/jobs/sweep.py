@@ -1,0 +1,194 @@
+"""A sweep: which of its jobs are done, found in the store, running or failed, and how much time is left.
+
+Each job notes how it stands in `<store>/sweeps/<time>/<number>/job.json`, in whatever process and on whatever machine
+it runs; the process that began the sweep reads the notes. When the sweep ends they become one table, `jobs.csv`; only
+the folders of failed jobs stay, with their `error.txt`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from memorization.store import files
+
+FAILED = ("failed", "diverged")
+NOTE = "job.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended, or stands: `status` is done, found (in the store), running, failed or diverged.
+
+    `detail` is a line: the result, or the cause of the failure.
+    """
+
+    name: str
+    status: str
+    detail: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.status in FAILED
+
+
+def job_folder() -> Path | None:
+    """The folder of this process's current job, if it is one of a sweep."""
+    config = HydraConfig.get()
+    return Path(config.runtime.output_dir) if config.mode == RunMode.MULTIRUN else None
+
+
+def note(outcome: Outcome) -> None:
+    """Note how the current job stands, if it is one of a sweep."""
+    if folder := job_folder():
+        files.write(folder / NOTE, json.dumps(asdict(outcome)), durable=False)
+
+
+def count_jobs(config: DictConfig) -> int | None:
+    """How many jobs a sweep has, as far as its sweeper tells beforehand."""
+    sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+    assert isinstance(sweeper, dict)
+    if "n_trials" in sweeper:
+        return int(sweeper["n_trials"])
+    if not str(sweeper.get("_target_")).endswith(".BasicSweeper"):
+        return None
+    words = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    overrides = OverridesParser.create().parse_overrides([*words, *config.hydra.overrides.task])
+    return len(BasicSweeper.split_arguments(overrides, None)[0])
+
+
+def _is_child(number: int) -> bool:
+    """Is this the number of a process that this one has started, and that has not ended?"""
+    try:
+        return os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
+class Sweep(Callback):
+    """Hydra's callback for a sweep: keeps the notes, and prints a line for each job that ends and for all."""
+
+    current: ClassVar[Sweep | None] = None  # the sweep that this process began
+
+    def __init__(self) -> None:
+        self.outcomes: dict[int, Outcome] = {}
+        self.lock = threading.Lock()
+        self.ended = threading.Event()
+
+    def __reduce__(self) -> tuple[type[Sweep], tuple[()]]:
+        return Sweep, ()  # to another process, which only notes
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.folder = Path(config.hydra.sweep.dir)
+        self.made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]  # innermost first
+        for stale in self.folder.glob(f"[0-9]*/{NOTE}"):  # of an earlier sweep in the same folder
+            stale.unlink()
+        self.total = count_jobs(config)
+        self.begin = self.shown = time.monotonic()
+        Sweep.current = self
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        note(Outcome(" ".join(HydraConfig.get().overrides.task), "running"))
+
+    def _watch(self) -> None:
+        """Of jobs in other processes; those in this one call `look` themselves."""
+        while not self.ended.wait(1):
+            self.look()
+
+    def look(self) -> None:
+        """Read the notes and print what is new."""
+        with self.lock, contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for folder in sorted((f for f in self.folder.iterdir() if f.name.isdecimal()), key=lambda f: int(f.name)):
+                number = int(folder.name)
+                before = self.outcomes.get(number)
+                if before and before.status != "running":
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    outcome = Outcome(**json.loads((folder / NOTE).read_bytes()))
+                    self.outcomes[number] = outcome
+                    if outcome.status != "running":
+                        print(f"{outcome.status}  {outcome.name}  {outcome.detail}", flush=True)
+                        self._show()
+
+    def cancel(self, seconds: float = 60.0) -> list[int]:
+        """End the jobs of `cluster=submitit_local`, processes of their own whose ids name folders in `.submitit`.
+
+        Returns those that go on after `seconds`. They are told every five, for a job that just begins does not listen.
+        """
+        going = [int(path.name) for path in self.folder.glob(".submitit/*") if path.name.isdecimal()]
+        begin = told = time.monotonic()
+        while (going := [number for number in going if _is_child(number)]) and told - begin < seconds:
+            for number in going:
+                os.kill(number, signal.SIGTERM)
+            while time.monotonic() - told < 5 and any(map(_is_child, going)):
+                time.sleep(0.05)
+            told = time.monotonic()
+        return going
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self.shown >= 1 and len(self.outcomes) != self.total:
+            self.shown = now
+            print(f"  {self.table()}", flush=True)
+
+    def table(self) -> str:
+        """How many jobs are in which state, and the time left by the pace of those that had work to do."""
+        counts = Counter(outcome.status for outcome in self.outcomes.values())
+        ended = sum(counts.values()) - counts["running"]
+        text = f"{ended} of {self.total or '?'} jobs: " + ", ".join(f"{n} {status}" for status, n in counts.items())
+        worked = ended - counts["found"]
+        if self.total and worked and ended < self.total:
+            left = (time.monotonic() - self.begin) / worked * (self.total - ended)
+            text += f"; about {math.ceil(left / 60)} min left"
+        return text
+
+    def finish(self) -> list[Outcome]:
+        """Turn the notes into `jobs.csv`; without any (no job could begin), remove the folder. Returns all outcomes.
+
+        Of a folder that was there before the sweep, nothing is removed but what Hydra and this class write.
+        """
+        self.ended.set()
+        self.look()
+        Sweep.current = None
+        outcomes = [self.outcomes[number] for number in sorted(self.outcomes)]
+        if not outcomes:
+            if self.made:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            else:
+                (self.folder / "multirun.yaml").unlink(missing_ok=True)
+            for path in self.made[1:]:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            return outcomes
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(["job", "name", "status", "detail"])
+        for number, outcome in sorted(self.outcomes.items()):
+            status = "interrupted" if outcome.status == "running" else outcome.status
+            writer.writerow([number, outcome.name, status, outcome.detail])
+            if not outcome.failed:
+                (self.folder / str(number) / NOTE).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    (self.folder / str(number)).rmdir()
+        files.write(self.folder / "jobs.csv", text.getvalue())
+        return outcomes

@@ -1,0 +1,1 @@
+"""The recovery methods, one file each."""

@@ -1,0 +1,1 @@
+"""The run store: files, signatures, locks, and finished runs read back."""

@@ -1,0 +1,1 @@
+"""Weights & Biases: the runs, and dashboards of them."""

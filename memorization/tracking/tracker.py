@@ -1,0 +1,148 @@
+"""Weights & Biases: one run for a training and one for each recovery, offline unless asked otherwise.
+
+Each run is opened, filled and finished in one `with` block, so that a sweep in one process never merges two. With
+`tracking=none` nothing of wandb is imported. A server that does not answer costs `OPEN_SECONDS` once, and
+`CLOSE_SECONDS` where it went away during a run; the run is on disk all the same, and `wandb sync` sends it later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from memorization.tracking.curves import CURVES, GALLERY, GALLERY_TABLE, STEPS
+
+MODES = ("offline", "online", "none")
+OPEN_SECONDS, CLOSE_SECONDS = 20.0, 60.0
+
+
+class Tracker(Protocol):
+    """Where the metrics, the final figures and the pictures of one run go.
+
+    gallery: pictures by name (N, C, H, W) in uint8, and the scores of these N images.
+    """
+
+    def log(self, metrics: dict[str, Any]) -> None: ...
+    def summarise(self, metrics: dict[str, Any]) -> None: ...
+    def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None: ...
+
+
+class _Nothing:
+    """Takes metrics and does nothing with them."""
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        pass
+
+    def summarise(self, metrics: dict[str, Any]) -> None:
+        pass
+
+    def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None:
+        pass
+
+
+class _WandB:
+    unreachable: ClassVar[bool] = False  # asked once a process, so that a sweep does not wait for each of its runs
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        self.run.log(metrics)
+
+    def summarise(self, metrics: dict[str, Any]) -> None:
+        self.run.summary.update(metrics)
+
+    def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None:
+        import wandb
+
+        def image(picture: Tensor, caption: str | None = None) -> wandb.Image:
+            array = picture.permute(1, 2, 0).numpy()  # (H, W, C)
+            return wandb.Image(array.squeeze(2) if array.shape[2] == 1 else array, caption=caption)
+
+        rows = scores.to_dict("records")
+        strips = torch.cat(list(pictures.values()), dim=3)  # (N, C, H, names * W)
+        captions = [
+            f"{'member' if row['member'] else 'non-member'} {row['image']}: {row['psnr_erased']:.1f} dB on erased "
+            f"pixels, {'recovered' if row['recovered'] else 'not recovered'} ({', '.join(pictures)})"
+            for row in rows
+        ]
+        table = wandb.Table(columns=[*map(str, scores.columns), *pictures])
+        for row, *images in zip(rows, *pictures.values(), strict=True):
+            table.add_data(*row.values(), *map(image, images))
+        self.run.log({GALLERY: [*map(image, strips, captions)], GALLERY_TABLE: table})
+
+
+def check(settings: dict[str, Any]) -> None:
+    """Raise `ValueError` for an unknown mode."""
+    if settings["mode"] not in MODES:
+        raise ValueError(f"tracking.mode is {settings['mode']!r}; choose one of {', '.join(MODES)}")
+
+
+@contextlib.contextmanager
+def tracking(
+    settings: dict[str, Any], store: Path, *, kind: str, name: str, study: str, tags: list[str], config: dict[str, Any]
+) -> Iterator[Tracker]:
+    """A tracker of one run of `kind` (train or recover), finished at the end of the block, failed on an exception."""
+    if settings["mode"] == "none":
+        yield _Nothing()
+        return
+    logging.getLogger("wandb").setLevel(logging.ERROR)
+    run = _opened(
+        settings["mode"],
+        store,
+        project=settings["project"],
+        entity=settings["entity"],
+        job_type=kind,
+        group=study,
+        name=name,
+        tags=list(dict.fromkeys(tags)),
+        config=config,
+    )
+    run.define_metric(STEPS[kind], hidden=True)
+    for curve in CURVES[kind]:
+        run.define_metric(curve, step_metric=STEPS[kind])
+    try:
+        yield _WandB(run)
+    except BaseException:
+        _finish(run, exit_code=1)
+        raise
+    _finish(run, exit_code=0)
+
+
+def _opened(mode: str, store: Path, **details: Any) -> Any:
+    """A W&B run; offline, and one line that says so, if it should be online and the server or the key is missing."""
+    import wandb
+
+    os.environ.setdefault("WANDB_DATA_DIR", str((store / "wandb").resolve()))  # pictures of tables wait there
+    quiet = wandb.Settings(
+        silent=True,
+        console="off",
+        init_timeout=OPEN_SECONDS,
+        finish_timeout=CLOSE_SECONDS,
+        finish_timeout_raises=True,
+    )
+    if mode == "online" and not _WandB.unreachable:
+        try:
+            return wandb.init(mode="online", dir=store, reinit="create_new", settings=quiet, **details)
+        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+            _WandB.unreachable = True
+            reason, runs = str(error).splitlines()[0].rstrip("."), store / "wandb" / "offline-run-*"
+            print(f"note: W&B is not reached ({reason}); nothing is lost, send it later: wandb sync {runs}", flush=True)
+    return wandb.init(mode="offline", dir=store, reinit="create_new", settings=quiet, **details)
+
+
+def _finish(run: Any, exit_code: int) -> None:
+    """Send what is left, within `CLOSE_SECONDS`; one line says where it lies if the server does not take it."""
+    folder = Path(run.settings.sync_dir)
+    try:
+        run.finish(exit_code=exit_code)
+    except TimeoutError:
+        print(f"note: W&B did not answer; nothing is lost, send it later: wandb sync {folder}", flush=True)
