@@ -1,0 +1,102 @@
+"""What all parts are made of: settings that say what is wrong with them, and registries that other packages add to.
+
+A part (a data set, an architecture, a degradation, a method, a knowledge of the operator) declares what it is in its
+class: what it can do, and its `revision`, a number that is raised whenever the same settings may give other numbers.
+Another package offers parts as entry points of the groups `memorization.datasets`, `.architectures`, `.degradations`,
+`.methods` and `.knowledge`; the name of the entry point is the choice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+
+class SettingError(ValueError):
+    """A setting that cannot be used: its `field`, its `value`, and the `reason`, which ends with the way out.
+
+    It knows the field of its part, and not the key that was typed: `within` adds where the part stands in a larger one,
+    up to the configuration. Other fields of the same part stand in backticks in the reason.
+    """
+
+    def __init__(self, field: str, value: object, reason: str, path: tuple[str, ...] = ()) -> None:
+        super().__init__(field, value, reason, path)  # all that a copy in another process is made of
+        self.field, self.value, self.reason, self.path = field, value, reason, path
+
+    def __str__(self) -> str:
+        value = f"{self.value:g}" if isinstance(self.value, float) else repr(self.value)
+        reason = re.sub(r"`([a-z_.]+)`", lambda found: self._key(found[1]), self.reason)
+        return f"{self._key(self.field)} is {value}; {reason}"
+
+    def _key(self, field: str) -> str:
+        return ".".join([*self.path, field])
+
+
+@contextlib.contextmanager
+def within(name: str) -> Iterator[None]:
+    """In this block, a setting that cannot be used is one of the part `name`."""
+    try:
+        yield
+    except SettingError as error:
+        error.path = (name, *error.path)
+        error.args = (error.field, error.value, error.reason, error.path)
+        raise
+
+
+def revision_of(part: Any) -> int:
+    """The revision of a part, a class or an object: of the code that makes its numbers."""
+    return int(getattr(part, "revision", 1))
+
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T]):
+    """The choices of one kind by name: our own first, then those that other packages offer.
+
+    kind: of the entry points, `memorization.<kind>`. A package that cannot be imported costs its choices and a note.
+    """
+
+    def __init__(self, kind: str, own: Mapping[str, T]) -> None:
+        self.kind, self.own = kind, dict(own)
+
+    @cached_property
+    def offered(self) -> dict[str, T]:
+        """The choices of other packages."""
+        found: dict[str, T] = {}
+        for point in entry_points(group=f"memorization.{self.kind}"):
+            name = f"{point.name} of {point.value}"
+            try:
+                part = point.load()
+            except Exception as error:  # of another package's code
+                reason = f"cannot be imported ({type(error).__name__}: {error})"
+            else:
+                if point.name not in self.own and point.name not in found:
+                    found[point.name] = part
+                    continue
+                reason = "has a name that is taken"
+            print(f"note: memorization.{self.kind}: {name} {reason}; it is left out", file=sys.stderr, flush=True)
+        return found
+
+    @cached_property
+    def _all(self) -> dict[str, T]:
+        return {**self.own, **self.offered}
+
+    def __getitem__(self, name: str) -> T:
+        return self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def name_of(self, part: object) -> str:
+        """What a part (a class or an object of it) is called: its choice, else its `label` or the name of its class."""
+        kind = part if isinstance(part, type) else type(part)
+        return next((name for name, other in self.items() if other is kind), str(getattr(kind, "label", kind.__name__)))
