@@ -39,9 +39,10 @@ bench: install  ## what an iteration of each method costs, as a ratio to a pass 
 report: install  ## the report on everything in the store
 	$(BIN)/memorization-report --store $(STORE)
 
-lint: install  ## style and types
+lint: install  ## style, rooms and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 test: lint chromium  ## lint, types and tests

@@ -6,9 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf, open_dict
+
+from memorization.config.experiment import Experiment, resolve
+from memorization.config.groups import GROUPS
+from memorization.config.schema import RecoverConfig, TrainConfig, schema_of
 
 os.environ["WANDB_SILENT"] = "true"
 # The tests run side by side; and the same bits are promised for the same number of threads, which joblib lowers.
@@ -20,6 +26,22 @@ def run_script(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedP
     """Run `python -m memorization.<module>` as a user would, with warnings as errors of our own code only."""
     command = [sys.executable, "-m", f"memorization.{module}", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+
+
+def experiment_of(config: dict[str, Any]) -> Experiment:
+    """The experiment of a configuration as a run keeps it."""
+
+    def node(group: str, settings: dict[str, Any]) -> Any:
+        typed = OmegaConf.structured(schema_of(group, settings["name"]))
+        with open_dict(typed):
+            for key, value in settings.items():
+                typed[key] = node(group, value) if isinstance(value, dict) and "name" in value else value
+        return typed
+
+    root = OmegaConf.structured(RecoverConfig if "recovery" in config else TrainConfig)
+    for key, value in config.items():
+        root[key] = node(key, value) if key in GROUPS else value
+    return resolve(root)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from memorization.degradations import Blur, Box, Chain, Downsample, RandomPixels
 from memorization.evaluation.controls import CONTROLS, inpaintable, untrained
 from memorization.evaluation.statistics import auc
 from memorization.evaluation.summary import summarise
-from memorization.jobs.identity import Job
+from memorization.jobs.identity import Identity
 from memorization.recovery import Iterate, solve
 from memorization.recovery.methods.nearest_member import NearestMember
 from memorization.report import Findings, headline
@@ -25,7 +25,7 @@ from memorization.store.files import StoreError
 from memorization.store.reading import finished
 from memorization.store.signature import signature_of
 from tests import problems
-from tests.conftest import run_script
+from tests.conftest import experiment_of, run_script
 from tests.test_audit import results
 
 MEMBERS, OTHERS = problems.images(12, 1, torch.float32), problems.images(12, 2, torch.float32)
@@ -189,11 +189,11 @@ def test_each_control_is_a_run_of_its_own_and_one_without_an_autoencoder_is_made
 
 def test_controls_do_not_change_the_signature_of_the_run_they_belong_to(store):
     (run,) = [r for r in finished(store) if r.config["control"] == "none" and r.config["recovery"]["name"] == "energy"]
-    job = Job.of(run.config)
-    assert set(job.identity) == {"autoencoder", "degradation", "recovery", "operator", "rungs", "threshold_db"}
-    assert signature_of(job.identity) == run.folder.name
-    assert (run.results["task"] == job.task).all()
-    assert (run.results["setup"] == job.setup).all()
+    identity = Identity.of(experiment_of(run.config))
+    assert "control" not in identity.record
+    assert signature_of(identity.record) == run.folder.name
+    assert (run.results["task"] == identity.task).all()
+    assert (run.results["setup"] == identity.setup).all()
 
 
 def test_the_reference_is_trained_on_the_non_members(store):
@@ -210,9 +210,8 @@ def test_the_reference_is_trained_on_the_non_members(store):
 
 
 def load_split(run):
-    from memorization.config.schema import build
-
-    return build("dataset", run.config["dataset"]).load(run.config["seed"])
+    experiment = experiment_of(run.config)
+    return experiment.dataset.load(experiment.seed)
 
 
 def test_the_table_shows_the_verdict_below_each_method(store):

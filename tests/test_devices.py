@@ -10,7 +10,7 @@ from memorization import load_run
 from memorization.architectures import build
 from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.data import Digits
-from memorization.engine.settings import Training
+from memorization.engine.settings import Hardware, Training
 from memorization.engine.training import TrainingModule, train
 from memorization.recover import main as recover_main
 from memorization.store.reading import finished
@@ -89,7 +89,9 @@ def test_a_divergence_comes_back_from_another_process():
 def test_bf16_trains_and_measures_its_rungs_in_float32():
     settings = Training(learning_rate=3e-3, max_steps=300, target_loss=1e-2, ladder=[1e-1, 1e-2])
     kept = build("fc", (1, 6, 6), centre=True, seed=0, depth=3, width=64)
-    history = train(kept, MEMBERS, settings, progress=False, trainer={"precision": "bf16-mixed", "accelerator": "cpu"})
+    history = train(
+        kept, MEMBERS, settings, progress=False, hardware=Hardware(precision="bf16-mixed", accelerator="cpu")
+    )
     assert list(history.rungs) == [1e-1, 1e-2]
     for rung, loss in history.rungs.items():
         kept.load_state_dict(history.weights[rung])

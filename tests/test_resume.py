@@ -15,18 +15,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from pytorch_lightning.loggers.logger import DummyLogger
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from memorization import recover
 from memorization.architectures import build
 from memorization.cli import store
 from memorization.engine import checkpoint, interruption
 from memorization.engine.settings import Training
-from memorization.engine.training import train
+from memorization.engine.training import TrainingModule, train
+from memorization.jobs import plan
 from memorization.store import files, reading
 from memorization.store.reading import finished
-from tests.conftest import run_script
+from tests.conftest import experiment_of, run_script
 
 MEMBERS = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 SETTINGS = Training(learning_rate=3e-3, max_steps=120, target_loss=1e-5, ladder=[1e-1, 1e-2, 1e-9])
@@ -51,12 +52,23 @@ def signals():
         signal.signal(signum, handler)
 
 
+class Stopping(DummyLogger):
+    """Sends this process a signal when a step is logged."""
+
+    def __init__(self, step, signum):
+        super().__init__()
+        self.step, self.signum = step, signum
+
+    def log_metrics(self, metrics, step=None):
+        if step == self.step:
+            os.kill(os.getpid(), self.signum)
+
+
 def stop(autoencoder, folder, step, signum, settings=SETTINGS):
     """Train until a step (a multiple of 10, which are logged), then send this process a signal."""
     with pytest.raises(interruption.Interrupted, match=signum.name):
         train(
-            autoencoder, MEMBERS, settings, log=lambda now, _: now == step and os.kill(os.getpid(), signum),
-            progress=False, folder=folder,
+            autoencoder, MEMBERS, settings, loggers=[Stopping(step, signum)], progress=False, folder=folder,
         )  # fmt: skip
 
 
@@ -68,9 +80,8 @@ def test_a_stopped_training_ends_with_the_same_bits(signals, tmp_path, changes, 
     expected = train(whole, MEMBERS, settings, progress=False)
 
     stop(broken, tmp_path, step - step % 10, signal.SIGTERM, settings)
-    state = checkpoint.load(tmp_path, lambda state: True)
-    assert state["step"] == step - step % 10 + 1  # within one step
     state = torch.load(tmp_path / files.CHECKPOINT, weights_only=True)
+    assert state["step"] == step - step % 10 + 1  # within one step
     torch.save(state | {"seconds": 1000.0}, tmp_path / files.CHECKPOINT)
     again = model()
     history = train(again, MEMBERS, settings, progress=False, folder=tmp_path)
@@ -109,7 +120,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(signals, tmp_path, capsys, dam
     path = tmp_path / files.CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
     history = train(model(), MEMBERS, SETTINGS, progress=False, folder=tmp_path)
-    assert "last.ckpt or the weights that it counts on are damaged" in capsys.readouterr().out
+    assert "last.ckpt or one of its weight files is corrupt" in capsys.readouterr().out
     assert history.rows == train(model(), MEMBERS, SETTINGS, progress=False).rows
 
 
@@ -136,7 +147,7 @@ def test_a_checkpoint_of_another_model_is_not_gone_on_from(signals, tmp_path, ca
 @pytest.mark.parametrize("content", [[1, 2], {"written": []}, {"written": {}}, {"step": 3}])
 def test_a_file_that_is_no_checkpoint_is_not_gone_on_from(tmp_path, capsys, content):
     torch.save(content, tmp_path / files.CHECKPOINT)
-    assert checkpoint.load(tmp_path, lambda state: True) is None
+    assert not checkpoint.resume(TrainingModule(model(), MEMBERS, SETTINGS), tmp_path)
     assert "the training begins anew" in capsys.readouterr().out
     assert not (tmp_path / files.CHECKPOINT).exists()
 
@@ -319,7 +330,7 @@ def again(store: Path, **changes: object) -> str:
     (run,) = finished(store)
     config = {**run.config, "store": str(store), "progress": False}
     config["recovery"] = {**config["recovery"], **changes}
-    return recover.run(config)[0].status
+    return plan.run(experiment_of(config))[0].status
 
 
 @pytest.mark.parametrize("damage", [flip, cut])
@@ -329,7 +340,8 @@ def test_a_damaged_recovery_is_made_anew_and_its_autoencoder_kept(unbroken, tmp_
     (run,), (trained,) = finished(tmp_path / "runs"), finished(tmp_path / "runs", "autoencoders")
     config, before = run.config, (trained.folder / "done.json").stat().st_mtime_ns
     damage(run.folder / name)
-    assert recover.run({**config, "store": str(tmp_path / "runs"), "progress": False})[0].status == "done"
+    config = {**config, "store": str(tmp_path / "runs"), "progress": False}
+    assert plan.run(experiment_of(config))[0].status == "done"
     assert f"{name} is damaged" in capsys.readouterr().out
     assert (trained.folder / "done.json").stat().st_mtime_ns == before
     assert_same(tmp_path / "runs", unbroken)

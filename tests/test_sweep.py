@@ -16,18 +16,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
-from memorization import recover
 from memorization.cli import entry, store
 from memorization.config import schema
-from memorization.jobs.identity import Job
+from memorization.config.experiment import resolve
+from memorization.jobs import plan
+from memorization.jobs.identity import Identity
 from memorization.store import files, lock, reading
 from memorization.store.files import StoreError
 from memorization.store.reading import finished, load_results
 from memorization.store.signature import signature_of
-from tests.conftest import run_script
+from tests.conftest import experiment_of, run_script
 from tests.report.store import write_run
 
 SWEEP = ["-m", "experiment=smoke", "recovery.max_iterations=20", "tracking=none", "progress=false"]
@@ -100,20 +101,20 @@ def test_a_plan_writes_nothing(smoke, tmp_path):
 
 
 def test_a_plan_counts_controls_and_probes(composed, tmp_path):
-    config = OmegaConf.to_container(composed("dataset=digits", "controls=true", "probes=2", f"store={tmp_path}"))
-    del config["hydra"]
-    planned = recover.plan(config)
+    config = composed("dataset=digits", "controls=true", "probes=2", f"store={tmp_path}")
+    experiment = resolve(without_hydra(config))
+    planned = plan.plan(experiment)
     assert planned.status == "missing"
     named = [Path(part.split()[0]) for part in planned.detail.split("→ ")[1:]]
     folders = [Path(str(path).rstrip(";")) for path in named]
     assert Counter(folder.parent.name for folder in folders) == {"recoveries": 5, "autoencoders": 2, "probes": 1}
     for folder in folders[:-1]:
-        with files.creating(folder, {}, {}):
+        with files.creating(folder, {}, {"reached": [], "recovered_rungs": []}):
             pass
-    assert recover.plan(config).status == "missing"
+    assert plan.plan(experiment).status == "missing"
     with files.creating(folders[-1], {}, {}):
         pass
-    assert recover.plan(config).status == "found"
+    assert plan.plan(experiment).status == "found"
 
 
 def test_optuna_is_told_what_was_recovered(tmp_path):
@@ -155,7 +156,7 @@ def test_slurm_composes_and_requeues(composed):
 
 # Keys that cannot change a number of a table; everything else must change the signature.
 SILENT = {
-    "store", "study", "progress", "checkpoint_seconds", "gallery", "objective", "controls", "probes",
+    "store", "study", "progress", "checkpoint_seconds", "gallery", "objective", "controls", "probes", "plan", "rungs",
     "tracking.mode", "tracking.project", "tracking.entity", "trainer.accelerator", "trainer.devices",
 }  # fmt: skip
 ALSO_SILENT = {  # of some choices: images and files count by their content, and a blind method alone uses an operator
@@ -184,6 +185,12 @@ GROUPS = ("architecture", "dataset", "training", "degradation", "recovery", "ope
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((entry.CONF / group).glob("*.yaml"))]
 
 
+def without_hydra(config):
+    with open_dict(config):
+        config.pop("hydra")
+    return config
+
+
 def leaves(config, prefix=""):
     """Dotted keys and values."""
     for key, value in config.items():
@@ -204,7 +211,9 @@ def another(key, value):
 
 
 def identified(config):
-    return signature_of(Job.of(config).identity)
+    """Of a recovery, or of a control and what it belongs to."""
+    identity = Identity.of(experiment_of(config))
+    return signature_of(identity.record)
 
 
 @pytest.fixture

@@ -16,11 +16,12 @@ import pytest
 import torch
 
 from memorization import load_results
+from memorization.config.schema import Mode, Tracking
 from memorization.tracking import curves
 from memorization.tracking import tracker as module
 
 DEAD = "http://127.0.0.1:9"
-SETTINGS = {"mode": "online", "project": "p", "entity": None}
+SETTINGS = Tracking(Mode.online, "p")
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -161,7 +162,8 @@ import sys
 from pathlib import Path
 from memorization.tracking import tracker as module
 module.CLOSE_SECONDS = 2.0
-settings = {"mode": "online", "project": "p", "entity": None}
+from memorization.config.schema import Mode, Tracking
+settings = Tracking(Mode.online, "p")
 with module.tracking(settings, Path(sys.argv[1]), kind="recover", name="n", study="s", tags=[], config={}) as tracker:
     tracker.log({"train_loss": 1.0})
     print("online", flush=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,22 @@ from memorization.architectures.external.custom import custom
 from memorization.architectures.fully_connected import FullyConnected
 from memorization.architectures.tied import Tied
 from memorization.architectures.unet import UNet
+from memorization.components import Registry
 from memorization.data.memory import check_memory
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    "fc": FullyConnected,
-    "conv": Convolutional,
-    "unet": UNet,
-    "tied": Tied,
-    "custom": custom,
-}
+ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(
+    "architectures",
+    {
+        "fc": FullyConnected,
+        "conv": Convolutional,
+        "unet": UNet,
+        "tied": Tied,
+        "custom": custom,
+    },
+)
 __all__ = [
     "ARCHITECTURES",
+    "Architecture",
     "FILES",
     "Adapted",
     "Centred",
@@ -100,6 +106,49 @@ def build(
 def given_file(settings: dict[str, Any]) -> Path | None:
     """The file of the weights, or the program, that `settings` of an architecture name; None if it is to be trained."""
     return next((Path(settings[key]).expanduser() for key in FILES if settings.get(key)), None)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    name: str
+    arguments: Mapping[str, object]
+    centre: bool = True
+    output: str = "linear"
+
+    @property
+    def file(self):
+        return given_file(self.arguments)
+
+    @property
+    def exported(self):
+        return bool(self.arguments.get("export"))
+
+    @property
+    def external(self):
+        return self.name == "custom"
+
+    @property
+    def packages(self):
+        return tuple(self.arguments.get("allowed", ()))
+
+    def build(self, shape, seed):
+        return build(self.name, shape, centre=self.centre, output=self.output, seed=seed, **self.arguments)
+
+    def identity(self):
+        from memorization.store.signature import checksum
+
+        identity = {
+            "name": self.name,
+            "revision": 1,
+            "centre": self.centre,
+            "output": self.output,
+            **{k: v for k, v in self.arguments.items() if not (self.external and k in (*FILES, "allowed"))},
+        }
+        if self.file:
+            if not self.file.is_file():
+                raise ValueError(f"architecture: there is no file {self.file}")
+            identity["weights"] = checksum(self.file)
+        return identity
 
 
 def has_modes(autoencoder: nn.Module) -> bool:

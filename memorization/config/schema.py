@@ -1,43 +1,50 @@
-"""The schema of every config group, registered with Hydra, and the objects that a checked configuration stands for.
+"""The schema of the configuration, registered with Hydra.
 
-A group's choice is one component (a dataclass or a module): its fields, with their types and defaults, are the keys of
-the config, so nothing is said twice. `conf/<group>/<choice>.yaml` stands on `schema/<group>/<choice>` in its defaults
-list, which is what turns a typo inside it into an error.
-
-A component may hold others of its group (the two parts of a chain of degradations): they are its fields without a
-default. The config file fills them from its defaults list, and a user with `<group>@<key>=<choice>`.
+A choice of a group is one part (a dataclass or a module): its fields, with their types and defaults, are the keys of
+the configuration, so nothing is said twice. `conf/<group>/<choice>.yaml` stands on `schema/<group>/<choice>` in its
+defaults list, which is what turns a typo inside it into an error. A part may hold others of its group (the two parts of
+a chain of degradations): they are its fields without a default. The file fills them from its defaults list, and a user
+with `<group>@<key>=<choice>`.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
-from memorization.config.groups import EXTRA, GROUPS, choice_of, component_fields, parts_of
+from memorization.components import Registry
+from memorization.config.groups import EXTRA, GROUPS, component_fields
+from memorization.engine.settings import Hardware
+from memorization.evaluation.controls import Control
+
+
+class Mode(StrEnum):
+    """Where Weights & Biases keeps its runs: on disk, on its server as well, or nowhere."""
+
+    offline = "offline"
+    online = "online"
+    none = "none"
+
+
+class Objective(StrEnum):
+    """What an optimising sweeper is told: the share of members recovered at the last rung, or that times -1."""
+
+    recovered = "recovered"
+    minus_recovered = "minus_recovered"
 
 
 @dataclass
 class Tracking:
-    """Weights & Biases: `mode` is offline, online or none; `entity` the W&B user or team (null: your default)."""
+    """Weights & Biases: `entity` is the user or team (None: your default)."""
 
-    mode: str = "offline"
+    mode: Mode = Mode.offline
     project: str = "memorization"
     entity: str | None = None
-
-
-@dataclass
-class TrainerConfig:
-    """What Lightning's Trainer is told about the hardware."""
-
-    accelerator: str = "auto"
-    devices: int = 1
-    precision: str = "32-true"
 
 
 @dataclass
@@ -45,7 +52,7 @@ class TrainConfig:
     """seed: of the draw of images, the initial weights and the degradations. store: the folder of all runs.
 
     study: the name under which W&B and the report group runs. progress: show progress bars. checkpoint_seconds: a
-    training writes what it goes on from, if it is killed, at least so far apart.
+    training writes what it goes on from, if it is killed, at least so far apart. plan: only say what would be done.
     """
 
     seed: int = 0
@@ -53,11 +60,12 @@ class TrainConfig:
     study: str = "default"
     progress: bool = True
     checkpoint_seconds: float = 30.0
+    plan: bool = False
     dataset: Any = MISSING
     architecture: Any = MISSING
     training: Any = MISSING
     tracking: Tracking = field(default_factory=Tracking)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trainer: Hardware = field(default_factory=Hardware)
 
 
 @dataclass
@@ -65,19 +73,17 @@ class RecoverConfig(TrainConfig):
     """rungs: the train losses to recover at: `all` that the training reached, `last`, or a list of them.
 
     threshold_db: erased-pixel PSNR from which an image counts as recovered. gallery: images kept for the report, of
-    members and of non-members each. controls: also run the controls of `memorization.controls`. control: be one of
-    them instead. probes: how many members to make near-member probes of, see `memorization.probes`. objective: what an
-    optimising sweeper is told: the share of members recovered at the last rung (`recovered`), or that times -1
-    (`minus_recovered`).
+    members and of non-members each. controls: also run the controls. control: be one of them instead. probes: how many
+    members to make near-member probes of. objective: what an optimising sweeper is told.
     """
 
     rungs: Any = "all"
     controls: bool = False
-    control: str = "none"
+    control: Control = Control.none
     probes: int = 0
     threshold_db: float = 25.0
     gallery: int = 6
-    objective: str = "recovered"
+    objective: Objective = Objective.recovered
     degradation: Any = MISSING
     recovery: Any = MISSING
     operator: Any = MISSING
@@ -85,116 +91,24 @@ class RecoverConfig(TrainConfig):
 
 @cache
 def schema_of(group: str, name: str) -> type:
-    """The dataclass that checks the config of choice `name` of `group`."""
-    component = GROUPS[group][name]
+    """The dataclass that checks the configuration of choice `name` of `group`."""
+    part = GROUPS[group][name]
     items: list[tuple[str, Any, Any]] = [("name", str, name)]
-    for key, kind, default in component_fields(component) + EXTRA.get(group, []):
+    for key, kind, default in component_fields(part) + EXTRA.get(group, []):
         if type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
-            default = getattr(component(), key)
+            default = getattr(part(), key)
         items.append((key, kind, field(default_factory=default.copy) if isinstance(default, list) else default))
-    return make_dataclass(component.__name__, items)
-
-
-def build(group: str, config: dict[str, Any], path: str = "") -> Any:
-    """The component that a resolved config of `group` stands for, without the keys of `EXTRA`.
-
-    `path` is where the config stands, `<group>` or `<group>.<part>`; errors of a component name its keys by it.
-    """
-    path, component = path or group, GROUPS[group][config["name"]]
-    extra = {key for key, _, _ in EXTRA.get(group, [])}
-    settings = {key: value for key, value in config.items() if key != "name" and key not in extra}
-    for part in parts_of(component):
-        settings[part] = build(group, settings[part], f"{path}.{part}")
-    try:
-        return component(**settings)
-    except ValueError as error:
-        if path == group:
-            raise
-        raise ValueError(str(error).replace(f"{group}.", f"{path}.")) from error
-
-
-def defaults(group: str, name: str) -> dict[str, Any]:
-    """The resolved config of choice `name` of `group` with nothing set."""
-    config: Any = OmegaConf.to_container(OmegaConf.structured(schema_of(group, name)))
-    return dict(config)
-
-
-def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Raise `ValueError` for a word that is not among the `choices` of `key`."""
-    if value not in choices:
-        raise ValueError(f"{key} is {value!r}; choose one of {', '.join(choices)}")
-
-
-def keys_of(node: type, prefix: str = "") -> list[str]:
-    """The keys that a config of schema `node` has, as they are written on the command line."""
-    return [prefix + f.name for f in fields(node)]
-
-
-def known_keys() -> list[str]:
-    """Every key that some configuration has."""
-    keys = keys_of(RecoverConfig) + keys_of(Tracking, "tracking.") + keys_of(TrainerConfig, "trainer.")
-    for group, choices in GROUPS.items():
-        parts = {part for component in choices.values() for part in parts_of(component)}
-        for path in (group, *(f"{group}.{part}" for part in sorted(parts))):
-            for name in choices:
-                keys += keys_of(schema_of(group, name), f"{path}.")
-    return list(dict.fromkeys([*keys, "experiment", "cluster"]))
-
-
-def closest(name: str, names: list[str]) -> str | None:
-    """The one of `names` that `name` was probably meant to be, if any."""
-    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.5)), None)
-
-
-def unknown_key(key: str, owner: str | None = None) -> str:
-    """The message for a key that does not exist; `owner` is the component that lacks it."""
-    path, _, last = key.rpartition(".")
-    group = path.split(".")[0]
-    for name, component in GROUPS.get(group, {}).items():
-        if component.__name__ == owner:
-            own = keys_of(schema_of(group, name))
-            close = closest(last, own)
-            hint = f"did you mean {path}.{close}?" if close else f"it has {', '.join(own[1:])}"
-            return f"{key}: there is no such key for {choice_of(path)}={name}; {hint}"
-    known = known_keys()
-    if key in known and key.split(".")[0] not in keys_of(TrainConfig):
-        return f"{key}: only memorization-recover has this key; leave it out, or call memorization-recover"
-    close = next((k for k in known if k.endswith(f".{key}")), None) or closest(key, known)
-    return f"{key}: there is no such key" + (f"; did you mean {close}?" if close else "")
-
-
-def components(path: str, config: Any) -> dict[str, tuple[type, dict[str, Any]]]:
-    """The schema and the settings of the component at `path` and of all its parts, by their paths."""
-    group = path.split(".")[0]
-    if not isinstance(config, dict) or config.get("name") not in GROUPS[group]:
-        raise ValueError(f"{path} is {config!r}; choose with {choice_of(path)}=CHOICE")
-    found = {path: (schema_of(group, config["name"]), config)}
-    for part in parts_of(GROUPS[group][config["name"]]):
-        found |= components(f"{path}.{part}", config[part])
-    return found
-
-
-def check(config: dict[str, Any]) -> None:
-    """Raise `ValueError` for a key that was added with `+KEY=VALUE`, which Hydra lets pass."""
-    nodes = {"tracking": (Tracking, config["tracking"]), "trainer": (TrainerConfig, config["trainer"])}
-    for group in GROUPS:
-        if group in config:
-            nodes |= components(group, config[group])
-    for path, (node, settings) in nodes.items():
-        for key in settings:
-            if key not in keys_of(node):
-                raise ValueError(unknown_key(f"{path}.{key}", node.__name__))
-    for key in config:
-        if key not in keys_of(RecoverConfig if "recovery" in config else TrainConfig):
-            raise ValueError(unknown_key(key))
+    return make_dataclass(part.__name__, items)
 
 
 def register() -> None:
-    """Make all schemas known to Hydra."""
+    """Make all schemas known to Hydra, and the choices of other packages that bring no file of their own."""
     store = ConfigStore.instance()
     for group, choices in GROUPS.items():
         for name in choices:
             store.store(group=f"schema/{group}", name=name, node=schema_of(group, name))
+        for name in choices.offered if isinstance(choices, Registry) else ():
+            store.store(group=group, name=name, node=schema_of(group, name))
     store.store(group="schema/tracking", name="wandb", node=Tracking)
     store.store(group="schema", name="train", node=TrainConfig)
     store.store(group="schema", name="recover", node=RecoverConfig)

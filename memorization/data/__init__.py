@@ -7,12 +7,15 @@ set of the hub.
 
 from __future__ import annotations
 
+from memorization.components import Registry
 from memorization.data.embedded import Digits, Faces, Patches
 from memorization.data.images import Images
 from memorization.data.sources import IMAGE_SUFFIXES
 from memorization.data.split import Dataset, Split, as_float, check_images, check_seed, mean_image, split
 
-DATASETS = {"faces": Faces, "digits": Digits, "patches": Patches, "images": Images}
+DATASETS: Registry[type[Dataset]] = Registry(
+    "datasets", {"faces": Faces, "digits": Digits, "patches": Patches, "images": Images}
+)
 
 __all__ = [
     "DATASETS",

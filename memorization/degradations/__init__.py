@@ -7,6 +7,7 @@ so that a measurement depends neither on its batch nor on the device. `Jpeg` and
 
 from typing import Any
 
+from memorization.components import Registry
 from memorization.degradations.chain import Chain, parts
 from memorization.degradations.coding import Jpeg, Quantise
 from memorization.degradations.erasures import FILLS, Box, Half, RandomPixels, Stripes, Strokes
@@ -14,21 +15,24 @@ from memorization.degradations.linear import Blur, Downsample, Gain, MotionBlur,
 from memorization.degradations.measurement import Degradation, Measurement, image_seeds
 from memorization.degradations.operators import Mask, Operator
 
-DEGRADATIONS: dict[str, Any] = {
-    "random_pixels": RandomPixels,
-    "box": Box,
-    "half": Half,
-    "stripes": Stripes,
-    "strokes": Strokes,
-    "blur": Blur,
-    "motion_blur": MotionBlur,
-    "downsample": Downsample,
-    "gain": Gain,
-    "noise": Noise,
-    "jpeg": Jpeg,
-    "quantise": Quantise,
-    "chain": Chain,
-}
+DEGRADATIONS: Registry[Any] = Registry(
+    "degradations",
+    {
+        "random_pixels": RandomPixels,
+        "box": Box,
+        "half": Half,
+        "stripes": Stripes,
+        "strokes": Strokes,
+        "blur": Blur,
+        "motion_blur": MotionBlur,
+        "downsample": Downsample,
+        "gain": Gain,
+        "noise": Noise,
+        "jpeg": Jpeg,
+        "quantise": Quantise,
+        "chain": Chain,
+    },
+)
 
 __all__ = [
     "DEGRADATIONS",

@@ -1,34 +1,43 @@
-"""What watches a training: the record of its course, and a progress bar."""
+"""What watches a training or a recovery: the record of its course, progress bars, metrics while it runs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from pytorch_lightning.loggers import Logger
+from tqdm import tqdm
+
+from memorization.evaluation.batch import Recipe
 
 
 class Recorder(Callback):
-    """Writes a row of the history every `every` steps, hands it to `sink` (step, metrics), and shows it on the bar."""
+    """Adds a row to the history every `every` steps, and hands it to the trainer's loggers."""
 
-    def __init__(self, sink: Callable[[int, dict[str, float]], None] | None, every: int = 10) -> None:
-        self.sink, self.every = sink, every
+    def __init__(self, every: int = 10) -> None:
+        self.every = every
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
         history = module.history
         if history.steps % self.every == 0 or trainer.should_stop:
             rate = module.settings.learning_rate * module.settings.rate(history.steps)
             history.rows.append((history.steps, history.loss, rate))
-            if self.sink:
-                self.sink(history.steps, metrics(history.loss, rate))
+            self._log(history.rows[-1], trainer.loggers)
 
+    def replay(self, module: Any, loggers: Iterable[Logger]) -> None:
+        """Hand over all rows: of an earlier attempt, or of a training in other processes."""
+        for row in module.history.rows:
+            self._log(row, loggers)
 
-def metrics(loss: float, rate: float) -> dict[str, float]:
-    """A row of the history as it is logged."""
-    return {"train/loss": loss, "train/learning_rate": rate}
+    @staticmethod
+    def _log(row: tuple[int, float, float], loggers: Iterable[Logger]) -> None:
+        step, loss, rate = row
+        for logger in loggers:
+            logger.log_metrics({"train/step": step, "train/loss": loss, "train/learning_rate": rate}, step)
 
 
 class LadderBar(TQDMProgressBar):
@@ -45,3 +54,62 @@ class LadderBar(TQDMProgressBar):
     def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
         rung = pl_module.next_rung
         return {"loss": f"{pl_module.history.loss:.2e}", "next rung": f"{rung:g}" if rung else "none"}
+
+
+class RecoveryBar(Callback):
+    """A bar over the iterations of a recovery at all its rungs, with the metrics of the images recovered so far.
+
+    The metrics go to the trainer's loggers as well. Of several processes, which no bar reaches, the first prints the
+    metrics of all once they are through.
+    """
+
+    def __init__(self, name: str, rungs: int, batches: int, recipe: Recipe, shown: bool = True) -> None:
+        self.each = recipe.starts * recipe.solving.max_iterations  # iterations a batch
+        self.rung, self.bar = (
+            "",
+            tqdm(
+                total=rungs * batches * self.each,
+                desc=name,
+                unit="it",
+                disable=not shown,
+                mininterval=0.5 if sys.stderr.isatty() else 10,
+            ),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "bar": None}  # to another process
+
+    def begin(self, rung: str) -> None:
+        """The recovery at another rung begins."""
+        self.rung = f"rung {rung}"
+        self.bar.set_postfix_str(self.rung)
+
+    def on_predict_start(self, trainer: pl.Trainer, module: Any) -> None:
+        if trainer.world_size == 1:
+            self.bar.update(module.found * self.each)
+            module.on_iteration = self.bar.update
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
+        if trainer.world_size == 1:
+            if not hasattr(module, "metrics"):
+                return
+            values = module.metrics.compute()
+            self.bar.set_postfix_str(f"{self.rung}: {self._told(values)}")
+            for logger in trainer.loggers:
+                logger.log_metrics({f"running/{name}": float(value) for name, value in values.items()})
+
+    def on_predict_end(self, trainer: pl.Trainer, module: Any) -> None:
+        if trainer.world_size > 1:
+            if not hasattr(module, "metrics"):
+                return
+            values = module.metrics.compute()  # over all processes
+            if trainer.is_global_zero:
+                print(f"{self.rung}: {self._told(values)}", flush=True)
+
+    def close(self) -> None:
+        """The recovery is through, or failed."""
+        self.bar.close()
+
+    @staticmethod
+    def _told(values: dict[str, Any]) -> str:
+        return ", ".join(f"{name} {float(value):.3g}" for name, value in values.items())

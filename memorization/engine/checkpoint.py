@@ -4,6 +4,9 @@ It holds everything that a later step depends on: the weights and their average,
 what was recorded so far; a batch depends on the seed and its step alone. The weights of rungs lie beside it, written
 once each. The file is replaced as a whole and at intervals of at least fifty times what writing it took, so that it
 is meant to cost less than 2 % (not timed). It is a zip archive of tensors and plain values, and only those are loaded.
+
+Not Lightning's own checkpoints: they lack the generators' state and the kept rungs, count steps and batches that we
+count ourselves (the last step moves no weights), and are written at steps or epochs, not by their cost.
 """
 
 from __future__ import annotations
@@ -12,46 +15,96 @@ import io
 import pickle
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
 from memorization.engine import interruption
+from memorization.engine.history import History
 from memorization.store import files
 from memorization.store.signature import checksum
 
+if TYPE_CHECKING:
+    from memorization.engine.training import TrainingModule
+
+State = dict[str, Any]  # what a checkpoint holds: tensors and plain values
 NEEDED = {"step", "autoencoder", "averaged", "optimiser", "random", "random_cuda", "written"}  # of a state
 OTHER_CONTENT = (TypeError, AttributeError, KeyError)  # a whole file that holds something else
 SHARE = 50  # a checkpoint is due after so many times the seconds that the last one took
 
 
-def load(folder: Path, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The state in `folder`, or None if there is none; one that is damaged, or does not fit, is removed with a note."""
+def state_of(module: TrainingModule, folder: Path) -> State:
+    """Everything that the next step depends on; the weights of rungs go to `folder`."""
+    optimiser: Any = module.optimizers()
+    module.history.seconds = time.monotonic() - module.began
+    return {
+        "step": module.step,
+        "autoencoder": module.autoencoder.state_dict(),
+        "averaged": module.averaged.state_dict() if module.averaged else {},
+        "optimiser": optimiser.optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all(),
+        **module.history.state(folder),
+    }
+
+
+def resume(module: TrainingModule, folder: Path) -> bool:
+    """Have `module` go on from the checkpoint in `folder`; False if there is none that it can go on from.
+
+    One that is damaged, or does not fit, is removed with a note.
+    """
     path = folder / files.CHECKPOINT
     if not path.is_file():
-        return None
-    misfit = False
+        return False
+    state, misfit = None, False
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip() is not None
-        if not damaged:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            damaged = not state.keys() >= NEEDED or any(
-                checksum(folder / name) != expected for name, expected in state["written"].items()
-            )
-            misfit = not damaged and not fits(state)
+        state = _read(path)
+        misfit = state is not None and not _fits(module, state)
     except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, *OTHER_CONTENT):
-        damaged = True
-    if damaged or misfit:
-        why = "or the weights that it counts on are damaged" if damaged else "is of another model, or of other code"
+        state = None
+    if state is None or misfit:
+        why = "is of another model, or of other code" if misfit else "or one of its weight files is corrupt"
         print(f"note: {path} {why}; the training begins anew", flush=True)
         path.unlink()
+        return False
+    module.autoencoder.load_state_dict(state["autoencoder"])
+    if module.averaged:
+        module.averaged.load_state_dict(state["averaged"])
+    module.history = History.resumed(state, folder)
+    module.resumed = state
+    return True
+
+
+def restore_generators(state: State) -> None:
+    """Set the random generators to where they were."""
+    torch.set_rng_state(state["random"])
+    torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
+
+
+def _read(path: Path) -> State | None:
+    """The state in the file `path`, None if it is damaged or a file of weights that it counts on is."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            return None
+    state: State = torch.load(path, map_location="cpu", weights_only=True)
+    if not state.keys() >= NEEDED:
         return None
-    return state
+    whole = all(checksum(path.parent / name) == expected for name, expected in state["written"].items())
+    return state if whole else None
+
+
+def _fits(module: TrainingModule, state: State) -> bool:
+    """Are a checkpoint's weights, their average and the optimiser's parameters of the number and shapes of ours?"""
+    ours = [module.autoencoder.state_dict(), module.averaged.state_dict() if module.averaged else {}]
+    shapes, expected = (
+        [{name: getattr(value, "shape", None) for name, value in part.items()} for part in parts]
+        for parts in ([state["autoencoder"], state["averaged"]], ours)
+    )
+    moved = sum(len(group["params"]) for group in state["optimiser"]["param_groups"])
+    return shapes == expected and moved == len([*module.autoencoder.parameters()])
 
 
 class LastCheckpoint(Callback):
@@ -69,7 +122,7 @@ class LastCheckpoint(Callback):
         if stopping or time.monotonic() - self.last >= max(self.seconds, SHARE * self.cost):
             begin = time.monotonic()
             content = io.BytesIO()
-            torch.save(module.state(self.folder), content)
+            torch.save(state_of(module, self.folder), content)
             files.write(self.folder / files.CHECKPOINT, content.getvalue())
             self.last = time.monotonic()
             self.cost = self.last - begin

@@ -1,4 +1,4 @@
-"""The Trainer settings (accelerator, devices, precision) of a training or a recovery, and the processes they take."""
+"""The hardware of a training or a recovery: what Lightning's Trainer is told of it, and the processes it takes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import atexit
 import contextlib
 import signal
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
-from torch import distributed
+from torch import Tensor, distributed, nn
 
+from memorization.components import SettingError
 from memorization.engine import interruption
+from memorization.engine.settings import Hardware
 
 PRECISIONS = ("32", "32-true", "64", "64-true", "bf16", "bf16-mixed")  # of Lightning's
 
@@ -37,12 +41,15 @@ def _leave_group() -> None:
         distributed.destroy_process_group()
 
 
-def trainer_arguments(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of Lightning's Trainer for `settings` (accelerator, devices, precision).
+def trainer_on(hardware: Hardware, **arguments: Any) -> pl.Trainer:
+    """A Trainer that writes nothing by itself; `arguments` are further ones of Lightning's.
 
     Several devices are a process each, spawned for a training or a recovery alone: the caller goes on as one.
     """
-    return settings if settings.get("devices", 1) == 1 else {**settings, "strategy": Spawned()}
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+    if hardware.devices != 1:
+        arguments["strategy"] = Spawned()
+    return pl.Trainer(**{**quiet, "enable_progress_bar": False, **asdict(hardware), **arguments})
 
 
 @contextlib.contextmanager
@@ -56,20 +63,59 @@ def stopping(runner: pl.Trainer) -> Iterator[None]:
         raise
 
 
-def check(settings: dict[str, Any]) -> None:
-    """Raise `ValueError` for settings of Lightning's Trainer (accelerator, devices, precision) that it cannot use.
+def check(hardware: Hardware) -> None:
+    """Raise `SettingError` for hardware that Lightning's Trainer cannot use here.
 
     Half precision with 5 bits of exponent is refused, too, since its gradients need a scale, which `last.ckpt` does not
     keep; and weights that are themselves in half precision, since they have no loss in float32, in which rungs are
     measured.
     """
-    if str(settings.get("precision", "32-true")) not in PRECISIONS:
-        raise ValueError(
-            f"trainer.precision={settings['precision']} is not supported; take bf16-mixed or 32-true (the default)"
-        )
+    if hardware.precision not in PRECISIONS:
+        raise SettingError("precision", hardware.precision, "it is not supported; take bf16-mixed or 32-true (the default)")
     try:
-        pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, **trainer_arguments(settings))
+        trainer_on(hardware)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        given = " ".join(f"trainer.{key}={value}" for key, value in settings.items())
-        default = "trainer.accelerator=auto trainer.devices=1 trainer.precision=32-true"
-        raise ValueError(f"{given}: {error} The default is {default}") from error
+        default = Hardware()
+        for name, value in asdict(hardware).items():
+            if value != getattr(default, name):
+                reason = " ".join(str(error).split()).rstrip(".")
+                raise SettingError(name, value, f"{reason}; the default is {getattr(default, name)}") from error
+        raise
+
+
+class Processes:
+    """The processes that train together, seen from one of them: which share of a batch is its own, and what they sum.
+
+    Gradients are summed here, since shares of a batch differ in size, and DDP would give each share the same weight.
+    """
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        self.rank, self.count = trainer.global_rank, trainer.world_size
+        self.device = trainer.strategy.root_device
+
+    def own(self, images: Tensor) -> Tensor:
+        """The share of this process in `images`, which may be empty."""
+        return images[self.rank :: self.count]
+
+    def total(self, value: float) -> float:
+        """`value` summed over the processes."""
+        if self.count == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return total.item()
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Each parameter's gradient becomes the sum over the processes."""
+        if self.count == 1:
+            return
+        for parameter in model.parameters():
+            if parameter.grad is None:  # of a process whose share of the batch was empty
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.all_reduce(parameter.grad)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """The statistics of batches are those of the first process, whose weights are kept, in every process."""
+        if self.count > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, 0)

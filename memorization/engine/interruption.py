@@ -57,7 +57,7 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _deferring = False
-    stop()
+        stop()  # also where the block fails: the signal came first
 
 
 def pending() -> bool:

@@ -7,20 +7,22 @@ batches and processes together are the result. A recovery that was killed keeps 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from memorization.data import Split, as_float
-from memorization.engine.hardware import stopping, trainer_arguments
+from memorization.engine.hardware import stopping, trainer_on
+from memorization.engine.settings import Hardware
 from memorization.engine.shards import ShardWriter, is_whole, shard_name
 from memorization.evaluation.batch import Recipe, RecoveredBatch, recover_batch
 
@@ -49,13 +51,12 @@ class RecoveryModule(pl.LightningModule):
 
     members: Tensor
 
-    def __init__(
-        self, autoencoder: nn.Module, recipe: Recipe, members: Tensor, on_iteration: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, autoencoder: nn.Module, recipe: Recipe, members: Tensor, found: int = 0) -> None:
         super().__init__()
+        self.found = found  # batches that an earlier attempt has recovered
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.recipe = recipe
-        self.on_iteration = on_iteration
+        self.on_iteration: Callable[[int], None] | None = None  # is told of each iteration, by the progress bar
         self.register_buffer("members", members, persistent=False)
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> RecoveredBatch:
@@ -106,12 +107,13 @@ def recover(
     *,
     batch_size: int,
     gallery: Sequence[int] = (),
-    on_iteration: Callable[[int], None] | None = None,
-    trainer: dict[str, Any] | None = None,
+    observers: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    hardware: Hardware | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
 
-    `trainer` holds arguments of Lightning's Trainer (accelerator, devices, precision); mixed precision is for training
+    `observers` are further callbacks of the predict loop. Mixed precision is for training
     alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
     `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w)
     uint8, reduced: the answers after the P numbers of iterations `steps`, black from an image's last iteration on.
@@ -119,33 +121,21 @@ def recover(
     originals = Originals(split)
     starts = [*range(0, len(originals), batch_size)]
     missing = [start for start in starts if not is_whole(folder / shard_name(start))]
-    if on_iteration:
-        on_iteration((len(starts) - len(missing)) * recipe.starts * recipe.method.max_iterations)
-    batches = Batches(originals, batch_size, missing)
-    settings = trainer or {}
-    if "mixed" in str(settings.get("precision")):
-        settings = {**settings, "precision": "32-true"}
-
-    def trainer_of(settings: dict[str, Any]) -> pl.Trainer:
-        return pl.Trainer(
-            callbacks=[ShardWriter(folder, gallery)],
-            inference_mode=False,  # methods with gradients need autograd
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            **trainer_arguments(settings),
-        )
-
-    runner = trainer_of(settings)
+    hardware = hardware or Hardware()
+    if "mixed" in hardware.precision:
+        hardware = replace(hardware, precision="32-true")
+    arguments = {
+        "callbacks": [ShardWriter(folder, gallery), *observers],
+        "inference_mode": False,  # methods with gradients need autograd
+        "logger": list(loggers) if hardware.devices == 1 else False,
+    }
+    runner = trainer_on(hardware, **arguments)
     if runner.world_size > len(missing) > 0:  # each process needs a batch of its own
-        runner = trainer_of({**settings, "num_nodes": 1, "devices": len(missing)})
-    if runner.num_devices > 1:  # a process each, to which a progress bar cannot go
-        on_iteration = None
-    module = RecoveryModule(autoencoder, recipe, split.members, on_iteration)
+        runner = trainer_on(replace(hardware, devices=len(missing)), num_nodes=1, **arguments)
+    module = RecoveryModule(autoencoder, recipe, split.members, found=len(starts) - len(missing))
     if missing:
         # one item is a whole batch already
-        loader = DataLoader(batches, batch_size=1, collate_fn=itemgetter(0))
+        loader = DataLoader(Batches(originals, batch_size, missing), batch_size=1, collate_fn=itemgetter(0))
         with stopping(runner):
             runner.predict(module, loader, return_predictions=False)
     shards = [folder / shard_name(start) for start in starts]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
+
+from memorization.components import SettingError
 
 
 @dataclass(frozen=True)
 class Training:
-    """Settings of a training.
+    """Settings of a training with Adam.
 
     learning_rate, betas: of Adam.
     final_rate: the learning rate at `max_steps` as a share of `learning_rate`; exponential decay in between.
@@ -34,29 +37,45 @@ class Training:
     target_loss: float = 1e-8
     ladder: list[float] = field(default_factory=lambda: [10.0**-k for k in range(2, 9)])
 
+    revision: ClassVar[int] = 1  # of this, and of all in `engine` that trains
+
     def __post_init__(self) -> None:
         for name in ("learning_rate", "final_rate", "max_steps", "target_loss"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"training.{name} is {getattr(self, name):g}; it must be above 0 and finite")
+                raise SettingError(name, getattr(self, name), "it must be above 0 and finite")
         for name in ("warmup_steps", "batch_size", "micro_batch"):
             if getattr(self, name) < 0:
-                raise ValueError(f"training.{name} is {getattr(self, name)}; it must be at least 0")
+                raise SettingError(name, getattr(self, name), "it must be at least 0")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"training.ema is {self.ema:g}; it must be from 0 (no average) to below 1, such as 0.99")
+            raise SettingError("ema", self.ema, "it must be from 0 (no average) to below 1, such as 0.99")
         if not all(0 <= beta < 1 for beta in self.betas) or len(self.betas) != 2:
-            raise ValueError(f"training.betas is {list(self.betas)}; two numbers from 0 to below 1")
+            raise SettingError("betas", list(self.betas), "give two numbers from 0 to below 1")
         if not self.ladder or not all(0 < rung < math.inf for rung in self.ladder):
-            raise ValueError(f"training.ladder is {list(self.ladder)}; name at least one train loss above 0")
-        rungs = set(self.ladder)
-        if len({f"{rung:.3e}" for rung in rungs}) < len(rungs):  # by which they are named
-            raise ValueError(f"training.ladder is {list(self.ladder)}; rungs must differ in their first four digits")
-        if self.target_loss > max(rungs):
-            raise ValueError(
-                f"training.target_loss is {self.target_loss:g}, above all of training.ladder={list(self.ladder)}: the "
-                "training would stop before any rung; lower it, or add a rung"
+            raise SettingError("ladder", list(self.ladder), "name at least one train loss above 0")
+        if len({f"{rung:.3e}" for rung in set(self.ladder)}) < len(set(self.ladder)):  # by which they are named
+            raise SettingError("ladder", list(self.ladder), "rungs must differ in their first four digits")
+        if self.target_loss > max(self.ladder):
+            raise SettingError(
+                "target_loss",
+                self.target_loss,
+                f"the training would stop before any rung of `ladder`, {list(self.ladder)}; lower it, or add a rung",
             )
+
+    @property
+    def rungs(self) -> list[float]:
+        """The rungs of the ladder, the highest first."""
+        return sorted({float(rung) for rung in self.ladder}, reverse=True)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step as a share of `learning_rate`."""
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
         return float(warm * self.final_rate ** (step / self.max_steps))
+
+
+@dataclass  # not frozen: it is a node of the configuration, too
+class Hardware:
+    """What Lightning's Trainer is told: `accelerator`, number of `devices`, `precision`."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.components import revision_of
 from memorization.data import check_seed
-from memorization.degradations import Degradation, Downsample, image_seeds, parts
+from memorization.degradations import DEGRADATIONS, Degradation, Downsample, image_seeds, parts
 from memorization.evaluation import metrics
+from memorization.recovery import METHODS, OPERATORS, Anderson
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
 from memorization.recovery.problem import Method
 from memorization.recovery.solver import DIVERGED, asks_operator, check_starts, solve
@@ -49,6 +52,7 @@ class Recipe:
     seed: int = 0
     threshold_db: float = 25.0
     starts: int = 1
+    extrapolation: int = 0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold_db):
@@ -62,6 +66,38 @@ class Recipe:
                         f"{key} makes images smaller, which operator={type(self.operator).__name__.lower()} cannot "
                         "suppose: choose operator=known"
                     )
+
+    @property
+    def solving(self) -> Any:
+        return Anderson(self.method, self.extrapolation) if self.extrapolation else self.method
+
+    def choices(self) -> dict[str, Any]:
+        from memorization.evaluation.audit import describe
+
+        return {
+            "degradation": DEGRADATIONS.name_of(self.degradation),
+            **describe(self.degradation),
+            "recovery": METHODS.name_of(self.method),
+            "operator": OPERATORS.name_of(self.operator) if self.asks_operator else "none",
+            "seed": self.seed,
+            "threshold_db": self.threshold_db,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        def of(reg, part):
+            return (
+                {"name": reg.name_of(part), "revision": revision_of(part), **asdict(part)}
+                if reg.name_of(part) != "NearestMember"
+                else {"name": "nearest"}
+            )
+
+        return {
+            "degradation": of(DEGRADATIONS, self.degradation),
+            "recovery": of(METHODS, self.method) | {"starts": self.starts, "extrapolation": self.extrapolation},
+            "operator": of(OPERATORS, self.operator) if self.asks_operator else {"name": "none"},
+            "threshold_db": self.threshold_db,
+            "revisions": {"solver": 1, "scores": 1},
+        }
 
     @property
     def asks_operator(self) -> bool:
@@ -89,7 +125,7 @@ def recover_batch(
     solution = solve(
         autoencoder,
         measurement,
-        recipe.method,
+        recipe.solving,
         recipe.operator,
         starts=recipe.starts,
         path=path,

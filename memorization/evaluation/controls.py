@@ -14,6 +14,8 @@ what any autoencoder of such images learns. Each control answers one of these, o
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -23,7 +25,29 @@ from memorization.architectures import Centred
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.degradations import Degradation, parts
 
-CONTROLS = ("untrained", "inpaint", "reference", "nearest")
+
+class Control(StrEnum):
+    none = "none"
+    untrained = "untrained"
+    inpaint = "inpaint"
+    reference = "reference"
+    nearest = "nearest"
+
+
+CONTROLS = (Control.untrained, Control.inpaint, Control.reference, Control.nearest)
+
+
+def controlled(recipe, control, members=None):
+    from memorization.recovery import Inpaint, Known
+    from memorization.recovery.methods.nearest_member import NearestMember
+
+    if control is Control.inpaint:
+        return replace(recipe, method=Inpaint(), operator=Known(), starts=1, extrapolation=0)
+    if control is Control.nearest:
+        return replace(recipe, method=NearestMember(members), operator=Known(), starts=1, extrapolation=0)
+    return recipe
+
+
 TO_BEAT = CONTROLS[:3]
 
 

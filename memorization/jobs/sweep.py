@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,26 +29,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from memorization.jobs.outcome import Outcome, Standing
 from memorization.store import files
 
-FAILED = ("failed", "diverged")
 NOTE = "job.json"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended, or stands: `status` is done, found (in the store), running, failed or diverged.
-
-    `detail` is a line: the result, or the cause of the failure.
-    """
-
-    name: str
-    status: str
-    detail: str = ""
-
-    @property
-    def failed(self) -> bool:
-        return self.status in FAILED
 
 
 def job_folder() -> Path | None:
@@ -108,7 +92,7 @@ class Sweep(Callback):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        note(Outcome(" ".join(HydraConfig.get().overrides.task), "running"))
+        note(Outcome(" ".join(HydraConfig.get().overrides.task), Standing.running))
 
     def _watch(self) -> None:
         """Of jobs in other processes; those in this one call `look` themselves."""
@@ -121,13 +105,14 @@ class Sweep(Callback):
             for folder in sorted((f for f in self.folder.iterdir() if f.name.isdecimal()), key=lambda f: int(f.name)):
                 number = int(folder.name)
                 before = self.outcomes.get(number)
-                if before and before.status != "running":
+                if before and before.status is not Standing.running:
                     continue
                 with contextlib.suppress(FileNotFoundError):
-                    outcome = Outcome(**json.loads((folder / NOTE).read_bytes()))
+                    noted = json.loads((folder / NOTE).read_bytes())
+                    outcome = Outcome(noted["name"], Standing(noted["status"]), noted["detail"])
                     self.outcomes[number] = outcome
-                    if outcome.status != "running":
-                        print(f"{outcome.status}  {outcome.name}  {outcome.detail}", flush=True)
+                    if outcome.status is not Standing.running:
+                        print(outcome, flush=True)
                         self._show()
 
     def cancel(self, seconds: float = 60.0) -> list[int]:
@@ -154,9 +139,9 @@ class Sweep(Callback):
     def table(self) -> str:
         """How many jobs are in which state, and the time left by the pace of those that had work to do."""
         counts = Counter(outcome.status for outcome in self.outcomes.values())
-        ended = sum(counts.values()) - counts["running"]
+        ended = sum(counts.values()) - counts[Standing.running]
         text = f"{ended} of {self.total or '?'} jobs: " + ", ".join(f"{n} {status}" for status, n in counts.items())
-        worked = ended - counts["found"]
+        worked = ended - counts[Standing.found]
         if self.total and worked and ended < self.total:
             left = (time.monotonic() - self.begin) / worked * (self.total - ended)
             text += f"; about {math.ceil(left / 60)} min left"
@@ -184,7 +169,8 @@ class Sweep(Callback):
         writer = csv.writer(text)
         writer.writerow(["job", "name", "status", "detail"])
         for number, outcome in sorted(self.outcomes.items()):
-            status = "interrupted" if outcome.status == "running" else outcome.status
+            running = outcome.status is Standing.running
+            status = Standing.interrupted if running else outcome.status
             writer.writerow([number, outcome.name, status, outcome.detail])
             if not outcome.failed:
                 (self.folder / str(number) / NOTE).unlink(missing_ok=True)

@@ -1,6 +1,9 @@
 """Recovery of degraded images: the methods, what they know of the operator, and the one solver that drives them."""
 
+from typing import Any
+
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.components import Registry
 from memorization.recovery.knowledge.alternating import Alternating
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
 from memorization.recovery.knowledge.estimated import Estimated
@@ -12,20 +15,26 @@ from memorization.recovery.methods.inpaint import Inpaint
 from memorization.recovery.methods.iterate import Iterate
 from memorization.recovery.methods.null_space import NullSpace
 from memorization.recovery.methods.pnp_admm import PnPADMM
-from memorization.recovery.problem import Method, Problem
+from memorization.recovery.problem import Access, Method, Problem
 from memorization.recovery.solver import Recovery, asks_operator, solve
 
-METHODS = {
-    "iterate": Iterate,
-    "pnp_admm": PnPADMM,
-    "null_space": NullSpace,
-    "energy": Energy,
-    "inpaint": Inpaint,
-}
-OPERATORS = {"known": Known, "alternating": Alternating, "robust": Robust, "estimated": Estimated}
+METHODS: Registry[Any] = Registry(
+    "methods",
+    {
+        "iterate": Iterate,
+        "pnp_admm": PnPADMM,
+        "null_space": NullSpace,
+        "energy": Energy,
+        "inpaint": Inpaint,
+    },
+)
+OPERATORS: Registry[Any] = Registry(
+    "knowledge", {"known": Known, "alternating": Alternating, "robust": Robust, "estimated": Estimated}
+)
 
 __all__ = [
     "METHODS",
+    "Access",
     "OPERATORS",
     "Alternating",
     "Anderson",

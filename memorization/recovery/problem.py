@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from numbers import Integral
 from typing import Any, Literal, Protocol
 
@@ -12,6 +13,13 @@ from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.degradations import Operator
+
+
+class Access(StrEnum):
+    none = "none"
+    queries = "queries"
+    gradients = "gradients"
+
 
 NOISE_SCALE = 0.1  # in pixels of [0, 1]
 RIDGE = 1e-3  # of a start, so that what an operator hardly passes on is not blown up

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -19,6 +20,14 @@ from memorization.recovery.knowledge.estimate import Estimate, OperatorKnowledge
 from memorization.recovery.knowledge.known import Known
 from memorization.recovery.problem import Method, Problem, neutral_image, rms
 
+
+class Status(StrEnum):
+    iteration_limit = "iteration_limit"
+    converged = "converged"
+    diverged = "diverged"
+
+
+REVISION = 1
 ITERATION_LIMIT, CONVERGED, DIVERGED = STATUSES = ("iteration_limit", "converged", "diverged")
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 

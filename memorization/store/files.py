@@ -34,6 +34,7 @@ from memorization.store.signature import checksum
 if TYPE_CHECKING:
     import pandas as pd
 SHARDS, CHECKPOINT = "shards", "last.ckpt"
+EARLIER = "earlier"  # the shard of what a run held before it was reopened
 UNFINISHED = (SHARDS, CHECKPOINT)  # what a run that was stopped goes on from
 OWN = "checksum"  # of `done.json`: of all else that it says
 REMEDY = "run the same command again and it is made anew (or delete its folder)"
@@ -199,6 +200,17 @@ def seal(folder: Path, facts: dict[str, Any], durable: bool = True) -> None:
     done = json.loads(json.dumps({**facts, "checksums": sums}, default=str))
     write(folder / "done.json", json.dumps({**done, OWN: _own_checksum(done)}, indent=2), durable)
     _tidy(folder)
+
+
+def reopen(folder: Path) -> None:
+    """Make a finished recovery unfinished, to add to it: what it holds becomes a shard, from which work goes on."""
+    shard, done = folder / SHARDS / EARLIER, read_done(folder)
+    shutil.rmtree(shard, ignore_errors=True)
+    shard.mkdir(parents=True)
+    for name in ("results.parquet", "gallery.safetensors"):
+        shutil.copyfile(verified(folder, name, done), shard / name)
+    seal(shard, {"weights": done["weights"]})
+    (folder / "done.json").unlink()
 
 
 def _tidy(folder: Path) -> None:

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+PATIENCE = 2.0  # seconds of waiting before it is said what for
 
 
 def on(folder: Path) -> FileLock:
     """A lock on the run `folder` among processes; the system frees it when its holder dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(folder.parent / f".{folder.name}.lock")
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """In this block, this process alone works on the run `folder`; says for whom it waits, if it does for long."""
+    lock, holder = on(folder), folder.parent / f".{folder.name}.holder"
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        with contextlib.suppress(OSError):
+            print(f"waiting for {holder.read_text()}, which works on {folder}", flush=True)
+        lock.acquire()
+    try:
+        with contextlib.suppress(OSError):
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def is_held(folder: Path) -> bool:

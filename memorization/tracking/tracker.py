@@ -12,15 +12,18 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from memorization.config.schema import Mode, Tracking
 from memorization.tracking.curves import CURVES, GALLERY, GALLERY_TABLE, STEPS
 
-MODES = ("offline", "online", "none")
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
 OPEN_SECONDS, CLOSE_SECONDS = 20.0, 60.0
 
 
@@ -30,6 +33,11 @@ class Tracker(Protocol):
     gallery: pictures by name (N, C, H, W) in uint8, and the scores of these N images.
     """
 
+    @property
+    def loggers(self) -> list[Logger]:
+        """The run for Lightning's Trainer, which is opened and finished here."""
+        ...
+
     def log(self, metrics: dict[str, Any]) -> None: ...
     def summarise(self, metrics: dict[str, Any]) -> None: ...
     def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None: ...
@@ -37,6 +45,8 @@ class Tracker(Protocol):
 
 class _Nothing:
     """Takes metrics and does nothing with them."""
+
+    loggers: ClassVar[list[Logger]] = []
 
     def log(self, metrics: dict[str, Any]) -> None:
         pass
@@ -53,6 +63,12 @@ class _WandB:
 
     def __init__(self, run: Any) -> None:
         self.run = run
+
+    @property
+    def loggers(self) -> list[Logger]:
+        from pytorch_lightning.loggers import WandbLogger
+
+        return [WandbLogger(experiment=self.run)]
 
     def log(self, metrics: dict[str, Any]) -> None:
         self.run.log(metrics)
@@ -80,48 +96,56 @@ class _WandB:
         self.run.log({GALLERY: [*map(image, strips, captions)], GALLERY_TABLE: table})
 
 
-def check(settings: dict[str, Any]) -> None:
-    """Raise `ValueError` for an unknown mode."""
-    if settings["mode"] not in MODES:
-        raise ValueError(f"tracking.mode is {settings['mode']!r}; choose one of {', '.join(MODES)}")
-
-
 @contextlib.contextmanager
 def tracking(
-    settings: dict[str, Any], store: Path, *, kind: str, name: str, study: str, tags: list[str], config: dict[str, Any]
+    settings: Tracking, store: Path, *, kind: str, name: str, study: str, tags: list[str], config: dict[str, Any]
 ) -> Iterator[Tracker]:
     """A tracker of one run of `kind` (train or recover), finished at the end of the block, failed on an exception."""
-    if settings["mode"] == "none":
+    if settings.mode is Mode.none:
         yield _Nothing()
         return
     logging.getLogger("wandb").setLevel(logging.ERROR)
-    run = _opened(
-        settings["mode"],
-        store,
-        project=settings["project"],
-        entity=settings["entity"],
-        job_type=kind,
-        group=study,
-        name=name,
-        tags=list(dict.fromkeys(tags)),
-        config=config,
-    )
-    run.define_metric(STEPS[kind], hidden=True)
-    for curve in CURVES[kind]:
-        run.define_metric(curve, step_metric=STEPS[kind])
+    with _data_beside(store):
+        run = _opened(
+            settings.mode,
+            store,
+            project=settings.project,
+            entity=settings.entity,
+            job_type=kind,
+            group=study,
+            name=name,
+            tags=list(dict.fromkeys(tags)),
+            config=config,
+        )
+        run.define_metric(STEPS[kind], hidden=True)
+        for curve in CURVES[kind]:
+            run.define_metric(curve, step_metric=STEPS[kind])
+        try:
+            yield _WandB(run)
+        except BaseException:
+            _finish(run, exit_code=1)
+            raise
+        _finish(run, exit_code=0)
+
+
+@contextlib.contextmanager
+def _data_beside(store: Path) -> Iterator[None]:
+    """In this block, W&B keeps the pictures of tables, which wait to be sent, in the store, and not in the home."""
+    name = "WANDB_DATA_DIR"
+    if name in os.environ:  # the user's own choice
+        yield
+        return
+    os.environ[name] = str((store / "wandb").resolve())
     try:
-        yield _WandB(run)
-    except BaseException:
-        _finish(run, exit_code=1)
-        raise
-    _finish(run, exit_code=0)
+        yield
+    finally:
+        del os.environ[name]
 
 
-def _opened(mode: str, store: Path, **details: Any) -> Any:
+def _opened(mode: Mode, store: Path, **details: Any) -> Any:
     """A W&B run; offline, and one line that says so, if it should be online and the server or the key is missing."""
     import wandb
 
-    os.environ.setdefault("WANDB_DATA_DIR", str((store / "wandb").resolve()))  # pictures of tables wait there
     quiet = wandb.Settings(
         silent=True,
         console="off",
@@ -129,7 +153,7 @@ def _opened(mode: str, store: Path, **details: Any) -> Any:
         finish_timeout=CLOSE_SECONDS,
         finish_timeout_raises=True,
     )
-    if mode == "online" and not _WandB.unreachable:
+    if mode is Mode.online and not _WandB.unreachable:
         try:
             return wandb.init(mode="online", dir=store, reinit="create_new", settings=quiet, **details)
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:

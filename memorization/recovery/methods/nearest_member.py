@@ -25,6 +25,7 @@ class NearestMember:
     max_iterations: int = 1
     tolerance: float = 0.0
 
+    label: ClassVar[str] = "nearest"
     access: ClassVar[str] = "none"
     knows: ClassVar[str] = "the measurement, H, and all members; not f"
     uses_operator: ClassVar[bool] = True

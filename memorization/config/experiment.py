@@ -1,0 +1,191 @@
+"""The typed experiment that a configuration stands for. `resolve` is the door: behind it are objects and no keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from memorization.architectures import Architecture
+from memorization.components import SettingError, within
+from memorization.config.groups import EXTRA, GROUPS, component_fields, parts_of
+from memorization.config.messages import check_keys
+from memorization.config.schema import Objective, Tracking
+from memorization.data import Dataset
+from memorization.engine.settings import Hardware, Training
+from memorization.evaluation.batch import Recipe
+from memorization.evaluation.controls import Control
+
+Record = dict[str, Any]  # a configuration as plain values, as a run's folder keeps it
+RECIPE_KEYS = {"method": "recovery", "starts": "recovery.starts", "extrapolation": "recovery.extrapolation"}
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """The train losses to recover at: all that the training reached, the last, or `losses`."""
+
+    last: bool = False
+    losses: tuple[float, ...] = ()
+
+    @classmethod
+    def parse(cls, wanted: object) -> Rungs:
+        """From `all`, `last`, or a train loss or a list of them; raises `SettingError` for anything else."""
+        if wanted in ("all", "last"):
+            return cls(last=wanted == "last")
+        try:
+            losses = [float(rung) for rung in (wanted if isinstance(wanted, list) else [cast(Any, wanted)])]
+        except (TypeError, ValueError):
+            losses = []
+        if not losses:
+            raise SettingError("rungs", wanted, "give all, last, or a list of train losses such as [1e-2,1e-4]")
+        return cls(losses=tuple(sorted(set(losses), reverse=True)))
+
+    def among(self, ladder: Sequence[float]) -> list[float]:
+        """Those of `ladder`, which falls, that are meant; raises `SettingError` for one that is not on it."""
+        if not self.losses:
+            return list(ladder[-1:] if self.last else ladder)
+        if set(self.losses) - set(ladder):
+            names = ", ".join(f"{rung:g}" for rung in ladder)
+            raise SettingError("rungs", list(self.losses), f"choose among the rungs of the training's ladder: {names}")
+        return list(self.losses)
+
+
+@dataclass(frozen=True)
+class Recovering:
+    """What is recovered from the autoencoder, and how.
+
+    batch_size: images solved together. gallery: images kept for the report, of members and of non-members each.
+    controls: also run the controls. control: be one of them. probes: how many members to make near-member probes of.
+    """
+
+    recipe: Recipe
+    rungs: Rungs = Rungs()
+    batch_size: int = 100
+    gallery: int = 6
+    controls: bool = False
+    control: Control = Control.none
+    probes: int = 0
+    objective: Objective = Objective.recovered
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise SettingError("recovery.batch_size", self.batch_size, "it must be at least 1")
+        for name in ("gallery", "probes"):
+            if getattr(self, name) < 0:
+                raise SettingError(name, getattr(self, name), "it must be at least 0")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One configuration: the images, the autoencoder and its training, and the recovery (None to train only).
+
+    store: the folder of all runs. study: the name under which runs are grouped. checkpoint_seconds: between two
+    checkpoints of a training, at least. plan: only say what would be done. record: the configuration as it is kept.
+    """
+
+    seed: int
+    store: Path
+    study: str
+    progress: bool
+    checkpoint_seconds: float
+    plan: bool
+    dataset: Dataset
+    architecture: Architecture
+    training: Training
+    tracking: Tracking
+    hardware: Hardware
+    recovering: Recovering | None
+    record: Record = field(repr=False)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The choices of data set and architecture, as a row of results says them."""
+        return {group: self.record[group]["name"] for group in ("dataset", "architecture")}
+
+    def of_control(self, control: Control) -> Experiment:
+        """This experiment as one of its controls."""
+        assert self.recovering
+        return replace(
+            self,
+            recovering=replace(self.recovering, control=control),
+            record={**self.record, "control": control.value},
+        )
+
+
+def record_of(config: DictConfig, resolve: bool = True) -> Record:
+    """A composed configuration as plain values."""
+    plain = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve, enum_to_str=True)
+    return cast(Record, plain)
+
+
+def resolve(config: DictConfig) -> Experiment:
+    """The experiment that a composed configuration stands for.
+
+    Raises `ValueError`, naming the key, for one that does not exist or whose value cannot be used.
+    """
+    record = record_of(config)
+    check_keys(record)
+    node: Any = OmegaConf.to_object(config)
+    if not node.store:
+        raise SettingError("store", node.store, "name a folder: store=FOLDER")
+    if not 0 <= node.seed < 2**63:
+        raise SettingError("seed", node.seed, "it must be at least 0 and below 2^63")
+    return Experiment(
+        seed=node.seed,
+        store=Path(node.store),
+        study=node.study,
+        progress=node.progress,
+        checkpoint_seconds=node.checkpoint_seconds,
+        plan=node.plan,
+        dataset=_part("dataset", node.dataset),
+        architecture=_architecture(node.architecture),
+        training=_part("training", node.training),
+        tracking=node.tracking,
+        hardware=node.trainer,
+        recovering=_recovering(node) if "recovery" in record else None,
+        record={key: value for key, value in record.items() if key != "plan"},
+    )
+
+
+def _part(group: str, node: Any, name: str = "") -> Any:
+    """The part that a node of `group` stands for, without the keys of `EXTRA`; `name` is its field in a larger one."""
+    make = GROUPS[group][node.name]
+    inner = parts_of(make)
+    settings = {key: getattr(node, key) for key, _, _ in component_fields(make) if key not in inner}
+    with within(name or group):
+        return make(**settings, **{key: _part(group, getattr(node, key), key) for key in inner})
+
+
+def _architecture(node: Any) -> Architecture:
+    extra = {key: getattr(node, key) for key, _, _ in EXTRA["architecture"]}
+    arguments = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in ("name", *extra)}
+    with within("architecture"):
+        return Architecture(node.name, arguments, **extra)
+
+
+def _recovering(node: Any) -> Recovering:
+    parts = {"degradation": "degradation", "method": "recovery", "operator": "operator"}
+    built = {name: _part(group, getattr(node, group)) for name, group in parts.items()}
+    try:
+        recipe = Recipe(
+            **built,
+            seed=node.seed,
+            threshold_db=node.threshold_db,
+            starts=node.recovery.starts,
+            extrapolation=node.recovery.extrapolation,
+        )
+    except SettingError as error:
+        raise SettingError(RECIPE_KEYS.get(error.field, error.field), error.value, error.reason) from error
+    return Recovering(
+        recipe=recipe,
+        rungs=Rungs.parse(node.rungs),
+        batch_size=node.recovery.batch_size,
+        gallery=node.gallery,
+        controls=node.controls,
+        control=node.control,
+        probes=node.probes,
+        objective=node.objective,
+    )

@@ -1,0 +1,109 @@
+"""What is said of a configuration that cannot be used: in one line, with the nearest correct name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from memorization.config.groups import GROUPS, choice_of, parts_of
+from memorization.config.schema import RecoverConfig, Tracking, TrainConfig, schema_of
+from memorization.engine.settings import Hardware
+
+ConfigError = (HydraException, OmegaConfBaseException)
+
+
+def keys_of(node: type, prefix: str = "") -> list[str]:
+    """The keys that a configuration of schema `node` has, as they are written on the command line."""
+    return [prefix + f.name for f in fields(node)]
+
+
+@cache
+def known_keys() -> list[str]:
+    """Every key that some configuration has."""
+    keys = keys_of(RecoverConfig) + keys_of(Tracking, "tracking.") + keys_of(Hardware, "trainer.")
+    for group, choices in GROUPS.items():
+        parts = {part for component in choices.values() for part in parts_of(component)}
+        for path in (group, *(f"{group}.{part}" for part in sorted(parts))):
+            for name in choices:
+                keys += keys_of(schema_of(group, name), f"{path}.")
+    return list(dict.fromkeys([*keys, "experiment", "cluster"]))
+
+
+def closest(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that `name` was probably meant to be, if any."""
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.5)), None)
+
+
+def unknown_key(key: str, owner: str | None = None) -> str:
+    """The message for a key that does not exist; `owner` is the class of the part that lacks it."""
+    path, _, last = key.rpartition(".")
+    group = path.split(".")[0]
+    for name, component in GROUPS.get(group, {}).items():
+        if component.__name__ == owner:
+            own = keys_of(schema_of(group, name))
+            close = closest(last, own)
+            hint = f"did you mean {path}.{close}?" if close else f"it has {', '.join(own[1:])}"
+            return f"{key}: there is no such key for {choice_of(path)}={name}; {hint}"
+    known = known_keys()
+    if key in known and key.split(".")[0] not in keys_of(TrainConfig):
+        return f"{key}: only memorization-recover has this key; leave it out, or call memorization-recover"
+    close = next((k for k in known if k.endswith(f".{key}")), None) or closest(key, known)
+    return f"{key}: there is no such key" + (f"; did you mean {close}?" if close else "")
+
+
+def check_keys(record: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a key that was added with `+KEY=VALUE`, which Hydra lets pass."""
+    nodes = {"tracking": (Tracking, record["tracking"]), "trainer": (Hardware, record["trainer"])}
+    for group in GROUPS:
+        if group in record:
+            nodes |= _nodes(group, record[group])
+    for path, (node, settings) in nodes.items():
+        for key in settings:
+            if key not in keys_of(node):
+                raise ValueError(unknown_key(f"{path}.{key}", node.__name__))
+    for key in record:
+        if key not in keys_of(RecoverConfig if "recovery" in record else TrainConfig):
+            raise ValueError(unknown_key(key))
+
+
+def _nodes(path: str, settings: Any) -> dict[str, tuple[type, Any]]:
+    """The schema and the settings of the part at `path` and of all its parts, by their paths."""
+    group = path.split(".")[0]
+    if not isinstance(settings, dict) or settings.get("name") not in GROUPS[group]:
+        raise ValueError(f"{path} is {settings!r}; choose with {choice_of(path)}=CHOICE")
+    found = {path: (schema_of(group, settings["name"]), settings)}
+    for part in parts_of(GROUPS[group][settings["name"]]):
+        found |= _nodes(f"{path}.{part}", settings[part])
+    return found
+
+
+def explained(error: Exception) -> str:
+    """What Hydra and OmegaConf say of a wrong name or value over several lines, in one."""
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        said = str(error).partition("\n")[0]
+        return f"{error.override}: {said}; a value with such characters needs quotes within quotes: '{key}=\"{value}\"'"
+    text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
+    if found := re.search(r"Could not find '([^']+)'.*?Available options in '([^']+)':\n((?:\t\S+\n?)*)", text, re.S):
+        choice, group, options = found[1].rsplit("/", 1)[-1], found[2], found[3].split()
+        hint = f"; did you mean {close}?" if (close := closest(choice, options)) else ""
+        return f"{group}={choice}: there is no such choice; choose one of {', '.join(options)}{hint}"
+    if found := re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", text):
+        file = re.search(r"In '([^']+)': (?:\w*Error|Validation)", text)
+        place = f"conf/{file[1]}.yaml: " if file else ""
+        full = full_key[1] if (full_key := re.search(r"full_key: ([\w.]+)", text)) else found[1]
+        return place + unknown_key(full, found[2])
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return unknown_key(found[1])
+    if found := re.search(r"override (\S+)=.*\nInvalid value '(.+)', expected one of \[(.+)\]", text):
+        return f"{found[1]} is {found[2]!r}; choose one of {found[3]}"
+    if found := re.search(r"Error merging override (\S+)\n?(.*)", text):
+        return f"{found[1]}: {found[2].strip() or text.splitlines()[1].strip()}"
+    return " ".join(text.split("\n\n")[0].split())

@@ -1,0 +1,78 @@
+"""An experiment as jobs: run them, or say what running them would do. Both make the same checks by the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pandas as pd
+
+from memorization.config.experiment import Experiment
+from memorization.config.schema import Objective
+from memorization.evaluation.controls import CONTROLS, Control
+from memorization.evaluation.summary import summarise
+from memorization.jobs.outcome import Outcome, Standing
+from memorization.jobs.probes import ProbesJob
+from memorization.jobs.recovery import RecoveryJob
+from memorization.jobs.training import TrainingJob
+
+OBJECTIVES = {Objective.recovered: 1.0, Objective.minus_recovered: -1.0}  # of a sweeper that maximises, or minimises
+
+
+def run(experiment: Experiment) -> tuple[Outcome, float]:
+    """Make what an experiment asks for, or find it; with what an optimising sweeper is told of it.
+
+    That is the last train loss of a training; of a recovery the share of members recovered, or minus it.
+    """
+    if experiment.recovering is None:
+        return TrainingJob(experiment).run()
+    job = RecoveryJob(experiment)
+    outcome, results = job.run()
+    row = summarise(results).iloc[-1]
+    tables = [results]
+    for control in controls_of(experiment):
+        if reason := control.inapplicable():
+            print(f"not applicable  control {control.control}: {reason}", flush=True)
+            continue
+        done, table = control.run()
+        print(done, flush=True)
+        tables.append(table)
+    if len(tables) > 1:
+        summary = summarise(pd.concat(tables, ignore_index=True))
+        row = summary[summary["control"] == Control.none].iloc[-1]
+        detail = f"{outcome.detail}; {row['verdict']} (p = {row['verdict_p']:.1g}: {row['controls']})"
+        outcome = replace(outcome, detail=detail)
+    for probes in probes_of(job):
+        print(probes.run(), flush=True)
+    return outcome, OBJECTIVES[experiment.recovering.objective] * float(row["members_recovered"])
+
+
+def plan(experiment: Experiment) -> Outcome:
+    """What `run` would do: `found` if the store has it all, the controls and probes asked for as well."""
+    if experiment.recovering is None:
+        return TrainingJob(experiment).plan()
+    job = RecoveryJob(experiment)
+    parts = {"": job.plan()}
+    parts |= {
+        f"; control {control.control} ": control.plan()
+        for control in controls_of(experiment)
+        if not control.inapplicable()
+    }
+    for probes in probes_of(job):
+        parts["; probes "] = probes.plan()
+    found = all(part.status is Standing.found for part in parts.values())
+    detail = "".join(text + part.detail for text, part in parts.items())
+    return Outcome(parts[""].name, Standing.found if found else Standing.missing, detail)
+
+
+def controls_of(experiment: Experiment) -> Iterator[RecoveryJob]:
+    """The controls that an experiment asks for beside its own recovery."""
+    assert experiment.recovering
+    if experiment.recovering.controls and experiment.recovering.control is Control.none:
+        yield from (RecoveryJob(experiment.of_control(control)) for control in CONTROLS)
+
+
+def probes_of(job: RecoveryJob) -> Iterator[ProbesJob]:
+    """The probes that a recovery asks for; a control has none."""
+    if job.recovering.probes and job.control is Control.none:
+        yield ProbesJob(job)

@@ -1,0 +1,351 @@
+"""The recovery that an experiment stands for: checked, found in the store or made, at the rungs that are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from memorization.components import SettingError, within
+from memorization.config.experiment import Experiment, Record, Recovering
+from memorization.config.groups import flat
+from memorization.data import Split, as_float
+from memorization.engine.callbacks import RecoveryBar
+from memorization.engine.recovery import recover
+from memorization.engine.shards import is_whole
+from memorization.evaluation.batch import Recipe
+from memorization.evaluation.controls import Control, controlled, inpaintable, untrained
+from memorization.evaluation.summary import summarise
+from memorization.jobs.identity import Identity, revisions
+from memorization.jobs.outcome import Outcome, Standing
+from memorization.jobs.training import TrainingJob, planned
+from memorization.recovery.solver import Status
+from memorization.store import files, lock
+from memorization.store.reading import Run, load_run
+from memorization.store.signature import rung_name, signature_of
+from memorization.tracking.curves import rung_metrics
+from memorization.tracking.tracker import Tracker, tracking
+
+Pictures = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a run recovers from: at each rung its train loss and its autoencoder; and the images.
+
+    signature: that of the trained autoencoder, "" for a control that has none. Without one, the only rung is NaN.
+    reached: all rungs that the training reached. weights: the files at these rungs, with their checksums.
+    """
+
+    split: Split
+    losses: dict[float, float]
+    model: Callable[[float], nn.Module]
+    signature: str = ""
+    reached: list[float] = field(default_factory=list)
+    weights: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RecoveryJob:
+    """The one recovery of an experiment, or of the control that the experiment names."""
+
+    experiment: Experiment
+
+    @property
+    def recovering(self) -> Recovering:
+        """What is asked for."""
+        assert self.experiment.recovering
+        return self.experiment.recovering
+
+    @property
+    def control(self) -> Control:
+        return self.recovering.control
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """That of the control; that of `nearest` lacks its members yet."""
+        return controlled(self.recovering.recipe, self.control)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the signature is made of, beside the rungs: of one setup they are all in one run."""
+        with within("dataset"):
+            return Identity.of(self.experiment)
+
+    @cached_property
+    def training(self) -> TrainingJob:
+        """That of the autoencoder that it recovers from."""
+        swap = self.control is Control.reference
+        return TrainingJob(self.experiment, swap, self.recipe.method.access, self.recovering.batch_size)
+
+    @property
+    def folder(self) -> Path:
+        """Where the store has, or will have, its results."""
+        return self.experiment.store / "recoveries" / signature_of(self.identity.record)
+
+    @property
+    def name(self) -> str:
+        """The method, or the control, and the degradation, in words."""
+        choices = self.recipe.choices()
+        method = [choices["recovery"], choices["operator"] if self.recipe.asks_operator else ""]
+        if self.control is not Control.none:
+            own = self.control in (Control.untrained, Control.reference)
+            method = ["control", self.control, *(method if own else [])]
+        degradation = flat(self.experiment.record["degradation"])
+        share = f"{degradation['fraction']:g}" if degradation.get("fraction") else ""
+        return " ".join(filter(None, [*method, degradation["name"], share]))
+
+    def inapplicable(self) -> str:
+        """Why the control cannot be had; empty if it can."""
+        architecture = self.experiment.architecture
+        if self.control is Control.inpaint and not inpaintable(self.recipe.degradation):
+            return f"degradation={self.recipe.choices()['degradation']} is no erasure, such as box"
+        if self.control is Control.untrained and architecture.exported:
+            return "an exported program has no weights to draw anew"
+        if self.control is Control.reference and architecture.file:
+            return (
+                "the weights are given; train a reference without the members and use memorization.audit(reference=...)"
+            )
+        return ""
+
+    def check(self) -> None:
+        """Raise `ValueError` for settings that cannot be used, whatever the images."""
+        self.training.check()
+        if reason := self.inapplicable():
+            raise ValueError(f"control={self.control} is not applicable: {reason}")
+        if self.experiment.architecture.file is None:
+            self.recovering.rungs.among(self.experiment.training.rungs)
+        elif self.recovering.rungs.losses:
+            losses = list(self.recovering.rungs.losses)
+            raise SettingError("rungs", losses, "an autoencoder whose weights are given has one; leave it out")
+
+    @cached_property
+    def prepared(self) -> Split:
+        """The images, once all has been tried that they may not allow."""
+        split, _ = self.training.prepared
+        with within("degradation"):
+            self.recipe.degradation(as_float(split.members[:1]), [0])
+        return split
+
+    def plan(self) -> Outcome:
+        """What `run` would do, after the same checks."""
+        self.check()
+        also = ""
+        if self.control in (Control.none, Control.reference):
+            also = f"; autoencoder {planned('', self.training.folder).detail}"
+        found = self._found()
+        if not found:
+            _ = self.prepared
+        outcome = planned(self.name, self.folder, also)
+        if outcome.status is Standing.found and not found:
+            return Outcome(self.name, Standing.missing, f"lacks a rung → {self.folder}{also}")
+        return outcome
+
+    def run(self) -> tuple[Outcome, pd.DataFrame]:
+        """Make the recovery, or find it; with its results at the rungs that are asked for."""
+        self.check()
+        made = not self._found()
+        if made:
+            subject = self.subject()
+            with lock.held(self.folder):
+                made = not self._found(remove=True)
+                if made:
+                    self._make(subject)
+        run = load_run(self.folder)
+        results, rungs = run.results, self.recovering.rungs.among(run.done["reached"])
+        if rungs:
+            results = results[results["rung"].isin(rungs)].reset_index(drop=True)
+        outcome = Outcome(self.name, Standing.done if made else Standing.found, told(results, run))
+        return outcome, results.assign(task=self.identity.task, setup=self.identity.setup)
+
+    def _found(self, remove: bool = False) -> bool:
+        """Has the store a finished run with all rungs that are asked for? `remove` deletes a damaged one."""
+        if not files.is_intact(self.folder, remove):
+            return False
+        done = files.read_done(self.folder)
+        reached = done["reached"]
+        return not reached or set(self.recovering.rungs.among(reached)) <= set(done["recovered_rungs"])
+
+    def subject(self) -> Subject:
+        """The autoencoder, or what stands for it, and the images; trains it if the store lacks it."""
+        split = self.prepared
+        if self.control in (Control.none, Control.reference):
+            autoencoder, split, _ = self.training.obtain()
+            reached = list(autoencoder.rungs)
+            losses = {rung: autoencoder.rungs[rung] for rung in self._reached(autoencoder)}
+            weights = autoencoder.weights(losses)
+            return Subject(split, losses, autoencoder.autoencoder, autoencoder.folder.name, reached, weights)
+        model: nn.Module = nn.Identity()
+        if self.control is Control.untrained:
+            fresh = untrained(self.training.prepared[1], self.experiment.seed)
+            if fresh is None:
+                raise ValueError(f"control={self.control} is not applicable: its parameters cannot be drawn anew")
+            model = fresh.eval()
+        return Subject(split, {math.nan: math.nan}, lambda _: model)
+
+    def _reached(self, autoencoder: Run) -> list[float]:
+        """The rungs that are asked for; raises `ValueError` if the training did not reach one."""
+        reached, rungs = list(autoencoder.rungs), self.recovering.rungs
+        missing = [rung for rung in rungs.losses if rung not in reached]
+        if missing or not reached:
+            what = f"rungs: the training did not reach {missing[0]:g}" if missing else "the training reached no rung"
+            of = "" if self.control is Control.none else f"control={self.control}: "
+            loss = autoencoder.done["train_loss"]
+            raise ValueError(f"{of}{what} of its ladder: it ended at a loss of {loss:.2e}; raise training.max_steps")
+        return rungs.among(reached)
+
+    def _make(self, subject: Subject) -> None:
+        """Recover at each rung that the folder lacks; what it has stays."""
+        experiment, folder, split = self.experiment, self.folder, subject.split
+        if files.is_done(folder):
+            files.reopen(folder)
+        earlier = self._earlier(subject)
+        rungs = [rung for rung in subject.losses if rung not in earlier]
+        recovered = [rung for rung in subject.reached if rung in earlier or rung in rungs]
+        facts = {
+            "signature": folder.name,
+            "name": self.name,
+            "autoencoder": subject.signature,
+            "weights": subject.weights,
+            "reached": subject.reached,
+            "recovered_rungs": recovered,
+            "study": experiment.study,
+            "left_out": split.left_out,
+            "revisions": revisions(self.identity.record, self.training.identity if subject.signature else {}),
+        }
+        batches = -(-(len(split.members) + len(split.non_members)) // self.recovering.batch_size)
+        bar = RecoveryBar(self.name, len(rungs), batches, self.recipe, shown=experiment.progress)
+        title = "{dataset} / {architecture}: ".format(**experiment.names) + self.name
+        record = self._record(recovered if recovered != subject.reached else [])
+        details: dict[str, Any] = {
+            "kind": "recover",
+            "name": title,
+            "study": experiment.study,
+            "tags": self._tags(),
+            "config": record,
+        }
+        with (
+            files.creating(folder, record, facts) as aside,
+            tracking(experiment.tracking, experiment.store, **details) as tracker,
+            closing(bar),
+        ):
+            found = {rung: self._recovered(subject, rung, aside, bar, tracker) for rung in rungs}
+            parts = {rung: (earlier | found)[rung] for rung in recovered or rungs}
+            table = pd.concat([part[0] for part in parts.values()], ignore_index=True)
+            pictures = {name: picture for _, shown in parts.values() for name, picture in shown.items()}
+            files.write_table(aside / "results.parquet", table)
+            files.write(aside / "gallery.safetensors", save(pictures))
+            tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
+            self._show(tracker, *parts[rungs[-1]], rungs[-1])
+
+    def _recovered(
+        self, subject: Subject, rung: float, folder: Path, bar: RecoveryBar, tracker: Tracker
+    ) -> tuple[pd.DataFrame, Pictures]:
+        """The results at a rung and the pictures of its gallery, by the names that they have in a run."""
+        split, name = subject.split, rung_name(rung)
+        count, others = len(split.members), len(split.non_members)
+        gallery = [*range(min(self.recovering.gallery, count))]
+        gallery += [count + i for i in range(min(self.recovering.gallery, others))]
+        bar.begin(name)
+        with within("degradation"):
+            table, shown = recover(
+                subject.model(rung),
+                split,
+                controlled(self.recovering.recipe, self.control, as_float(split.members)),
+                folder / files.SHARDS / signature_of(subject.weights) / name,  # of these weights
+                batch_size=self.recovering.batch_size,
+                gallery=gallery,
+                observers=[bar],
+                loggers=tracker.loggers,
+                hardware=self.experiment.hardware,
+            )
+        table = table.assign(rung=rung, train_loss=subject.losses[rung], **self._columns())
+        metrics = rung_metrics(summarise(table).iloc[0])
+        if math.isnan(rung):
+            tracker.summarise({key: value for key, value in metrics.items() if key != "train_loss"})
+        else:
+            tracker.log(metrics)
+            tracker.summarise({f"{key}@{name}": value for key, value in metrics.items()})
+        own = {kind: f"{kind}/{name}" for kind in ("answer", "path")}
+        return table, {own.get(kind, kind): picture for kind, picture in shown.items()}
+
+    def _columns(self) -> dict[str, Any]:
+        """What each row says of the run."""
+        return {
+            **self.experiment.names,
+            **self.recipe.choices(),
+            "control": self.control.value,
+            "task": self.identity.task,
+            "setup": self.identity.setup,
+            "study": self.experiment.study,
+            "signature": self.folder.name,
+        }
+
+    def _record(self, rungs: list[float]) -> Record:
+        """The configuration that the run keeps: with the method of its control, and its `rungs` if they are not all."""
+        record = {**self.experiment.record, "control": self.control.value} | ({"rungs": rungs} if rungs else {})
+        if self.control in (Control.inpaint, Control.nearest):
+            record["recovery"] = {"name": self.recipe.choices()["recovery"], "batch_size": self.recovering.batch_size}
+            record["operator"] = {"name": "known"}
+        return record
+
+    def _tags(self) -> list[str]:
+        columns = self._columns()
+        tags = [columns[key] for key in ("dataset", "architecture", "recovery", "degradation")]
+        tags += [f"operator {columns['operator']}"] if self.recipe.asks_operator else []
+        tags += [f"seed {columns['seed']}"]
+        return tags + ([] if self.control is Control.none else [f"control {self.control}"])
+
+    def _earlier(self, subject: Subject) -> dict[float, tuple[pd.DataFrame, Pictures]]:
+        """What a finished run of other rungs had before it was reopened, by rung; nothing if its weights are gone."""
+        folder = self.folder / files.SHARDS / files.EARLIER
+        if not is_whole(folder):
+            return {}
+        weights = files.read_done(folder)["weights"]
+        if any(subject.weights.get(name, digest) != digest for name, digest in weights.items()):
+            return {}
+        table, pictures = pd.read_parquet(folder / "results.parquet"), load_file(folder / "gallery.safetensors")
+        subject.weights.update(weights)
+        return {
+            rung: (
+                part.reset_index(drop=True),
+                {
+                    name: picture
+                    for name, picture in pictures.items()
+                    if "/" not in name or name.endswith(f"/{rung_name(rung)}")
+                },
+            )
+            for rung, part in ((float(str(key)), part) for key, part in table.groupby("rung"))
+        }
+
+    def _show(self, tracker: Tracker, table: pd.DataFrame, pictures: Pictures, rung: float) -> None:
+        if self.recovering.gallery:
+            kept = {name: pictures[name] for name in ("original", "degraded")}
+            kept["answer"] = pictures[f"answer/{rung_name(rung)}"]
+            facts_shown = ["image", "member", "psnr_erased", "recovered", "status"]
+            tracker.gallery(kept, table.iloc[pictures["row"].tolist()][facts_shown])
+
+
+def told(results: pd.DataFrame, run: Run) -> str:
+    """How many came back at the last rung, in a line."""
+    last = summarise(results).iloc[-1]
+    level = "" if math.isnan(last["train_loss"]) else f"at train loss {last['train_loss']:.0e}: "
+    share, others = last["members_recovered"], last["non_members_recovered"]
+    return f"{level}members {share:.0%}{_cut_short(results)}, non-members {others:.0%} → {run.folder}"
+
+
+def _cut_short(results: pd.DataFrame) -> str:
+    """Why the last rung did not bring members back, in brackets, where iterations ran out or images diverged."""
+    last = results if results["rung"].isna().all() else results[results["rung"] == results["rung"].min()]
+    missing = last.loc[last["member"] & ~last["recovered"], "status"]
+    reasons = {Status.iteration_limit: "ran out of iterations", Status.diverged: "diverged"}
+    counts = [f"{count} {why}" for status, why in reasons.items() if (count := int((missing == status).sum()))]
+    return f" (of the {len(missing)} missing {', '.join(counts)})" if counts else ""

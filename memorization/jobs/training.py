@@ -1,0 +1,232 @@
+"""The training that an experiment stands for: checked, found in the store or made, and told of."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memorization.architectures import count_parameters, least_loss
+from memorization.architectures.autoencoder import reconstruction_loss
+from memorization.architectures.external.contract import BATCH, check_contract, check_loss, evaluating
+from memorization.components import within
+from memorization.config.experiment import Experiment, Record
+from memorization.data import Split, as_float
+from memorization.engine import hardware
+from memorization.engine.history import History, weights_of
+from memorization.engine.training import train
+from memorization.jobs import identity
+from memorization.jobs.outcome import Outcome, Standing
+from memorization.recovery import Access
+from memorization.store import files, lock
+from memorization.store.reading import Run, load_run
+from memorization.store.signature import rung_name, signature_of
+from memorization.tracking.tracker import tracking
+
+NAMED = 5  # skipped images that a note lists
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """The autoencoder of an experiment; with `swap` its reference, trained on the non-members instead of the members.
+
+    access, at_once: what a recovery will ask of an autoencoder of the user's own, and for how many images at once.
+    """
+
+    experiment: Experiment
+    swap: bool = False
+    access: Access = Access.queries
+    at_once: int = BATCH
+
+    @cached_property
+    def identity(self) -> Record:
+        """What the signature is made of."""
+        with within("dataset"):
+            return identity.of_autoencoder(self.experiment, self.swap)
+
+    @property
+    def folder(self) -> Path:
+        """Where the store has, or will have, the autoencoder."""
+        return self.experiment.store / "autoencoders" / signature_of(self.identity)
+
+    @property
+    def name(self) -> str:
+        """The architecture and the images, in words."""
+        return "{architecture} on {dataset}".format(**self.experiment.names)
+
+    def check(self) -> None:
+        """Raise `ValueError` for settings that cannot be used, whatever the images."""
+        with within("trainer"):
+            hardware.check(self.experiment.hardware)
+
+    @cached_property
+    def prepared(self) -> tuple[Split, nn.Module]:
+        """The images and the autoencoder before its training; raises `ValueError` for what cannot be drawn or built."""
+        experiment, file = self.experiment, self.experiment.architecture.file
+        with within("dataset"):
+            split = experiment.dataset.load(experiment.seed)
+        with within("architecture"):
+            model = experiment.architecture.build(split.shape, experiment.seed)
+            if experiment.architecture.external:
+                some = torch.cat([split.members[:1], split.non_members[:1]])
+                count = min(self.at_once, len(split.members) + len(split.non_members))
+                with evaluating(model):
+                    check_contract(model, as_float(some), self.access, count)
+        if file is None and not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ValueError(f"{type(model).__name__} has no parameters to train; give architecture.weights=FILE")
+        return split, model
+
+    def plan(self) -> Outcome:
+        """What `run` would do, after the same checks."""
+        self.check()
+        if not files.is_done(self.folder):
+            _ = self.prepared
+        return planned(self.name, self.folder)
+
+    def run(self) -> tuple[Outcome, float]:
+        """Train the autoencoder, or find it; with its last train loss."""
+        run, _, made = self.obtain()
+        done = run.done
+        how = "on the members; its weights are given, nothing to train"
+        if self.experiment.architecture.file is None:
+            how = f"after {done['steps']} steps"
+        how += f" in {done['seconds']:,.0f} s" if "seconds" in done else ""  # not in older stores
+        detail = f"train loss {done['train_loss']:.2e} {how} → {run.folder}"
+        return Outcome(self.name, Standing.done if made else Standing.found, detail), done["train_loss"]
+
+    def obtain(self) -> tuple[Run, Split, bool]:
+        """The autoencoder and its images; trains it if the store lacks it (the third value).
+
+        One whose weights are given is taken into the store as it is, with its loss on the members as its one rung.
+        Raises `ValueError` for settings that cannot be used before anything is written.
+        """
+        self.check()
+        split, _ = self.prepared
+        files.check_writable(self.experiment.store)
+        with lock.held(self.folder):
+            missing = not files.is_intact(self.folder, remove=True)
+            if missing:
+                self._make()
+        return load_run(self.folder, self.experiment.architecture.packages), split, missing
+
+    def _make(self) -> None:
+        experiment, given = self.experiment, self.experiment.architecture.file
+        split, model = self.prepared
+        images = split.non_members if self.swap else split.members
+        parameters = count_parameters(model)
+        facts: dict[str, Any] = {
+            "signature": self.folder.name,
+            "name": self.name,
+            "shape": split.shape,
+            "trained_on": "non_members" if self.swap else "members",
+            "parameters": parameters,
+            "parameters_per_pixel": parameters / images[:, 0].numel(),
+            "left_out": split.left_out,
+            "revisions": identity.revisions(self.identity),
+        }
+        for line in self._announced(images, facts):
+            print(line, flush=True)
+        names = experiment.names
+        details: dict[str, Any] = {
+            "kind": "train",
+            "name": f"{names['architecture']}-{names['dataset']}-{self.folder.name[:6]}",
+            "study": experiment.study,
+            "tags": [names["dataset"], names["architecture"], f"seed {experiment.seed}"],
+            "config": self.identity,
+        }
+        with (
+            files.creating(self.folder, experiment.record, facts) as folder,
+            tracking(experiment.tracking, experiment.store, **details) as tracker,
+        ):
+            if given:
+                history = self._taken(model, images, given, folder)
+            else:
+                with within("training"):
+                    history = train(
+                        model,
+                        images,
+                        experiment.training,
+                        seed=experiment.seed,
+                        loggers=tracker.loggers,
+                        progress=experiment.progress,
+                        hardware=experiment.hardware,
+                        folder=folder,
+                        checkpoint_seconds=experiment.checkpoint_seconds,
+                    )
+                facts["seconds"] = history.seconds
+            history.write(folder)
+            facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
+            shown = ("train_loss", "steps", "signature", "parameters", "parameters_per_pixel")
+            tracker.summarise({key: facts[key] for key in shown})
+        for line in self._concluded(history) if given is None else ():
+            print(line, flush=True)
+
+    def _taken(self, model: nn.Module, images: Tensor, file: Path, folder: Path) -> History:
+        """What a training would have recorded of an autoencoder that is trained already: its loss is its one rung.
+
+        A program is kept whole, not as its weights.
+        """
+        with evaluating(model):
+            loss = reconstruction_loss(model, images)
+        check_loss(loss, images)
+        shutil.rmtree(folder / "weights", ignore_errors=True)  # of an attempt that was killed
+        if not self.experiment.architecture.exported:
+            return History(rungs={loss: loss}, weights={loss: weights_of(model)}, loss=loss)
+        files.write(folder / f"weights/{rung_name(loss)}.pt2", file.read_bytes())
+        return History(rungs={loss: loss}, loss=loss)
+
+    def _announced(self, images: Tensor, facts: dict[str, Any]) -> Iterator[str]:
+        """What is said before the training, a line each."""
+        split, model = self.prepared
+        names, given = self.experiment.names, self.experiment.architecture.file
+        yield (
+            f"{'nothing to train in' if given else 'training'} "
+            f"{names['architecture']}-{names['dataset']}-{self.folder.name[:6]}: "
+            f"{len(images)} {'non-members' if self.swap else 'members'} of {'x'.join(map(str, split.shape))}, "
+            f"{facts['parameters']:,} parameters ({facts['parameters_per_pixel']:.1f} a pixel of the training set)"
+        )
+        if any(split.left_out.values()):
+            yield f"note: {told(split)}"
+        yield from (f"note: {note}" for note in split.notes)
+        if not given and (least := least_loss(model, images)) > self.experiment.training.target_loss:
+            yield (
+                f"note: no weights of this width bring the train loss below {least:.1e}, as the last layer is linear; "
+                f"to go lower, set architecture.width to {len(images)} or more"
+            )
+
+    def _concluded(self, history: History) -> Iterator[str]:
+        """What is said after the training, a line each."""
+        settings = self.experiment.training
+        if history.loss > settings.target_loss:
+            yield (
+                f"note: the training ended at its budget of {settings.max_steps} steps with a loss of "
+                f"{history.loss:.2e}, above training.target_loss={settings.target_loss:g}; "
+                "raise training.max_steps to go lower"
+            )
+        if not history.rungs:
+            yield (
+                f"note: no rung of training.ladder was reached (the highest is {settings.rungs[0]:g}): no weights "
+                "are kept, and nothing can be recovered"
+            )
+
+
+def told(split: Split) -> str:
+    """What the draw of the images left out, in a line; `done.json` names all."""
+    few = "; ".join(split.skipped[:NAMED]) + ("; …" if len(split.skipped) > NAMED else "")
+    left = [f"{len(split.skipped)} unusable images ({few})"] if split.skipped else []
+    left += [f"{split.exact_duplicates} exact duplicates"] if split.exact_duplicates else []
+    left += [f"{split.near_duplicates} near duplicates of members"] if split.near_duplicates else []
+    return f"left out {', '.join(left)}"
+
+
+def planned(name: str, folder: Path, also: str = "") -> Outcome:
+    """`found` or `missing`, for a run that is or is not finished, and what there is of it."""
+    status = files.status(folder) if folder.exists() else "new"
+    standing = Standing.found if status == "done" else Standing.missing
+    return Outcome(name, standing, f"{status} → {folder}{also}")
