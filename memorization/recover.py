@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from memorization.cli import entry
 from memorization.config.schema import build, check_choice
 from memorization.data import Split, as_float
 from memorization.engine.recovery import recover
-from memorization.evaluation.audit import describe
 from memorization.evaluation.controls import CONTROLS, without_mean
 from memorization.evaluation.probes import attraction, recover_probes
 from memorization.evaluation.summary import summarise
@@ -228,7 +227,7 @@ def _recover(job: Job, subject: Subject) -> None:
         "dataset": config["dataset"]["name"],
         "architecture": config["architecture"]["name"],
         "degradation": config["degradation"]["name"],
-        **describe(recipe.degradation),
+        **asdict(recipe.degradation.describe()),
         "recovery": "nearest" if config["control"] == "nearest" else config["recovery"]["name"],
         "operator": config["operator"]["name"] if recipe.asks_operator else "none",
         "control": config["control"],

@@ -60,9 +60,11 @@ def job(
     quieten()
     interruption.handle()
     objective = float("nan")
-    plain = cast(dict[str, Any], OmegaConf.to_container(config))
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, enum_to_str=True))
     try:
-        plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        plain = cast(
+            dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
+        )
         schema.check(plain)
         outcome, objective = (plan(plain), objective) if planning else run(plain)
     except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import Parameter
 from typing import Any, get_type_hints
@@ -16,7 +16,7 @@ from memorization.degradations import DEGRADATIONS
 from memorization.engine.settings import Training
 from memorization.recovery import METHODS, OPERATORS
 
-GROUPS: dict[str, dict[str, Any]] = {
+GROUPS: dict[str, Mapping[str, Any]] = {
     "dataset": DATASETS,
     "architecture": ARCHITECTURES,
     "training": {"adam": Training},

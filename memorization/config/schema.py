@@ -10,6 +10,7 @@ default. The config file fills them from its defaults list, and a user with `<gr
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -19,6 +20,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from memorization.components import SettingError, within
 from memorization.config.groups import EXTRA, GROUPS, choice_of, component_fields, parts_of
 
 
@@ -106,7 +108,12 @@ def build(group: str, config: dict[str, Any], path: str = "") -> Any:
     for part in parts_of(component):
         settings[part] = build(group, settings[part], f"{path}.{part}")
     try:
-        return component(**settings)
+        with contextlib.ExitStack() as stack:
+            for name in path.split("."):
+                stack.enter_context(within(name))
+            return component(**settings)
+    except SettingError:
+        raise
     except ValueError as error:
         if path == group:
             raise
@@ -115,7 +122,7 @@ def build(group: str, config: dict[str, Any], path: str = "") -> Any:
 
 def defaults(group: str, name: str) -> dict[str, Any]:
     """The resolved config of choice `name` of `group` with nothing set."""
-    config: Any = OmegaConf.to_container(OmegaConf.structured(schema_of(group, name)))
+    config: Any = OmegaConf.to_container(OmegaConf.structured(schema_of(group, name)), enum_to_str=True)
     return dict(config)
 
 

@@ -7,28 +7,42 @@ so that a measurement depends neither on its batch nor on the device. `Jpeg` and
 
 from typing import Any
 
-from memorization.degradations.chain import Chain, parts
+from memorization.components import Registry
+from memorization.degradations.chain import Chain
 from memorization.degradations.coding import Jpeg, Quantise
-from memorization.degradations.erasures import FILLS, Box, Half, RandomPixels, Stripes, Strokes
+from memorization.degradations.erasures import (
+    FILLS,
+    Box,
+    Direction,
+    Fill,
+    Half,
+    RandomPixels,
+    Side,
+    Stripes,
+    Strokes,
+)
 from memorization.degradations.linear import Blur, Downsample, Gain, MotionBlur, Noise
-from memorization.degradations.measurement import Degradation, Measurement, image_seeds
+from memorization.degradations.measurement import Degradation, Description, Measurement, image_seeds
 from memorization.degradations.operators import Mask, Operator
 
-DEGRADATIONS: dict[str, Any] = {
-    "random_pixels": RandomPixels,
-    "box": Box,
-    "half": Half,
-    "stripes": Stripes,
-    "strokes": Strokes,
-    "blur": Blur,
-    "motion_blur": MotionBlur,
-    "downsample": Downsample,
-    "gain": Gain,
-    "noise": Noise,
-    "jpeg": Jpeg,
-    "quantise": Quantise,
-    "chain": Chain,
-}
+DEGRADATIONS: Registry[Any] = Registry(
+    "degradations",
+    {
+        "random_pixels": RandomPixels,
+        "box": Box,
+        "half": Half,
+        "stripes": Stripes,
+        "strokes": Strokes,
+        "blur": Blur,
+        "motion_blur": MotionBlur,
+        "downsample": Downsample,
+        "gain": Gain,
+        "noise": Noise,
+        "jpeg": Jpeg,
+        "quantise": Quantise,
+        "chain": Chain,
+    },
+)
 
 __all__ = [
     "DEGRADATIONS",
@@ -37,7 +51,10 @@ __all__ = [
     "Box",
     "Chain",
     "Degradation",
+    "Description",
+    "Direction",
     "Downsample",
+    "Fill",
     "Gain",
     "Half",
     "Jpeg",
@@ -48,8 +65,8 @@ __all__ = [
     "Operator",
     "Quantise",
     "RandomPixels",
+    "Side",
     "Stripes",
     "Strokes",
     "image_seeds",
-    "parts",
 ]

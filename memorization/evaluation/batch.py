@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.components import within
 from memorization.data import check_seed
-from memorization.degradations import Degradation, Downsample, image_seeds, parts
+from memorization.degradations import Degradation, image_seeds
 from memorization.evaluation import metrics
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
 from memorization.recovery.problem import Method
@@ -55,13 +56,11 @@ class Recipe:
             raise ValueError(f"threshold_db is {self.threshold_db:g}; it must be a finite number of dB")
         check_seed(self.seed)
         check_starts(self.method, self.starts)
-        if self.operator.blind and self.asks_operator:
-            for key, part in parts("degradation", self.degradation):
-                if isinstance(part, Downsample):
-                    raise ValueError(
-                        f"{key} makes images smaller, which operator={type(self.operator).__name__.lower()} cannot "
-                        "suppose: choose operator=known"
-                    )
+        if self.operator.blind and self.asks_operator and not self.degradation.keeps_shape:
+            raise ValueError(
+                f"degradation makes images smaller, which operator={type(self.operator).__name__.lower()} cannot "
+                "suppose: choose operator=known"
+            )
 
     @property
     def asks_operator(self) -> bool:
@@ -85,7 +84,8 @@ def recover_batch(
     `path` is passed on to `solve`.
     """
     begin = time.perf_counter()
-    measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
+    with within("degradation"):
+        measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
     solution = solve(
         autoencoder,
         measurement,

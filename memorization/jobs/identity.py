@@ -8,6 +8,7 @@ from typing import Any
 
 from memorization import architectures
 from memorization.architectures import given_file
+from memorization.components import SettingError
 from memorization.config.groups import flat
 from memorization.config.schema import build, defaults
 from memorization.evaluation.batch import Recipe
@@ -50,7 +51,10 @@ def recovery_method(settings: dict[str, Any]) -> Method:
     """The method that the group `recovery` of a configuration stands for, extrapolated if it says so."""
     method: Method = build("recovery", settings)
     depth = settings["extrapolation"]
-    return Anderson(method, depth) if depth else method
+    try:
+        return Anderson(method, depth) if depth else method
+    except SettingError as error:
+        raise SettingError("extrapolation", depth, f"{error.reason}, or 0 for none", ("recovery",)) from None
 
 
 def recovery_config(config: dict[str, Any], method: Method) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """Recovery of degraded images: the methods, what they know of the operator, and the one solver that drives them."""
 
+from typing import Any
+
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.components import Registry
 from memorization.recovery.knowledge.alternating import Alternating
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
-from memorization.recovery.knowledge.estimated import Estimated
+from memorization.recovery.knowledge.estimated import Estimated, Family
 from memorization.recovery.knowledge.known import Known
 from memorization.recovery.knowledge.robust import Robust
 from memorization.recovery.methods.anderson import Anderson
@@ -12,26 +15,33 @@ from memorization.recovery.methods.inpaint import Inpaint
 from memorization.recovery.methods.iterate import Iterate
 from memorization.recovery.methods.null_space import NullSpace
 from memorization.recovery.methods.pnp_admm import PnPADMM
-from memorization.recovery.problem import Method, Problem
-from memorization.recovery.solver import Recovery, asks_operator, solve
+from memorization.recovery.problem import Access, Method, Problem
+from memorization.recovery.solver import Recovery, Status, asks_operator, solve
 
-METHODS = {
-    "iterate": Iterate,
-    "pnp_admm": PnPADMM,
-    "null_space": NullSpace,
-    "energy": Energy,
-    "inpaint": Inpaint,
-}
-OPERATORS = {"known": Known, "alternating": Alternating, "robust": Robust, "estimated": Estimated}
+METHODS: Registry[Any] = Registry(
+    "methods",
+    {
+        "iterate": Iterate,
+        "pnp_admm": PnPADMM,
+        "null_space": NullSpace,
+        "energy": Energy,
+        "inpaint": Inpaint,
+    },
+)
+OPERATORS: Registry[Any] = Registry(
+    "knowledge", {"known": Known, "alternating": Alternating, "robust": Robust, "estimated": Estimated}
+)
 
 __all__ = [
     "METHODS",
     "OPERATORS",
+    "Access",
     "Alternating",
     "Anderson",
     "Autoencoder",
     "Energy",
     "Estimated",
+    "Family",
     "Inpaint",
     "Iterate",
     "Known",
@@ -42,6 +52,7 @@ __all__ = [
     "Problem",
     "Recovery",
     "Robust",
+    "Status",
     "asks_operator",
     "solve",
 ]

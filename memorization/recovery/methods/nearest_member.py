@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.recovery.problem import Problem
+from memorization.recovery.problem import Access, Problem
 
 
 class State(NamedTuple):
@@ -25,7 +25,9 @@ class NearestMember:
     max_iterations: int = 1
     tolerance: float = 0.0
 
-    access: ClassVar[str] = "none"
+    label: ClassVar[str] = "nearest"
+    revision: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.none
     knows: ClassVar[str] = "the measurement, H, and all members; not f"
     uses_operator: ClassVar[bool] = True
 
