@@ -11,13 +11,16 @@ from PIL import Image
 from scipy import ndimage
 from skimage.measure import block_reduce
 
+from memorization.components import SettingError
 from memorization.degradations import (
     DEGRADATIONS,
-    FILLS,
     Blur,
     Box,
     Chain,
+    Degradation,
+    Description,
     Downsample,
+    Fill,
     Gain,
     Half,
     Jpeg,
@@ -30,12 +33,11 @@ from memorization.degradations import (
     Strokes,
     image_seeds,
 )
-from memorization.evaluation.audit import describe
 
 IMAGES = torch.rand(5, 3, 20, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SEEDS = image_seeds(0, range(5))
-ERASURES = {name: kind for name, kind in DEGRADATIONS.items() if hasattr(kind, "fill")}
-NOISY = [name for name, kind in DEGRADATIONS.items() if hasattr(kind, "noise")]
+ERASURES = {name: kind for name, kind in DEGRADATIONS.items() if kind.erases}
+NOISY = [name for name, kind in DEGRADATIONS.items() if name not in ("jpeg", "quantise", "chain")]
 CHAINS = {
     "chain": Chain(Blur(1.0), RandomPixels(0.5)),
     "chain smaller": Chain(Downsample(2), Box(0.3, noise=0.05)),
@@ -44,7 +46,7 @@ CHAINS = {
     "chain coded": Chain(Blur(1.0), Jpeg(50)),
 }
 EXAMPLES = {name: kind() for name, kind in DEGRADATIONS.items() if name != "chain"} | CHAINS
-LINEAR = [name for name in EXAMPLES if name not in ("jpeg", "quantise", "chain coded")]
+LINEAR = [name for name, degradation in EXAMPLES.items() if degradation.linear]
 
 
 @pytest.fixture(params=EXAMPLES)
@@ -159,7 +161,7 @@ def test_the_fraction_erased_is_as_asked(name, fraction):
     assert (share - fraction).abs().max() <= (0.03 if name in ("box", "half", "stripes") else 0.5 / (20 * 24))
 
 
-@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("fill", [fill.value for fill in Fill])
 def test_fills(fill):
     measured = RandomPixels(0.5, fill=fill)(IMAGES, SEEDS)
     erased = measured.erased.expand_as(IMAGES)
@@ -325,17 +327,17 @@ def test_a_chain_is_its_parts_in_turn():
 
 
 NOT_FIRST = {
-    "degradation.first.noise is 0.1": Noise(0.1),
-    "degradation.first.fill is 'grey'": Box(fill="grey"),
-    "degradation.first is Jpeg, which is not linear; put it second": Jpeg(),
-    "degradation.first is Quantise": Quantise(),
-    "degradation.first.second.noise is 0.2": Chain(Blur(), Downsample(noise=0.2)),
+    "first.noise is 0.1; set it to 0": Noise(0.1),
+    "first.fill is 'grey'; only zero is linear": Box(fill="grey"),
+    r"first is Jpeg\(quality=10\); it is not linear; put it second": Jpeg(),
+    "first is Quantise": Quantise(),
+    "first.second.noise is 0.2": Chain(Blur(), Downsample(noise=0.2)),
 }
 
 
 @pytest.mark.parametrize("message", NOT_FIRST)
 def test_the_first_part_of_a_chain_is_linear_and_free_of_noise(message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=rf"^{message}"):
         Chain(NOT_FIRST[message], RandomPixels())
 
 
@@ -347,65 +349,92 @@ def test_a_chain_of_erasures_is_one_mask(second):
 
 
 def test_a_chain_is_described_by_the_part_that_erases_and_its_last_noise():
-    assert describe(Chain(Blur(), Box(0.3, "grey", 0.1))) == {"fraction": 0.3, "fill": "grey", "noise": 0.1}
-    assert describe(Chain(Box(0.3), Downsample(noise=0.2))) == {"fraction": 0.3, "fill": "zero", "noise": 0.2}
-    assert math.isnan(describe(Chain(Blur(), Downsample(2)))["fraction"])
+    assert Chain(Blur(), Box(0.3, "grey", 0.1)).describe() == Description(0.3, "grey", 0.1)
+    assert Chain(Box(0.3), Downsample(noise=0.2)).describe() == Description(0.3, "zero", 0.2)
+    assert math.isnan(Chain(Blur(), Downsample(2)).describe().fraction)
+    assert type(Box(fill=Fill.grey).describe().fill) is str
+
+
+def test_what_a_degradation_declares_is_what_it_does(name):
+    degradation, measured = EXAMPLES[name], EXAMPLES[name](IMAGES, SEEDS)
+    assert degradation.keeps_shape == (measured.y.shape == IMAGES.shape)
+    of_noise = 2 * measured.sigma**2 * measured.y[0].numel() + 1e-9
+    assert degradation.linear == bool((measured.operator.misfit(IMAGES, measured.y) < of_noise).all())
+    assert not degradation.erases or measured.erased.any()
+
+
+def test_a_chain_is_what_both_of_its_parts_are():
+    declared = lambda part: (part.erases, part.keeps_shape, part.linear)  # noqa: E731
+    assert declared(Chain(Half(0.25), Chain(Box(0.2), Stripes()))) == (True, True, True)
+    assert declared(Chain(Half(0.25), Noise())) == declared(Chain(Blur(), Box())) == (False, True, True)
+    assert declared(Chain(Box(), Downsample(2))) == (False, False, True)
+    assert declared(Chain(Chain(Blur(), Downsample(2)), Jpeg())) == (False, False, False)
+
+
+def test_a_degradation_of_one_s_own_needs_a_call_alone():
+    class Mirror(Degradation):
+        def __call__(self, images, seeds):
+            return Noise(0.0)(images.flip(3), seeds)
+
+    assert Mirror().describe() == Description()
+    assert (Mirror.erases, Mirror.keeps_shape, Mirror.linear, Mirror.revision) == (False, True, True, 1)
+    assert Chain(Mirror(), Box(0.3))(IMAGES, SEEDS).erased.any()
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 2.0, float("nan")])
 def test_a_fraction_out_of_range_is_named(fraction):
-    with pytest.raises(ValueError, match=r"degradation\.fraction is"):
+    with pytest.raises(SettingError, match=r"^fraction is .*; it must lie between 0 and 1"):
         RandomPixels(fraction)
 
 
 def test_other_bad_settings_are_named():
-    with pytest.raises(ValueError, match=r"'red'.*zero, grey, mean, random"):
+    with pytest.raises(ValueError, match=r"^fill is 'red'; choose one of zero, grey, mean, random"):
         Box(fill="red")
-    with pytest.raises(ValueError, match=r"'up'.*bottom"):
+    with pytest.raises(ValueError, match=r"^side is 'up'; choose one of bottom"):
         Half(side="up")
-    with pytest.raises(ValueError, match=r"degradation\.noise is -1"):
+    with pytest.raises(ValueError, match=r"^noise is -1; it is a standard deviation"):
         Noise(-1)
-    with pytest.raises(ValueError, match=r"degradation\.noise is nan"):
+    with pytest.raises(ValueError, match=r"^noise is nan"):
         RandomPixels(0.5, noise=float("nan"))
 
 
 BAD = {
-    "degradation.width is 0; a Gaussian": lambda: Blur(0),
-    "degradation.noise is -1; it is": lambda: Blur(noise=-1),
-    "degradation.width is inf": lambda: Blur(float("inf")),
-    "degradation.length is 1; the pixels of a line: a whole number, at least 2": lambda: MotionBlur(1),
-    "degradation.angle is nan; give degrees": lambda: MotionBlur(9, float("nan")),
-    "degradation.factor is 1; the side": lambda: Downsample(1),
-    "degradation.lowest is 0; it must": lambda: Gain(0),
-    "degradation.highest is 0.2; it must be finite and at least degradation.lowest, 0.5": lambda: Gain(0.5, 0.2),
-    "degradation.quality is 10.5; of JPEG": lambda: Jpeg(10.5),
-    "degradation.quality is 96; JPEG": lambda: Jpeg(96),
-    "degradation.levels is 2.5; the grey levels": lambda: Quantise(2.5),
-    "degradation.width is 1.5; the pixels of a stripe": lambda: Stripes(width=1.5),
-    "degradation.direction is 'diagonal'; choose one of horizontal": lambda: Stripes(direction="diagonal"),
+    "width is 0; a Gaussian": lambda: Blur(0),
+    "noise is -1; it is": lambda: Blur(noise=-1),
+    "width is inf": lambda: Blur(float("inf")),
+    "length is 1; the pixels of a line: a whole number, at least 2": lambda: MotionBlur(1),
+    "angle is nan; give degrees": lambda: MotionBlur(9, float("nan")),
+    "factor is 1; the side": lambda: Downsample(1),
+    "lowest is 0; it must": lambda: Gain(0),
+    "highest is 0.2; it must be finite and at least lowest, 0.5": lambda: Gain(0.5, 0.2),
+    "quality is 10.5; of JPEG": lambda: Jpeg(10.5),
+    "quality is 96; JPEG": lambda: Jpeg(96),
+    "levels is 2.5; the grey levels": lambda: Quantise(2.5),
+    "width is 1.5; the pixels of a stripe": lambda: Stripes(width=1.5),
+    "direction is 'diagonal'; choose one of horizontal": lambda: Stripes(direction="diagonal"),
 }
 
 
 @pytest.mark.parametrize("message", BAD)
 def test_settings_out_of_range_are_named(message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=rf"^{message}"):
         BAD[message]()
 
 
 UNFIT = {
-    "degradation.width is 21; choose at most 20": Blur(21),
-    "degradation.length is 45; choose at most 44": MotionBlur(45),
-    "degradation.factor is 21; choose at most 20": Downsample(21),
-    "degradation.width is 20; choose one below 20": Stripes(width=20),
-    "degradation.fraction=0.001 erases 0 of the 480 pixels": Strokes(0.001),
-    "degradation.second.width is 6; choose at most 5": Chain(Downsample(4), Blur(6)),
-    "degradation.second.first.fraction=0.01 erases 0": Chain(Downsample(4), Chain(RandomPixels(0.01), Blur(2))),
+    "width is 21; choose at most 20": Blur(21),
+    "length is 45; choose at most 44": MotionBlur(45),
+    "factor is 21; choose at most 20": Downsample(21),
+    "width is 20; choose one below 20": Stripes(width=20),
+    "fraction is 0.001; it erases 0 of the 480 pixels": Strokes(0.001),
+    "second.width is 6; choose at most 5": Chain(Downsample(4), Blur(6)),
+    "second.first.fraction is 0.01; it erases 0": Chain(Downsample(4), Chain(RandomPixels(0.01), Blur(2))),
 }
 
 
 @pytest.mark.parametrize("message", UNFIT)
 def test_settings_that_do_not_fit_the_images_are_named(message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=rf"^{message}"):
         UNFIT[message](IMAGES, SEEDS)
 
 

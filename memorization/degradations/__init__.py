@@ -8,11 +8,21 @@ so that a measurement depends neither on its batch nor on the device. `Jpeg` and
 from typing import Any
 
 from memorization.components import Registry
-from memorization.degradations.chain import Chain, parts
+from memorization.degradations.chain import Chain
 from memorization.degradations.coding import Jpeg, Quantise
-from memorization.degradations.erasures import FILLS, Box, Half, RandomPixels, Stripes, Strokes
+from memorization.degradations.erasures import (
+    FILLS,
+    Box,
+    Direction,
+    Fill,
+    Half,
+    RandomPixels,
+    Side,
+    Stripes,
+    Strokes,
+)
 from memorization.degradations.linear import Blur, Downsample, Gain, MotionBlur, Noise
-from memorization.degradations.measurement import Degradation, Measurement, image_seeds
+from memorization.degradations.measurement import Degradation, Description, Measurement, image_seeds
 from memorization.degradations.operators import Mask, Operator
 
 DEGRADATIONS: Registry[Any] = Registry(
@@ -41,7 +51,10 @@ __all__ = [
     "Box",
     "Chain",
     "Degradation",
+    "Description",
+    "Direction",
     "Downsample",
+    "Fill",
     "Gain",
     "Half",
     "Jpeg",
@@ -52,8 +65,8 @@ __all__ = [
     "Operator",
     "Quantise",
     "RandomPixels",
+    "Side",
     "Stripes",
     "Strokes",
     "image_seeds",
-    "parts",
 ]

@@ -7,7 +7,7 @@ no noise level describes. Every pixel is scored.
 from __future__ import annotations
 
 import io
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,12 +16,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from memorization.degradations.measurement import Measurement, check_seeds, check_whole, nothing_erased
+from memorization.components import SettingError
+from memorization.degradations.checks import check_whole
+from memorization.degradations.measurement import Degradation, Measurement, check_seeds, nothing_erased
 from memorization.degradations.operators import Mask
 
 
-class _Coding(ABC):
+class _Coding(Degradation):
     """Codes and decodes each image as subclasses say in `_coded`; nothing in it is random."""
+
+    linear = False
 
     @abstractmethod
     def _coded(self, image: Tensor) -> Tensor:
@@ -40,13 +44,13 @@ class Jpeg(_Coding):
     quality: int = 10
 
     def __post_init__(self) -> None:
-        check_whole("quality", self.quality, 1, "of JPEG, up to 95")
+        check_whole("quality", self.quality, 1, "of JPEG, up to 95:")
         if self.quality > 95:
-            raise ValueError(f"degradation.quality is {self.quality}; JPEG has qualities from 1 to 95")
+            raise SettingError("quality", self.quality, "JPEG has qualities from 1 to 95")
 
     def _coded(self, image: Tensor) -> Tensor:
         if len(image) not in (1, 3):
-            raise ValueError(f"degradation=jpeg needs grey or RGB images, not {len(image)} channels; choose another")
+            raise ValueError(f"JPEG codes grey or RGB images, not {len(image)} channels; choose another degradation")
         pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()  # (H, W, C)
         buffer = io.BytesIO()
         Image.fromarray(pixels.squeeze(2) if len(image) == 1 else pixels).save(buffer, "JPEG", quality=self.quality)
@@ -62,7 +66,7 @@ class Quantise(_Coding):
     levels: int = 4
 
     def __post_init__(self) -> None:
-        check_whole("levels", self.levels, 2, "the grey levels that are left")
+        check_whole("levels", self.levels, 2, "the grey levels that are left:")
 
     def _coded(self, image: Tensor) -> Tensor:
         return (image.clamp(0, 1) * (self.levels - 1)).round() / (self.levels - 1)

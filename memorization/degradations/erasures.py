@@ -3,45 +3,74 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from torch import Tensor
 
+from memorization.components import SettingError
+from memorization.degradations.checks import as_choice, check_whole
 from memorization.degradations.measurement import (
+    Degradation,
+    Description,
     Measurement,
-    check_choice,
     check_noise,
-    check_whole,
     gaussian_noise,
     generators,
 )
 from memorization.degradations.operators import Mask
 
-FILLS = ("zero", "grey", "mean", "random")
-SIDES = ("bottom", "top", "left", "right")
-DIRECTIONS = ("horizontal", "vertical")
+
+class Fill(StrEnum):
+    """What erased pixels hold: 0, 0.5, the image's mean colour, or values uniform in [0, 1]."""
+
+    zero = "zero"
+    grey = "grey"
+    mean = "mean"
+    random = "random"
+
+
+class Side(StrEnum):
+    """Of an image."""
+
+    bottom = "bottom"
+    top = "top"
+    left = "left"
+    right = "right"
+
+
+class Direction(StrEnum):
+    """Of stripes."""
+
+    horizontal = "horizontal"
+    vertical = "vertical"
+
+
+FILLS = tuple(Fill)
 
 
 @dataclass(frozen=True)
-class _Erasure(ABC):
+class _Erasure(Degradation):
     """Erases pixels, all channels of a pixel together. Subclasses say which in `_erased`.
 
     fraction: share of pixels erased, in (0, 1).
-    fill: what erased pixels hold: zero, grey (0.5), mean (the image's mean colour) or random (uniform in [0, 1]).
+    fill: what erased pixels hold.
     noise: standard deviation of the Gaussian noise added to every pixel.
     """
 
     fraction: float = 0.5
-    fill: str = "zero"
+    fill: Fill = Fill.zero
     noise: float = 0.0
+
+    erases = True
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1:
-            raise ValueError(f"degradation.fraction is {self.fraction:g}; it must lie between 0 and 1, both excluded")
-        check_choice("fill", self.fill, FILLS)
+            raise SettingError("fraction", self.fraction, "it must lie between 0 and 1, both excluded")
+        as_choice(self, "fill", Fill)
         check_noise(self.noise)
 
     @abstractmethod
@@ -56,23 +85,24 @@ class _Erasure(ABC):
             image = images[i].cpu()
             erased[i, 0] = self._erased(height, width, generator)
             if not 0 < (count := int(erased[i].sum())) < height * width:
-                raise ValueError(
-                    f"degradation.fraction={self.fraction:g} erases {count} of the {height * width} pixels of a "
-                    f"{width}x{height} image; choose one that erases some and leaves some"
-                )
+                what = f"it erases {count} of the {height * width} pixels of a {width}x{height} image"
+                raise SettingError("fraction", self.fraction, f"{what}; choose one that erases some and leaves some")
             fill = _fill(image, self.fill, generator)
             y[i] = torch.where(erased[i], fill, image) + gaussian_noise(image, self.noise, generator)
         erased = erased.to(images.device)
         return Measurement(y=y, operator=Mask((~erased).to(images.dtype)), sigma=self.noise, erased=erased)
 
+    def describe(self) -> Description:
+        return Description(float(self.fraction), self.fill.value, float(self.noise))
 
-def _fill(image: Tensor, fill: str, generator: torch.Generator) -> Tensor:
+
+def _fill(image: Tensor, fill: Fill, generator: torch.Generator) -> Tensor:
     """What the erased pixels of `image` (C, H, W) hold; broadcasts to its shape."""
-    if fill == "random":
+    if fill is Fill.random:
         return torch.rand(image.shape, generator=generator, dtype=torch.float64).to(image.dtype)
-    if fill == "mean":
+    if fill is Fill.mean:
         return image.mean((1, 2), keepdim=True)
-    return torch.full((1, 1, 1), 0.0 if fill == "zero" else 0.5, dtype=image.dtype)
+    return torch.full((1, 1, 1), 0.0 if fill is Fill.zero else 0.5, dtype=image.dtype)
 
 
 @dataclass(frozen=True)
@@ -107,23 +137,23 @@ class Box(_Erasure):
 class Half(_Erasure):
     """Erases `fraction` of the image from one side inwards (the lower half by default)."""
 
-    side: str = "bottom"
+    side: Side = Side.bottom
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("side", self.side, SIDES)
+        as_choice(self, "side", Side)
 
     def _erased(self, height: int, width: int, generator: torch.Generator) -> Tensor:
         erased = torch.zeros(height, width, dtype=torch.bool)
         rows, columns = round(self.fraction * height), round(self.fraction * width)
         match self.side:
-            case "bottom":
+            case Side.bottom:
                 erased[height - rows :] = True
-            case "top":
+            case Side.top:
                 erased[:rows] = True
-            case "left":
+            case Side.left:
                 erased[:, :columns] = True
-            case "right":
+            case Side.right:
                 erased[:, width - columns :] = True
         return erased
 
@@ -136,20 +166,18 @@ class Stripes(_Erasure):
     """
 
     width: int = 3
-    direction: str = "horizontal"
+    direction: Direction = Direction.horizontal
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("width", self.width, 1, "the pixels of a stripe")
-        check_choice("direction", self.direction, DIRECTIONS)
+        check_whole("width", self.width, 1, "the pixels of a stripe:")
+        as_choice(self, "direction", Direction)
 
     def _erased(self, height: int, width: int, generator: torch.Generator) -> Tensor:
-        lines = height if self.direction == "horizontal" else width
+        lines = height if self.direction is Direction.horizontal else width
         if self.width >= lines:
-            raise ValueError(
-                f"degradation.width is {self.width}; choose one below {lines}: across {self.direction} stripes a "
-                f"{width}x{height} image has {lines} pixels"
-            )
+            across = f"across {self.direction} stripes a {width}x{height} image has {lines} pixels"
+            raise SettingError("width", self.width, f"choose one below {lines}: {across}")
         count = round(self.fraction * lines)
         bands = max(1, min(round(count / self.width), count, lines - count))
         # Bands and the gaps after them, each share as even as whole pixels are.
@@ -157,7 +185,7 @@ class Stripes(_Erasure):
         lengths = edges.diff().T.flatten()  # band, gap, band, gap, ...
         line = torch.tensor([True, False]).repeat(bands).repeat_interleave(lengths)
         line = line.roll(int(torch.randint(lines, (), generator=generator)))
-        return (line[:, None] if self.direction == "horizontal" else line).expand(height, width)
+        return (line[:, None] if self.direction is Direction.horizontal else line).expand(height, width)
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from memorization.components import SettingError
+from memorization.degradations.checks import check_positive, check_whole
 from memorization.degradations.measurement import (
+    Degradation,
+    Description,
     Measurement,
     check_noise,
-    check_whole,
     gaussian_noise,
     generators,
     nothing_erased,
@@ -22,7 +25,7 @@ from memorization.degradations.operators import Convolution, Downsampling, Mask,
 
 
 @dataclass(frozen=True)
-class _Linear(ABC):
+class _Linear(Degradation):
     """Applies an operator, which subclasses make in `_operator`, and adds noise.
 
     noise: standard deviation of the Gaussian noise added to every value of `y`.
@@ -46,14 +49,14 @@ class _Linear(ABC):
             parts.append(part + gaussian_noise(part, self.noise, source).to(part.device))
         return Measurement(y=torch.cat(parts), operator=operator, sigma=self.noise, erased=nothing_erased(images))
 
+    def describe(self) -> Description:
+        return Description(noise=float(self.noise))
 
-def _check_fits(key: str, value: float, height: int, width: int) -> None:
-    """Raise `ValueError` for a length in pixels that is longer than the shorter side of the images."""
-    if value > min(height, width):
-        raise ValueError(
-            f"degradation.{key} is {value:g}; choose at most {min(height, width)}, the shorter side of the "
-            f"{width}x{height} images"
-        )
+
+def _check_fits(field: str, value: float, height: int, width: int) -> None:
+    """Raise `SettingError` for a length in pixels that is longer than the shorter side of the images."""
+    if value > (side := min(height, width)):
+        raise SettingError(field, value, f"choose at most {side}, the shorter side of the {width}x{height} images")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Blur(_Linear):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.width < math.inf:
-            raise ValueError(f"degradation.width is {self.width:g}; a Gaussian's width in pixels is above 0 and finite")
+            raise SettingError("width", self.width, "a Gaussian's width in pixels is above 0 and finite")
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
         height, width = images.shape[2:]
@@ -96,17 +99,15 @@ class MotionBlur(_Linear):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("length", self.length, 2, "the pixels of a line")
+        check_whole("length", self.length, 2, "the pixels of a line:")
         if self.angle is not None and not math.isfinite(self.angle):
-            raise ValueError(f"degradation.angle is {self.angle:g}; give degrees, or null for a random one an image")
+            raise SettingError("angle", self.angle, "give degrees, or leave it out for a random one an image")
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
         height, width = images.shape[2:]
         if self.length > height + width:
-            raise ValueError(
-                f"degradation.length is {self.length}; choose at most {height + width}, beyond which the line goes "
-                f"round the {width}x{height} images again and again"
-            )
+            reason = f"beyond which the line goes round the {width}x{height} images again and again"
+            raise SettingError("length", self.length, f"choose at most {height + width}, {reason}")
         if self.angle is not None:
             angles = [self.angle]
         else:
@@ -141,9 +142,11 @@ class Downsample(_Linear):
 
     factor: int = 4
 
+    keeps_shape = False
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("factor", self.factor, 2, "the side of a block, in pixels")
+        check_whole("factor", self.factor, 2, "the side of a block, in pixels:")
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
         height, width = images.shape[2:]
@@ -160,13 +163,9 @@ class Gain(_Linear):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.lowest < math.inf:
-            raise ValueError(f"degradation.lowest is {self.lowest:g}; it must be above 0 and finite")
+        check_positive(self, "lowest")
         if not self.lowest <= self.highest < math.inf:
-            raise ValueError(
-                f"degradation.highest is {self.highest:g}; it must be finite and at least degradation.lowest, "
-                f"{self.lowest:g}"
-            )
+            raise SettingError("highest", self.highest, f"it must be finite and at least `lowest`, {self.lowest:g}")
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
         share = torch.stack([torch.rand((), generator=source, dtype=torch.float64) for source in sources])

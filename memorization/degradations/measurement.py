@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, Protocol
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from memorization.components import SettingError
 from memorization.degradations.operators import Operator
 
 
@@ -30,14 +32,38 @@ class Measurement:
     erased: Tensor
 
 
-class Degradation(Protocol):
-    """Frozen settings of a degradation; calling it on images measures them."""
+@dataclass(frozen=True)
+class Description:
+    """What a table of results says of a degradation: a number or word each, missing where it has none."""
 
+    fraction: float = math.nan
+    fill: str = "none"
+    noise: float = 0.0
+
+
+class Degradation(ABC):
+    """Frozen settings of a degradation; calling it on images measures them. One of your own needs `__call__` alone.
+
+    erases: it erases pixels and does nothing else but add noise, so that inpainting applies.
+    keeps_shape: `y` has the shape of the images.
+    linear: `y` is `H x`, up to fill and noise, for the operator `H` that it reports.
+    """
+
+    erases: bool = False
+    keeps_shape: bool = True
+    linear: bool = True
+    revision: ClassVar[int] = 1
+
+    @abstractmethod
     def __call__(self, images: Tensor, seeds: Sequence[int]) -> Measurement:
         """Measure `images` (B, C, H, W), image `i` with randomness from `seeds[i]` alone.
 
-        Raises `ValueError` for settings that do not fit the images.
+        Raises `SettingError` for settings that do not fit the images.
         """
+
+    def describe(self) -> Description:
+        """Its columns in a table of results."""
+        return Description()
 
 
 def image_seeds(seed: int, indices: Sequence[int]) -> list[int]:
@@ -70,18 +96,6 @@ def gaussian_noise(image: Tensor, sigma: float, generator: torch.Generator) -> T
 
 
 def check_noise(noise: float) -> None:
-    """Raise `ValueError` for a standard deviation that is none."""
-    if not 0 <= noise < float("inf"):
-        raise ValueError(f"degradation.noise is {noise:g}; it is a standard deviation in pixels of [0, 1], at least 0")
-
-
-def check_whole(key: str, value: Any, least: int, what: str) -> None:
-    """Raise `ValueError` unless `degradation.<key>` is a whole number of at least `least`, which `what` explains."""
-    if not isinstance(value, Integral) or value < least:
-        raise ValueError(f"degradation.{key} is {value}; {what}: a whole number, at least {least}")
-
-
-def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Raise `ValueError` for a word that is not among the `choices` of `degradation.<key>`."""
-    if value not in choices:
-        raise ValueError(f"degradation.{key} is {value!r}; choose one of {', '.join(choices)}")
+    """Raise `SettingError` for a standard deviation that is none."""
+    if not 0 <= noise < math.inf:
+        raise SettingError("noise", noise, "it is a standard deviation in pixels of [0, 1], at least 0")

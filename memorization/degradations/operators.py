@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,17 @@ from torch.nn import functional
 
 
 class Operator(Protocol):
-    """A linear operator `H` on a batch of images (B, C, H, W)."""
+    """A linear operator `H` on a batch of images (B, C, H, W).
+
+    iterated: `solve` and `pinv` iterate, and may not end where they are ill-conditioned.
+    """
+
+    iterated: ClassVar[bool] = False
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(B or 1, 1 or C, H, W): the weights of a `Mask`, None of any other operator."""
+        return None
 
     def forward(self, x: Tensor) -> Tensor:
         """`H x`."""
@@ -57,6 +67,10 @@ class Mask(Operator):
     """
 
     weight: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        return self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         return self.weight * x
@@ -221,6 +235,8 @@ class Composition(Operator):
     inner: Operator
     limit: int = 500
 
+    iterated: ClassVar[bool] = True
+
     def forward(self, x: Tensor) -> Tensor:
         return self.outer.forward(self.inner.forward(x))
 
@@ -261,10 +277,12 @@ class Composition(Operator):
 
 
 def compose(outer: Operator, inner: Operator) -> Operator:
-    """`H = outer inner`, in closed form where both are convolutions or both are masks.
+    """`H = outer inner`, in closed form where both are convolutions or masks, or `outer` is a mask that erases nothing.
 
     The measurement of two masks must hold zero where the inner one alone erases.
     """
+    if isinstance(outer, Mask) and (outer.weight == 1).all():
+        return inner
     if isinstance(outer, Mask) and isinstance(inner, Mask):
         return Mask(outer.weight * inner.weight)
     if isinstance(outer, Convolution) and isinstance(inner, Convolution):

@@ -71,7 +71,9 @@ def check(hardware: Hardware) -> None:
     measured.
     """
     if hardware.precision not in PRECISIONS:
-        raise SettingError("precision", hardware.precision, "it is not supported; take bf16-mixed or 32-true (the default)")
+        raise SettingError(
+            "precision", hardware.precision, "it is not supported; take bf16-mixed or 32-true (the default)"
+        )
     try:
         trainer_on(hardware)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from operator import index
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.architectures.external.contract import check_contract, check_loss, evaluating
 from memorization.data import as_float, check_images
-from memorization.degradations import Chain, Degradation, RandomPixels
+from memorization.degradations import Degradation, RandomPixels
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.controls import inpaintable, untrained
 from memorization.evaluation.scores import scores
@@ -24,21 +24,6 @@ from memorization.evaluation.statistics import log_roc, roc
 from memorization.evaluation.summary import THRESHOLDS, summarise, threshold_curve
 from memorization.recovery import Autoencoder, Inpaint, Known, Method, OperatorKnowledge, PnPADMM
 from memorization.recovery.methods.nearest_member import NearestMember
-
-
-def describe(recipe_part: object) -> dict[str, Any]:
-    """`fraction`, `fill` and `noise` of a degradation: a number or word each, missing where it has none.
-
-    Of a chain, `noise` is that of the second part, the rest that of the last part that erases.
-    """
-    if isinstance(recipe_part, Chain):
-        first, second = describe(recipe_part.first), describe(recipe_part.second)
-        return second if second["fill"] != "none" else {**first, "noise": second["noise"]}
-    return {
-        "fraction": float(getattr(recipe_part, "fraction", np.nan)),
-        "fill": getattr(recipe_part, "fill", "none"),
-        "noise": float(getattr(recipe_part, "noise", 0.0)),
-    }
 
 
 @dataclass(frozen=True)
@@ -147,7 +132,7 @@ def audit(
         "dataset": "own",
         "architecture": type(autoencoder).__name__,
         "degradation": type(degradation).__name__,
-        **describe(degradation),
+        **asdict(degradation.describe()),
         "rung": np.nan,
         "seed": seed,
         "threshold_db": threshold_db,

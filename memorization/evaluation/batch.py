@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.components import revision_of
+from memorization.components import SettingError, revision_of, within
 from memorization.data import check_seed
-from memorization.degradations import DEGRADATIONS, Degradation, Downsample, image_seeds, parts
+from memorization.degradations import DEGRADATIONS, Degradation, image_seeds
 from memorization.evaluation import metrics
 from memorization.recovery import METHODS, OPERATORS, Anderson
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
@@ -59,24 +59,23 @@ class Recipe:
             raise ValueError(f"threshold_db is {self.threshold_db:g}; it must be a finite number of dB")
         check_seed(self.seed)
         check_starts(self.method, self.starts)
-        if self.operator.blind and self.asks_operator:
-            for key, part in parts("degradation", self.degradation):
-                if isinstance(part, Downsample):
-                    raise ValueError(
-                        f"{key} makes images smaller, which operator={type(self.operator).__name__.lower()} cannot "
-                        "suppose: choose operator=known"
-                    )
+        if self.operator.blind and self.asks_operator and not self.degradation.keeps_shape:
+            raise SettingError(
+                "operator",
+                OPERATORS.name_of(self.operator),
+                "the degradation makes images smaller, which it cannot suppose; choose known",
+            )
+        _ = self.solving
 
     @property
     def solving(self) -> Any:
         return Anderson(self.method, self.extrapolation) if self.extrapolation else self.method
 
     def choices(self) -> dict[str, Any]:
-        from memorization.evaluation.audit import describe
 
         return {
             "degradation": DEGRADATIONS.name_of(self.degradation),
-            **describe(self.degradation),
+            **asdict(self.degradation.describe()),
             "recovery": METHODS.name_of(self.method),
             "operator": OPERATORS.name_of(self.operator) if self.asks_operator else "none",
             "seed": self.seed,
@@ -121,7 +120,8 @@ def recover_batch(
     `path` is passed on to `solve`.
     """
     begin = time.perf_counter()
-    measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
+    with within("degradation"):
+        measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
     solution = solve(
         autoencoder,
         measurement,

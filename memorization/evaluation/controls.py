@@ -23,7 +23,7 @@ from torch import nn
 
 from memorization.architectures import Centred
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.degradations import Degradation, parts
+from memorization.degradations import Degradation
 
 
 class Control(StrEnum):
@@ -53,7 +53,7 @@ TO_BEAT = CONTROLS[:3]
 
 def inpaintable(degradation: Degradation) -> bool:
     """Whether inpainting applies: the degradation consists of erasures."""
-    return all(hasattr(part, "fill") for _, part in parts("degradation", degradation))
+    return degradation.erases
 
 
 def untrained(autoencoder: Autoencoder, seed: int = 0) -> nn.Module | None:

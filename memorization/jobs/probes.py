@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from memorization.components import within
 from memorization.data import as_float
 from memorization.evaluation.probes import KINDS, attraction, recover_probes
 from memorization.jobs.outcome import Outcome, Standing
@@ -54,18 +53,17 @@ class ProbesJob:
         job, folder = self.recovery, self.folder
         subject = job.subject()
         split, tables = subject.split, []
-        with within("degradation"):
-            for rung, loss in subject.losses.items():
-                found = recover_probes(
-                    job.recipe,
-                    subject.model(rung),
-                    as_float(split.members),
-                    as_float(split.non_members),
-                    count=job.recovering.probes,
-                    indices=split.member_indices,
-                    batch_size=job.recovering.batch_size,
-                )
-                tables.append(found.assign(rung=rung, train_loss=loss))
+        for rung, loss in subject.losses.items():
+            found = recover_probes(
+                job.recipe,
+                subject.model(rung),
+                as_float(split.members),
+                as_float(split.non_members),
+                count=job.recovering.probes,
+                indices=split.member_indices,
+                batch_size=job.recovering.batch_size,
+            )
+            tables.append(found.assign(rung=rung, train_loss=loss))
         facts = {
             "signature": folder.name,
             "autoencoder": subject.signature,

@@ -255,18 +255,17 @@ class RecoveryJob:
         gallery = [*range(min(self.recovering.gallery, count))]
         gallery += [count + i for i in range(min(self.recovering.gallery, others))]
         bar.begin(name)
-        with within("degradation"):
-            table, shown = recover(
-                subject.model(rung),
-                split,
-                controlled(self.recovering.recipe, self.control, as_float(split.members)),
-                folder / files.SHARDS / signature_of(subject.weights) / name,  # of these weights
-                batch_size=self.recovering.batch_size,
-                gallery=gallery,
-                observers=[bar],
-                loggers=tracker.loggers,
-                hardware=self.experiment.hardware,
-            )
+        table, shown = recover(
+            subject.model(rung),
+            split,
+            controlled(self.recovering.recipe, self.control, as_float(split.members)),
+            folder / files.SHARDS / signature_of(subject.weights) / name,  # of these weights
+            batch_size=self.recovering.batch_size,
+            gallery=gallery,
+            observers=[bar],
+            loggers=tracker.loggers,
+            hardware=self.experiment.hardware,
+        )
         table = table.assign(rung=rung, train_loss=subject.losses[rung], **self._columns())
         metrics = rung_metrics(summarise(table).iloc[0])
         if math.isnan(rung):

@@ -6,7 +6,7 @@ from memorization.architectures.autoencoder import Autoencoder
 from memorization.components import Registry
 from memorization.recovery.knowledge.alternating import Alternating
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
-from memorization.recovery.knowledge.estimated import Estimated
+from memorization.recovery.knowledge.estimated import Estimated, Family
 from memorization.recovery.knowledge.known import Known
 from memorization.recovery.knowledge.robust import Robust
 from memorization.recovery.methods.anderson import Anderson
@@ -16,7 +16,7 @@ from memorization.recovery.methods.iterate import Iterate
 from memorization.recovery.methods.null_space import NullSpace
 from memorization.recovery.methods.pnp_admm import PnPADMM
 from memorization.recovery.problem import Access, Method, Problem
-from memorization.recovery.solver import Recovery, asks_operator, solve
+from memorization.recovery.solver import Recovery, Status, asks_operator, solve
 
 METHODS: Registry[Any] = Registry(
     "methods",
@@ -34,13 +34,14 @@ OPERATORS: Registry[Any] = Registry(
 
 __all__ = [
     "METHODS",
-    "Access",
     "OPERATORS",
+    "Access",
     "Alternating",
     "Anderson",
     "Autoencoder",
     "Energy",
     "Estimated",
+    "Family",
     "Inpaint",
     "Iterate",
     "Known",
@@ -51,6 +52,7 @@ __all__ = [
     "Problem",
     "Recovery",
     "Robust",
+    "Status",
     "asks_operator",
     "solve",
 ]

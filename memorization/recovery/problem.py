@@ -5,21 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from numbers import Integral
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.components import SettingError
 from memorization.degradations import Operator
-
-
-class Access(StrEnum):
-    none = "none"
-    queries = "queries"
-    gradients = "gradients"
-
+from memorization.degradations.checks import check_whole
 
 NOISE_SCALE = 0.1  # in pixels of [0, 1]
 RIDGE = 1e-3  # of a start, so that what an operator hardly passes on is not blown up
@@ -72,16 +66,27 @@ class Problem:
         return data_weight(self.sigma)
 
 
+class Access(StrEnum):
+    """What a method asks of the autoencoder: nothing, outputs, or derivatives through it as well."""
+
+    none = "none"
+    queries = "queries"
+    gradients = "gradients"
+
+
 class Method(Protocol):
     """A recovery method: frozen settings, and pure functions that the solver drives.
 
     The state is a NamedTuple of tensors, each with the batch as its first axis, so that the solver can drop the images
-    that are done. `access` is `queries` (outputs of `f`), `gradients` (derivatives through `f` as well) or `none`,
-    `knows` says in words what else it needs, `uses_operator` whether its steps ask for `H` (several starts always do).
+    that are done.
+
+    access: what it asks of the autoencoder.
+    knows: in words, what else it needs.
+    uses_operator: do its steps ask for `H`? Several starts always do.
     """
 
     @property
-    def access(self) -> str: ...
+    def access(self) -> Access: ...
     @property
     def knows(self) -> str: ...
     @property
@@ -105,11 +110,10 @@ class Method(Protocol):
 
 
 def check_budget(max_iterations: Any, tolerance: float) -> None:
-    """Raise `ValueError` for settings of a method that the solver cannot use."""
-    if not isinstance(max_iterations, Integral) or max_iterations < 1:
-        raise ValueError(f"recovery.max_iterations is {max_iterations}; it must be a whole number, at least 1")
+    """Raise `SettingError` for settings of a method that the solver cannot use."""
+    check_whole("max_iterations", max_iterations, 1)
     if not 0 <= tolerance < math.inf:
-        raise ValueError(f"recovery.tolerance is {tolerance:g}; it must be at least 0 and finite")
+        raise SettingError("tolerance", tolerance, "it must be at least 0 and finite")
 
 
 def starting_image(problem: Problem, start: int, own: Literal["measurement", "neutral"]) -> Tensor:

@@ -15,20 +15,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.components import SettingError
 from memorization.degradations import Measurement
+from memorization.degradations.checks import check_whole
 from memorization.recovery.knowledge.estimate import Estimate, OperatorKnowledge
 from memorization.recovery.knowledge.known import Known
-from memorization.recovery.problem import Method, Problem, neutral_image, rms
+from memorization.recovery.problem import Access, Method, Problem, neutral_image, rms
+
+REVISION = 1  # of the loop, as `revision` is of a part: raised whenever the same settings may give other numbers
 
 
 class Status(StrEnum):
+    """How the recovery of an image ended."""
+
     iteration_limit = "iteration_limit"
     converged = "converged"
     diverged = "diverged"
 
 
-REVISION = 1
-ITERATION_LIMIT, CONVERGED, DIVERGED = STATUSES = ("iteration_limit", "converged", "diverged")
+ITERATION_LIMIT, CONVERGED, DIVERGED = STATUSES = tuple(status.value for status in Status)
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 
 
@@ -146,11 +151,10 @@ def asks_operator(method: Method, starts: int) -> bool:
 
 
 def check_starts(method: Method, starts: int) -> None:
-    """Raise `ValueError` for a number of starts that `solve` cannot give to `method`."""
-    if not isinstance(starts, int) or starts < 1:
-        raise ValueError(f"recovery.starts is {starts}; it must be a whole number, at least 1")
-    if starts > 1 and method.access == "none":
-        raise ValueError(f"recovery.starts is {starts}; {type(method).__name__} has one start: set it to 1")
+    """Raise `SettingError` for a number of starts that `solve` cannot give to `method`."""
+    check_whole("starts", starts, 1)
+    if starts > 1 and method.access == Access.none:
+        raise SettingError("starts", starts, f"{type(method).__name__} has one start: set it to 1")
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,7 @@ class Solver:
         state = method.start(Problem(y, h.y, h.operator, h.sigma, query, neutral), image)
         recovery = self._unsolved(start, _finite(method.answer(state), neutral), h, queries)
         trace: list[Tensor] = []
-        annealed = 0.0 if method.access == "none" else knowledge.annealed  # the control asks for no second estimate
+        annealed = 0.0 if method.access == Access.none else knowledge.annealed
 
         for k in range(method.max_iterations):
             progress = k / method.max_iterations
@@ -247,7 +251,7 @@ class Solver:
         """See `Problem.neutral`."""
         y = self.measurement.y
         shape = (y.shape[1], *self.measurement.erased.shape[2:])
-        if self.method.access == "gradients":
+        if self.method.access == Access.gradients:
             return neutral_image(self.autoencoder, shape, y)
         return y.new_full(shape, 0.5)
 

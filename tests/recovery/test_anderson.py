@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from memorization.components import SettingError
 from memorization.degradations import Mask, Measurement
 from memorization.jobs.identity import recovery_method
 from memorization.recovery import Alternating, Anderson, Energy, Inpaint, Iterate, NullSpace, PnPADMM, solve
@@ -106,5 +107,5 @@ def test_the_config_turns_it_on():
 
 @pytest.mark.parametrize(("method", "depth"), [(Energy(), 1), (Inpaint(), 1), (Iterate(), -1)])
 def test_what_cannot_be_extrapolated_is_named(method, depth):
-    with pytest.raises(ValueError, match=f"recovery.extrapolation is {depth}"):
+    with pytest.raises(SettingError, match=rf"^depth is {depth}; it "):
         Anderson(method, depth)

@@ -76,10 +76,9 @@ def test_an_image_s_estimate_does_not_depend_on_its_batch(family):
 
 @pytest.mark.parametrize("knowledge", [Alternating(), Robust(), Estimated()], ids=lambda k: type(k).__name__)
 def test_a_supposition_that_the_shape_rules_out_is_named(knowledge):
-    with pytest.raises(ValueError, match=r"degradation makes images smaller, .*choose operator=known"):
-        Recipe(Downsample(2), PnPADMM(), knowledge)
-    with pytest.raises(ValueError, match=r"degradation.first makes images smaller, .*choose operator=known"):
-        Recipe(Chain(Downsample(2), RandomPixels(0.5)), PnPADMM(), knowledge)
+    for smaller in (Downsample(2), Chain(Downsample(2), RandomPixels(0.5))):
+        with pytest.raises(ValueError, match="makes images smaller"):
+            Recipe(smaller, PnPADMM(), knowledge)
     with pytest.raises(ValueError, match=r"cannot suppose what made a measurement of 12x10 pixels .*Known"):
         solve(lambda x: x, measure(Downsample(2)), PnPADMM(), knowledge)
     Recipe(Downsample(2), Iterate(), knowledge)  # which does not ask
@@ -95,5 +94,5 @@ def test_what_was_estimated_is_in_the_scores():
 
 
 def test_an_unknown_family_is_named():
-    with pytest.raises(ValueError, match=r"operator.family is 'box'; choose one of blur, gain"):
+    with pytest.raises(ValueError, match=r"^family is 'box'; choose one of blur, gain"):
         Estimated("box")

@@ -9,7 +9,8 @@ import pytest
 import torch
 from skimage.restoration import inpaint_biharmonic
 
-from memorization.degradations import Blur, Mask, Measurement
+from memorization.components import SettingError
+from memorization.degradations import Blur, Mask, Measurement, Operator
 from memorization.recovery import (
     METHODS,
     Alternating,
@@ -140,7 +141,7 @@ def test_energy_takes_a_derivative_that_is_a_view():
 
 
 @dataclasses.dataclass(frozen=True)
-class Pool:
+class Pool(Operator):
     """Sums of neighbouring columns: an operator that is no mask, and whose adjoint is not its pseudo-inverse."""
 
     def forward(self, x):
@@ -274,7 +275,7 @@ def test_known_and_true_mask_are_the_same_problem_whatever_the_fill():
 @pytest.mark.parametrize("setting", [{"max_iterations": 0}, {"max_iterations": 2.5}, {"tolerance": -1.0}])
 def test_settings_out_of_range_are_named(name, setting):
     (key,) = setting
-    with pytest.raises(ValueError, match=f"recovery.{key} is"):
+    with pytest.raises(SettingError, match=rf"^{key} is .*; it must be"):
         METHODS[name](**setting)
 
 
@@ -297,5 +298,5 @@ def test_a_long_correction_leaves_a_member_that_contradicts_the_measurement(rela
 
 @pytest.mark.parametrize("relaxation", [0.0, -1.0, 2.1, float("nan")])
 def test_a_relaxation_out_of_range_is_named(relaxation):
-    with pytest.raises(ValueError, match=f"recovery.relaxation is {relaxation:g}"):
+    with pytest.raises(SettingError, match=rf"^relaxation is {relaxation:g}; it must be above 0 and at most 2"):
         NullSpace(relaxation=relaxation)

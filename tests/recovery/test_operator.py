@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from memorization.components import SettingError
 from memorization.degradations import Half, Mask, Measurement, RandomPixels, image_seeds
 from memorization.recovery import Alternating, Energy, Known, NullSpace, PnPADMM, Robust, solve
 from memorization.recovery.knowledge.alternating import repeated_value
@@ -312,13 +313,13 @@ def test_before_there_is_an_image_the_belief_is_a_probability():
 
 
 def test_settings_out_of_range_are_named():
-    with pytest.raises(ValueError, match=r"operator\.narrowest=0"):
+    with pytest.raises(SettingError, match=r"^narrowest is 0; it must be above 0 and at most widest, 0.15"):
         Robust(narrowest=0)
-    with pytest.raises(ValueError, match=r"operator\.repeated is 2"):
+    with pytest.raises(SettingError, match=r"^repeated is 2"):
         Robust(repeated=2)
-    with pytest.raises(ValueError, match=r"operator\.first_phase is 0.9"):
+    with pytest.raises(SettingError, match=r"^first_phase is 0.9"):
         Robust(first_phase=0.9)
-    with pytest.raises(ValueError, match=r"operator\.every is 0"):
+    with pytest.raises(SettingError, match=r"^every is 0"):
         Alternating(every=0)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from memorization.components import SettingError
 from memorization.degradations import Blur, Downsample, Mask, Measurement
 from memorization.recovery import (
     METHODS,
@@ -293,7 +294,7 @@ def test_only_a_method_with_gradients_reads_what_the_model_holds(name):
 
 @pytest.mark.parametrize("starts", [0, -1, 2.5])
 def test_a_number_of_starts_out_of_range_is_named(starts):
-    with pytest.raises(ValueError, match=f"recovery.starts is {starts}"):
+    with pytest.raises(SettingError, match=rf"^starts is {starts}; it must be a whole number, at least 1"):
         solve(lambda x: x, problems.erase(MEMBERS, 0.5, seed=3), Iterate(), starts=starts)
 
 
@@ -302,5 +303,5 @@ def test_the_control_has_one_start_and_one_step_whatever_is_known():
     answer = solve(lambda x: x, measurement, Inpaint(max_iterations=5), Robust())
     assert answer.status == ["converged"] * 4
     assert answer.iterations.tolist() == [1] * 4
-    with pytest.raises(ValueError, match="Inpaint has one start"):
+    with pytest.raises(ValueError, match=r"^starts is 2; Inpaint has one start: set it to 1"):
         solve(lambda x: x, measurement, Inpaint(), starts=2)

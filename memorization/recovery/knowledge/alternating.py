@@ -9,7 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from memorization.components import SettingError
 from memorization.degradations import Mask, Measurement
+from memorization.degradations.checks import check_whole
 from memorization.recovery.knowledge.estimate import Estimate, erased_share
 
 CANDIDATES = 256  # pixels of an image that its colours are sought among
@@ -56,15 +58,15 @@ class Alternating:
     tau: float = 0.0
     every: int = 20  # from the first image on, iterations on one estimate; with few, an image not yet found shapes it
 
+    revision: ClassVar[int] = 1
     blind: ClassVar[bool] = True
     hypotheses: ClassVar[int] = 1
     annealed: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.tau < math.inf:
-            raise ValueError(f"operator.tau is {self.tau:g}; it must be at least 0 and finite")
-        if self.every < 1:
-            raise ValueError(f"operator.every is {self.every}; it must be at least 1")
+            raise SettingError("tau", self.tau, "it must be at least 0 and finite")
+        check_whole("every", self.every, 1)
 
     def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         y = measurement.y

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from memorization.degradations import Mask, Measurement, Operator
+from memorization.degradations import Measurement, Operator
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Estimate:
     @property
     def mask(self) -> Tensor | None:
         """(B, 1, H, W): the belief that a pixel was observed, None unless the operator is a mask."""
-        weight = self.operator.weight.amin(1, keepdim=True) if isinstance(self.operator, Mask) else None
-        return self.details.get("observed", weight)
+        weight = self.operator.mask
+        return self.details.get("observed", None if weight is None else weight.amin(1, keepdim=True))
 
     def select(self, keep: Tensor) -> Estimate:
         """The estimate of the images that `keep` names."""

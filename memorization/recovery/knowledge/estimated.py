@@ -11,46 +11,54 @@ smaller and a larger number.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from memorization.degradations import Measurement
+from memorization.degradations.checks import as_choice
 from memorization.degradations.operators import Convolution, Scaling
 from memorization.recovery.knowledge.estimate import Estimate
 
-FAMILIES = ("blur", "gain")
 NARROWEST = 0.3  # pixels: a blur that is hardly one
 WIDTHS = 32  # of the grid, up to a quarter of the shorter side, in equal ratios
 FIRST_NOISE = 0.3  # of y about an image not yet known, in pixels of [0, 1]
 GUESSES = (1.0, 0.5, 2.0)  # times the first guess: what each start supposes
 
 
+class Family(StrEnum):
+    """What is known of the operator: a Gaussian, circular blur, or a gain."""
+
+    blur = "blur"
+    gain = "gain"
+
+
 @dataclass(frozen=True)
 class Estimated:
-    """`family` is what is known of the operator: `blur` (Gaussian, circular) or `gain`."""
+    """An operator of this `family`; see the module."""
 
-    family: str = "blur"
+    family: Family = Family.blur
 
+    revision: ClassVar[int] = 1
     blind: ClassVar[bool] = True
     hypotheses: ClassVar[int] = len(GUESSES)
     annealed: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"operator.family is {self.family!r}; choose one of {', '.join(FAMILIES)}")
+        as_choice(self, "family", Family)
 
     def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         y = measurement.y
         noise = y.new_full((len(y),), FIRST_NOISE)
-        if self.family == "gain":  # as if the image were grey on the whole
+        if self.family is Family.gain:  # as if the image were grey on the whole
             return self._estimate(y, (2 * y.flatten(1).mean(1)).clamp_min(0.05) * GUESSES[hypothesis], noise)
         first = (NARROWEST * _widest(y)) ** 0.5  # the middle of the grid
         return self._estimate(y, y.new_full((len(y),), first * GUESSES[hypothesis]), noise)
 
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
-        number = self._gain(y, image) if self.family == "gain" else self._width(y, image)
+        number = self._gain(y, image) if self.family is Family.gain else self._width(y, image)
         estimate = self._estimate(y, number, estimate.sigma)
         return replace(estimate, sigma=(estimate.operator.misfit(image, y) / y[0].numel()).sqrt())
 
@@ -58,13 +66,13 @@ class Estimated:
         return estimate.operator.misfit(image, y)
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
-        name = "gain" if self.family == "gain" else "width"
+        name = "gain" if self.family is Family.gain else "width"
         return {name: estimate.details["number"], "noise": estimate.sigma}
 
     def _estimate(self, y: Tensor, number: Tensor, noise: Tensor) -> Estimate:
         """The estimate with one gain or width an image, (B,)."""
         details = {"number": number}
-        if self.family == "gain":
+        if self.family is Family.gain:
             return Estimate(y, Scaling(number.view(-1, 1, 1, 1)), noise, details)
         return Estimate(y, Convolution.gaussian(number, *y.shape[2:]), noise, details)
 

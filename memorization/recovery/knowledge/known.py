@@ -16,6 +16,7 @@ from memorization.recovery.problem import data_weight
 class Known:
     """The true operator and noise level (the oracle of a comparison)."""
 
+    revision: ClassVar[int] = 1
     blind: ClassVar[bool] = False
     hypotheses: ClassVar[int] = 1
     annealed: ClassVar[float] = 0.0

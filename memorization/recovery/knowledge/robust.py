@@ -38,7 +38,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from memorization.components import SettingError
 from memorization.degradations import Mask, Measurement
+from memorization.degradations.checks import check_positive
 from memorization.recovery.knowledge.alternating import repeated_value
 from memorization.recovery.knowledge.estimate import Estimate, erased_share
 from memorization.recovery.problem import data_weight
@@ -72,20 +74,19 @@ class Robust:
     repeated: float = 0.15
     first_phase: float = 0.15  # share of the iterations
 
+    revision: ClassVar[int] = 1
     blind: ClassVar[bool] = True
     hypotheses: ClassVar[int] = 2
     annealed: ClassVar[float] = 0.8
 
     def __post_init__(self) -> None:
-        if not 0 < self.narrowest <= self.widest < math.inf:
-            raise ValueError(
-                f"operator.narrowest={self.narrowest:g} operator.widest={self.widest:g}: "
-                "both must be above 0, and the first no larger"
-            )
+        check_positive(self, "widest")
+        if not 0 < self.narrowest <= self.widest:
+            raise SettingError("narrowest", self.narrowest, f"it must be above 0 and at most `widest`, {self.widest:g}")
         if not 0 <= self.repeated <= 1:
-            raise ValueError(f"operator.repeated is {self.repeated:g}; it must be in [0, 1]")
+            raise SettingError("repeated", self.repeated, "it must be in [0, 1]")
         if not 0 <= self.first_phase < self.annealed:
-            raise ValueError(f"operator.first_phase is {self.first_phase:g}; it must be in [0, {self.annealed})")
+            raise SettingError("first_phase", self.first_phase, f"it must be in [0, {self.annealed})")
 
     def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         y = measurement.y

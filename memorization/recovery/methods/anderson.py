@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections import namedtuple
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from memorization.recovery.problem import Method, Problem
+from memorization.components import SettingError
+from memorization.recovery.problem import Access, Method, Problem
 
 RIDGE = 1e-6  # of the least squares, relative to the largest of its squared columns
 GROWTH = 2.0
@@ -46,15 +47,17 @@ class Anderson:
     method: Method
     depth: int = 3
 
+    revision: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
         if self.depth < 1:
-            raise ValueError(f"recovery.extrapolation is {self.depth}; it must be at least 1, or 0 for none")
-        if self.method.access != "queries":
+            raise SettingError("depth", self.depth, "it must be at least 1")
+        if self.method.access != Access.queries:
             name = type(self.method).__name__
-            raise ValueError(f"recovery.extrapolation is {self.depth}; {name} is no fixed-point iteration: set it to 0")
+            raise SettingError("depth", self.depth, f"it is of a fixed-point iteration, which {name} is not")
 
     @property
-    def access(self) -> str:
+    def access(self) -> Access:
         return self.method.access
 
     @property

@@ -13,14 +13,14 @@ the neutral image, which is the members' mean only where the autoencoder itself 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from memorization.recovery.problem import Problem, check_budget, rms, starting_image
+from memorization.degradations.checks import check_positive
+from memorization.recovery.problem import Access, Problem, check_budget, rms, starting_image
 
 
 class State(NamedTuple):
@@ -43,15 +43,14 @@ class Energy:
     max_iterations: int = 200
     tolerance: float = 1e-4  # of the root mean square of the gradient times the last lambda over the present one
 
-    access: ClassVar[str] = "gradients"
+    revision: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.gradients
     knows: ClassVar[str] = "the measurement, the model's own mean image if it holds one, H as the operator setting says"
     uses_operator: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
-        for name in ("weight", "first_weight", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"recovery.{name} is {getattr(self, name):g}; it must be above 0 and finite")
+        check_positive(self, "weight", "first_weight", "learning_rate")
 
     def start(self, problem: Problem, start: int = 0) -> State:
         x = starting_image(problem, start, own="neutral")

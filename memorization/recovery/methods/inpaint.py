@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
-from memorization.degradations import Mask
-from memorization.recovery.problem import Problem, check_budget
+from memorization.recovery.problem import Access, Problem, check_budget
 
 
 class State(NamedTuple):
@@ -38,7 +37,8 @@ class Inpaint:
     max_iterations: int = 1
     tolerance: float = 0.0  # every image converges in the first step
 
-    access: ClassVar[str] = "none"
+    revision: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.none
     knows: ClassVar[str] = "the measurement, and H as the operator setting says before there is an image; not f"
     uses_operator: ClassVar[bool] = True
 
@@ -49,10 +49,10 @@ class Inpaint:
         return State(problem.image)
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
-        if not isinstance(problem.operator, Mask):
+        if (weight := problem.operator.mask) is None:
             grey = torch.full_like(state.x, 0.5)
             return State(problem.operator.solve(problem.y, grey, problem.ridge))
-        y, weight = problem.measured, problem.operator.weight
+        y = problem.measured
         erased = (weight < 0.5 * weight.amax((2, 3), keepdim=True)).expand_as(y).cpu().numpy()
         pairs = zip(y.cpu().numpy(), erased, strict=True)
         return State(torch.from_numpy(np.stack([_inpainted(*pair) for pair in pairs])).to(y))

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from memorization.recovery.problem import Problem, check_budget, rms, starting_image
+from memorization.recovery.problem import Access, Problem, check_budget, rms, starting_image
 
 
 class State(NamedTuple):
@@ -27,7 +27,8 @@ class Iterate:
     max_iterations: int = 100
     tolerance: float = 1e-5  # of the change in one iteration
 
-    access: ClassVar[str] = "queries"
+    revision: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.queries
     knows: ClassVar[str] = (
         "the measurement; H to enlarge a smaller one; with several starts, H as the operator setting says"
     )

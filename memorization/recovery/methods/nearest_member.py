@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.recovery.problem import Problem
+from memorization.recovery.problem import Access, Problem
 
 
 class State(NamedTuple):
@@ -26,7 +26,8 @@ class NearestMember:
     tolerance: float = 0.0
 
     label: ClassVar[str] = "nearest"
-    access: ClassVar[str] = "none"
+    revision: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.none
     knows: ClassVar[str] = "the measurement, H, and all members; not f"
     uses_operator: ClassVar[bool] = True
 

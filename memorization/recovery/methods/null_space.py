@@ -25,8 +25,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.degradations.operators import Composition, Mask
-from memorization.recovery.problem import Problem, check_budget, rms, starting_image
+from memorization.components import SettingError
+from memorization.recovery.problem import Access, Problem, check_budget, rms, starting_image
 
 RIDGE = 1e-6  # leaves to f what an operator that is no mask passes on with less than a thousandth of its size
 ITERATED = 1e-3  # the same where the operator is inverted by conjugate gradients, which a smaller one keeps from ending
@@ -46,14 +46,15 @@ class NullSpace:
     tolerance: float = 1e-5  # of the change in one iteration
     relaxation: float = 1.0  # of the correction, in (0, 2]; 1 is the projection, nearly 2 tends to recover more
 
-    access: ClassVar[str] = "queries"
+    revision: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.queries
     knows: ClassVar[str] = "the measurement, and H as the operator setting says"
     uses_operator: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
         if not 0 < self.relaxation <= 2:
-            raise ValueError(f"recovery.relaxation is {self.relaxation:g}; it must be above 0 and at most 2")
+            raise SettingError("relaxation", self.relaxation, "it must be above 0 and at most 2")
 
     def start(self, problem: Problem, start: int = 0) -> State:
         return State(starting_image(problem, start, own="neutral"))
@@ -70,7 +71,7 @@ class NullSpace:
     def _corrected(self, problem: Problem, z: Tensor) -> Tensor:
         """`z + t H^+ (y - H z)`, (B, C, H, W) as `z` is."""
         h, trust = problem.operator, problem.trust.view(-1, 1, 1, 1)
-        if isinstance(h, Mask):
-            return torch.lerp(z, problem.y, self.relaxation * trust * h.weight)
-        x = h.solve(problem.y, z, (1 / trust - 1).clamp_min(ITERATED if isinstance(h, Composition) else RIDGE))
+        if (weight := h.mask) is not None:
+            return torch.lerp(z, problem.y, self.relaxation * trust * weight)
+        x = h.solve(problem.y, z, (1 / trust - 1).clamp_min(ITERATED if h.iterated else RIDGE))
         return torch.lerp(z, x, self.relaxation)

@@ -16,7 +16,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.recovery.problem import Problem, check_budget, rms, starting_image
+from memorization.components import SettingError
+from memorization.recovery.problem import Access, Problem, check_budget, rms, starting_image
 
 LEAST_PENALTY = 1e-6  # below, and above its inverse, float32 rounds the data or the autoencoder away
 
@@ -36,16 +37,15 @@ class PnPADMM:
     max_iterations: int = 100
     tolerance: float = 1e-5  # of the primal and the dual residual
 
-    access: ClassVar[str] = "queries"
+    revision: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.queries
     knows: ClassVar[str] = "the measurement, and H as the operator setting says"
     uses_operator: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_budget(self.max_iterations, self.tolerance)
         if not LEAST_PENALTY <= self.penalty <= 1 / LEAST_PENALTY:
-            raise ValueError(
-                f"recovery.penalty is {self.penalty:g}; it must be from {LEAST_PENALTY:g} to {1 / LEAST_PENALTY:g}"
-            )
+            raise SettingError("penalty", self.penalty, f"it must be from {LEAST_PENALTY:g} to {1 / LEAST_PENALTY:g}")
 
     def start(self, problem: Problem, start: int = 0) -> State:
         v = starting_image(problem, start, own="measurement")

@@ -1,0 +1,31 @@
+"""Checks of settings that several parts share; each raises `SettingError`."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from numbers import Integral
+from typing import Any
+
+from memorization.components import SettingError
+
+
+def check_whole(field: str, value: Any, least: int, what: str = "it must be") -> None:
+    """The value must be a whole number of at least `least`; `what` says what it counts."""
+    if not isinstance(value, Integral) or value < least:
+        raise SettingError(field, value, f"{what} a whole number, at least {least}")
+
+
+def check_positive(part: object, *names: str) -> None:
+    """The fields `names` of `part` must be above 0 and finite."""
+    for name in names:
+        if not 0 < (value := getattr(part, name)) < math.inf:
+            raise SettingError(name, value, "it must be above 0 and finite")
+
+
+def as_choice(part: object, field: str, choices: type[StrEnum]) -> None:
+    """Turn the word in a field of `part`, a frozen dataclass, into one of `choices`."""
+    word = getattr(part, field)
+    if word not in list(choices):
+        raise SettingError(field, word, f"choose one of {', '.join(choices)}")
+    object.__setattr__(part, field, choices(word))
