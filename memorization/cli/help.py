@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from memorization.config.groups import GROUPS, component_fields
+from memorization.config.schema import offered_files
 
 WIDTH, INDENT = 114, 32  # columns of a terminal, and those before a description
 
@@ -23,8 +24,8 @@ def choices(conf: Path, *groups: str) -> str:
 
 def _described(conf: Path, group: str) -> dict[str, str]:
     known = GROUPS.get(group, {})
-    files = {path.stem: path for path in sorted((conf / group).glob("*.yaml"))}
-    described = {name: _comment(files[name]) for name in sorted(files, key=lambda name: [*known, name].index(name))}
+    found = {path.stem: path for folder in (conf, *offered_files()) for path in sorted((folder / group).glob("*.yaml"))}
+    described = {name: _comment(found[name]) for name in sorted(found, key=lambda name: [*known, name].index(name))}
     for name, part in known.items():
         text = described.get(name) or (inspect.getdoc(part) or "").split("\n")[0]
         keys = ", ".join(key for key, _, _ in component_fields(part))

@@ -12,9 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, make_dataclass
 from enum import StrEnum
 from functools import cache
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING
 
 from memorization.components import Registry
@@ -101,14 +107,29 @@ def schema_of(group: str, name: str) -> type:
     return make_dataclass(part.__name__, items)
 
 
+def offered_files() -> list[Path]:
+    """The folders of configuration of other packages, which they offer as entry points of `memorization.conf`."""
+    return [Path(str(files(point.value))) for point in entry_points(group="memorization.conf")]
+
+
+class OtherPackages(SearchPathPlugin):
+    """Adds the files of other packages to those that Hydra finds."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in offered_files():
+            search_path.append("memorization.conf", f"file://{folder}")
+
+
 def register() -> None:
-    """Make all schemas known to Hydra, and the choices of other packages that bring no file of their own."""
+    """Make all schemas known to Hydra, and what other packages offer: choices, with or without files of their own."""
+    Plugins.instance().register(OtherPackages)
     store = ConfigStore.instance()
     for group, choices in GROUPS.items():
         for name in choices:
             store.store(group=f"schema/{group}", name=name, node=schema_of(group, name))
         for name in choices.offered if isinstance(choices, Registry) else ():
-            store.store(group=group, name=name, node=schema_of(group, name))
+            if not any((folder / group / f"{name}.yaml").is_file() for folder in offered_files()):
+                store.store(group=group, name=name, node=schema_of(group, name))
     store.store(group="schema/tracking", name="wandb", node=Tracking)
     store.store(group="schema", name="train", node=TrainConfig)
     store.store(group="schema", name="recover", node=RecoverConfig)

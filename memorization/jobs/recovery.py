@@ -308,7 +308,7 @@ class RecoveryJob:
         folder = self.folder / files.SHARDS / files.EARLIER
         if not is_whole(folder):
             return {}
-        weights = files.read_done(folder)["weights"]
+        weights = files.read_done(folder)["made_with"]
         if any(subject.weights.get(name, digest) != digest for name, digest in weights.items()):
             return {}
         table, pictures = pd.read_parquet(folder / "results.parquet"), load_file(folder / "gallery.safetensors")

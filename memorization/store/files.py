@@ -209,7 +209,7 @@ def reopen(folder: Path) -> None:
     shard.mkdir(parents=True)
     for name in ("results.parquet", "gallery.safetensors"):
         shutil.copyfile(verified(folder, name, done), shard / name)
-    seal(shard, {"weights": done["weights"]})
+    seal(shard, {"made_with": done["weights"]})
     (folder / "done.json").unlink()
 
 

@@ -1,0 +1,1 @@
+"""The files of configuration of this package."""

@@ -1,0 +1,103 @@
+"""Other packages: their parts are found, composed, run, reported and listed, without a line changed here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memorization import testing
+
+PARTS = {"datasets": "waves", "architectures": "shallow", "degradations": "checkerboard", "methods": "averaged"}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder in which the example package is installed."""
+    folder, source = tmp_path_factory.mktemp("installed"), Path(__file__).parent / "example"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(source)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return folder
+
+
+def called(module, *words, beside, cwd):
+    """What `python -m module` prints where the folder `beside` is on the path."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(beside), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", module, *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_example_is_listed_swept_and_reported(installed, tmp_path):
+    shown = called("memorization.recover", "--help", beside=installed, cwd=tmp_path)
+    assert all(f" {name} " in shown.stdout for name in PARTS.values()), shown.stderr
+    words = ["-m", "experiment=waves", "recovery.share=0.3,0.5", "operator=known", "tracking=none", "progress=false"]
+    swept = called("memorization.recover", *words, beside=installed, cwd=tmp_path)
+    assert "2 of 2 jobs: 2 done" in swept.stdout, swept.stderr
+    assert swept.stderr == ""
+    told = called("memorization.report", beside=installed, cwd=tmp_path).stdout
+    assert "waves / shallow: 10 members and 10 non-members" in told
+    assert "checkerboard 50 %, zero fill" in told
+    assert "averaged known, share=0.3" in told
+    wrong = called(
+        "memorization.recover", "degradation=checkerboard", "degradation.side=0", beside=installed, cwd=tmp_path
+    )
+    assert wrong.stderr == "error: degradation.side is 0; the side of a field, in pixels: at least 1\n"
+
+
+def test_the_parts_of_the_example_conform(installed, tmp_path):
+    checks = "from memorization.testing import check, parts; found = [*parts('memorization_example')]; "
+    code = checks + "print(found); [check(*part) for part in found]"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == f"{[*PARTS.items()]}\n"
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new", "said"),
+    [
+        ("checkerboard", "images * seen", "images * seen + images.mean()", "depends on the others of its batch"),
+        ("checkerboard", "erased=erased", "erased=~erased", "erased is not where H is 0"),
+        ("averaged", "problem.autoencoder(state.x)", "problem.autoencoder(state.x.mean(0, True).expand_as(state.x))",
+         "depends on the others of its batch"),
+        ("averaged", "revision: ClassVar[int] = 1", "", "declares no revision"),
+        ("waves", "@dataclass(frozen=True)", "@dataclass", "must be frozen"),
+        ("shallow", "return y", "return y.mean(1, keepdim=True)", "maps"),
+    ],
+)  # fmt: skip
+def test_a_part_that_is_broken_does_not_conform(installed, tmp_path, part, old, new, said):
+    package = tmp_path / "memorization_example"
+    subprocess.run(["cp", "-r", str(installed / "memorization_example"), str(package)], check=True)
+    file = package / f"{part}.py"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    kind = next(kind for kind, name in PARTS.items() if name == part)
+    code = f"from memorization.testing import check; check({kind!r}, {part!r})"
+    path = os.pathsep.join([str(tmp_path), str(installed), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "AssertionError" in ended.stderr
+    assert said in ended.stderr
+
+
+@pytest.mark.parametrize(("kind", "name"), testing.parts())
+def test_our_own_parts_conform(kind, name):
+    testing.check(kind, name)
+
+
+def test_a_package_that_cannot_be_imported_costs_a_note(installed, tmp_path):
+    package = tmp_path / "memorization_example"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('broken')")
+    path = os.pathsep.join([str(tmp_path), str(installed), os.environ.get("PYTHONPATH", "")])
+    code = "from memorization.degradations import DEGRADATIONS; print(*DEGRADATIONS)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert ended.stdout.startswith("random_pixels box")
+    assert "checkerboard of memorization_example.checkerboard:Checkerboard cannot be imported" in ended.stderr
+    assert "broken" in ended.stderr

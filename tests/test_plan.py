@@ -1,0 +1,89 @@
+"""A plan makes the checks of a run and does nothing, whatever launches its jobs; a run finds what another has made."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from memorization.cli import entry
+from memorization.store import files
+from memorization.store.reading import finished
+from tests.conftest import run_script
+
+SMALL = ["experiment=smoke", "recovery=energy", "recovery.max_iterations=5", "tracking=none", "progress=false"]
+
+
+@pytest.mark.parametrize("launched", ["override /cluster: joblib", "override /hydra/launcher: joblib"])
+def test_no_launcher_runs_what_is_only_planned(tmp_path, launched):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    text = f"# @package _global_\ndefaults:\n  - override /dataset: digits\n  - {launched}\n"
+    (tmp_path / "own" / "experiment" / "planned.yaml").write_text(text)
+    words = ["-m", f"--config-dir={tmp_path / 'own'}", "experiment=planned", "seed=0,1", *SMALL[1:]]
+    ended = run_script("recover", *words, "--plan", cwd=tmp_path)
+    assert "2 of 2 jobs: 2 missing" in ended.stdout, ended.stderr
+    assert ended.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"own"}
+
+
+REFUSED = {
+    "control=none_such": "control is 'none_such'; choose one of none, untrained",
+    "probes=-1": "probes is -1; it must be at least 0",
+    "objective=foo": "objective is 'foo'; choose one of recovered, minus_recovered",
+    "trainer.precision=16-mixed": "trainer.precision is '16-mixed'; it is not supported",
+    "tracking.mode=wandb": "tracking.mode is 'wandb'; choose one of offline, online, none",
+    "dataset.members=90": "need 140 images; faces has 100 distinct ones",
+    "degradation.fraction=1e-9": "degradation.fraction is 1e-09; it erases 0 of the 625 pixels",
+    "architecture.activation=swish": "architecture.activation is 'swish'; choose one of",
+    "rungs=[1e-9]": "rungs is [1e-09]; choose among the rungs",
+    "recovery.batch_size=0": "recovery.batch_size is 0; it must be at least 1",
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_a_plan_refuses_what_a_run_refuses(tmp_path, monkeypatch, capsys, mistake):
+    from memorization import recover
+
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for plan in ([], [entry.PLAN]):
+        monkeypatch.setattr("sys.argv", ["memorization-recover", "tracking=none", "progress=false", mistake, *plan])
+        with pytest.raises(SystemExit) as ended:
+            recover.main()
+        assert ended.value.code == 1
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert REFUSED[mistake] in said[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rung_that_a_run_has_is_found_and_one_that_it_lacks_is_added(tmp_path):
+    """`last` after `all` is found; `all` after `last` adds the other rungs, and ends with the same table."""
+    for store, first, second in (("whole", "all", "last"), ("grown", "last", "all")):
+        once = run_script("recover", *SMALL, f"rungs={first}", f"store={store}", cwd=tmp_path)
+        assert once.stdout.splitlines()[-1].startswith("done  energy"), once.stderr
+        again = run_script("recover", *SMALL, f"rungs={second}", f"store={store}", cwd=tmp_path)
+        expected = "found  energy" if first == "all" else "done  energy"
+        assert again.stdout.splitlines()[-1].startswith(expected), again.stderr
+        assert "training" not in again.stdout
+    (whole,), (grown,) = finished(tmp_path / "whole"), finished(tmp_path / "grown")
+    assert whole.folder.name == grown.folder.name
+    left, right = (run.results.drop(columns="seconds") for run in (whole, grown))
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+    assert whole.config["rungs"] == grown.config["rungs"] == "all"
+    assert whole.gallery.keys() == grown.gallery.keys()
+    assert all((picture == grown.gallery[name]).all() for name, picture in whole.gallery.items())
+    assert not (grown.folder / files.SHARDS).exists()
+
+
+def test_a_run_that_is_killed_as_it_grows_keeps_what_it_had(tmp_path):
+    assert run_script("recover", *SMALL, "rungs=last", cwd=tmp_path).returncode == 0
+    (run,) = finished(tmp_path / "runs")
+    before = run.results
+    files.reopen(run.folder)  # and no more: killed here
+    assert files.status(run.folder) == "interrupted"
+    grown = run_script("recover", *SMALL, "rungs=all", cwd=tmp_path)
+    assert grown.returncode == 0, grown.stderr
+    (run,) = finished(tmp_path / "runs")
+    kept = run.results[run.results["rung"] == 0.01].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before, check_exact=True)  # `seconds` as well: it was not made anew

@@ -1,0 +1,78 @@
+"""The rooms: what each may import, in the code and in a fresh interpreter."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import memorization
+
+ROOT = Path(memorization.__file__).parents[1]
+LINT = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+
+
+@pytest.mark.parametrize("room", ["data", "degradations", "architectures", "recovery", "evaluation"])
+def test_the_core_loads_nothing_of_the_framework(room):
+    assert loaded(f"memorization.{room}", room_modules(room)) == set()
+
+
+def test_the_report_is_made_without_hydra_and_lightning():
+    assert loaded("memorization.report", room_modules("report")) <= {"omegaconf", "filelock", "plotly"}
+
+
+def room_modules(room):
+    """Every module of a room, by its dotted name."""
+    paths = sorted((ROOT / "memorization" / room).rglob("*.py"))
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths if path.stem[:2] != "__"]
+
+
+def loaded(package, modules):
+    """What of the framework is there once `modules` were imported in a fresh interpreter."""
+    framework = {"hydra", "omegaconf", "pytorch_lightning", "lightning_fabric", "wandb", "filelock", "plotly"}
+    imports = "; ".join(f"import {name}" for name in (package, *modules))
+    code = f"import sys; {imports}; print(*({framework!r} & {{*sys.modules}}))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(ended.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        (None, ""),
+        ("data/split.py", "import memorization.recovery.solver"),
+        ("recovery/solver.py", "import pytorch_lightning"),
+        ("evaluation/metrics.py", "import memorization.config.groups"),
+        ("report/page.py", "import hydra"),
+        ("degradations/erasures.py", "import memorization.architectures"),
+    ],
+)
+def test_a_forbidden_import_is_found(tmp_path, module, line):
+    shutil.copytree(ROOT / "memorization", tmp_path / "memorization")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    if module:
+        with (tmp_path / "memorization" / module).open("a") as file:
+            file.write(f"\n{line}\n")
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
+    ended = subprocess.run(LINT, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert ended.returncode == (1 if module else 0), ended.stdout + ended.stderr
+    assert ("BROKEN" in ended.stdout) == bool(module)
+
+
+def test_few_modules_lie_beside_the_rooms():
+    assert len(list((ROOT / "memorization").glob("*.py"))) <= 6
+
+
+def test_below_the_configuration_no_key_of_it_is_spelled():
+    """A setting's error names its field; the groups' names with a dot behind them are keys."""
+    groups = ("dataset", "architecture", "training", "degradation", "recovery", "operator", "tracking", "trainer")
+    rooms = ("data", "degradations", "architectures", "recovery", "evaluation", "store", "engine")
+    for room in rooms:
+        for path in sorted((ROOT / "memorization" / room).rglob("*.py")):
+            for number, text in enumerate(path.read_text().splitlines(), start=1):
+                spelled = [f"{group}." for group in groups if f"{group}." in text.replace(f"memorization.{group}.", "")]
+                quoted = any(mark in text for mark in ('"', "'"))
+                assert not (spelled and quoted and "=" in text and "{" in text), f"{path}:{number}: {text.strip()}"
