@@ -73,6 +73,7 @@ class Cell:
     calibrated_psnr: Estimate | None  # dB, members' median above the reference's; None without a reference
     calibrated_auc: Estimate | None
     controls_text: str  # every control with the share of members that it brought back, or why it was not run
+    queries: float  # of the autoencoder, an image, on average
     repeated: tuple[str, ...]  # the signatures of runs that differ in nothing which could change these numbers
 
 
@@ -154,7 +155,7 @@ def cell_of(
 ) -> Cell:
     """The cell of a row of the summary, with the rows of its controls and the signatures of its repetitions."""
     copied = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss"]
-    copied += ["threshold_db", "setup", "verdict", "verdict_p", "verdict_holm"]
+    copied += ["threshold_db", "setup", "queries", "verdict", "verdict_p", "verdict_holm"]
     return Cell(
         **{name: row[name] for name in copied},
         labels=labels,
