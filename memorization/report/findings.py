@@ -25,6 +25,7 @@ from memorization.evaluation.summary import summarise
 from memorization.evaluation.verdict import controls_of
 from memorization.report.cells import Cell, cell_of, order, partition, strength
 from memorization.report.labels import Labels, label_runs
+from memorization.store import versions
 from memorization.store.files import StoreError, verify
 from memorization.store.reading import Run, finished, results_of
 
@@ -49,6 +50,7 @@ class Findings:
     probes: pd.DataFrame  # `probes.attraction` of each run's probes, by setup and rung; empty if there are none
     labels: dict[str, Labels]  # of the audited runs, by signature
     damaged: tuple[str, ...] = ()
+    mixed: str = ""  # `versions.differing` of all runs, with the controls
 
     @classmethod
     def load(cls, store: Path) -> Findings:
@@ -67,7 +69,8 @@ class Findings:
         probes = attraction_of(found)
         summary = summarise(results)
         labels = _labels(audited, summary)
-        return cls(store, audited, results, _adjusted(summary, labels), probes, labels, (*damaged, *broken))
+        mixed = versions.differing(run.done for run in whole)
+        return cls(store, audited, results, _adjusted(summary, labels), probes, labels, (*damaged, *broken), mixed)
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -147,6 +150,7 @@ class Findings:
         for cell in self.last_cells:
             config = self.runs[cell.signature].config
             rest = {key: value for key, value in config.items() if key not in NOT_COMPARED}
+            rest["revisions"] = versions.revisions_of(self.runs[cell.signature].done)
             if cell.members.count:
                 key = json.dumps([rest, config["trainer"]["precision"], cell.rung], sort_keys=True)
                 groups.setdefault(key, []).append(cell)
@@ -177,7 +181,8 @@ class Findings:
 def _labels(runs: dict[str, Run], summary: pd.DataFrame) -> dict[str, Labels]:
     facts = {row["signature"]: row for row in rows_of(summary) if row["control"] == "none"}
     autoencoders = {signature: run.done.get("autoencoder", "") for signature, run in runs.items()}
-    return label_runs({signature: run.config for signature, run in runs.items()}, facts, autoencoders)
+    revisions = {signature: versions.revisions_of(run.done) for signature, run in runs.items()}
+    return label_runs({signature: run.config for signature, run in runs.items()}, facts, autoencoders, revisions)
 
 
 def _adjusted(summary: pd.DataFrame, labels: dict[str, Labels]) -> pd.DataFrame:

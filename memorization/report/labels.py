@@ -2,7 +2,7 @@
 
 A run is called by its choices (`faces / fc`, `random_pixels 80 %, zero fill`, `energy known`). A setting is added, as
 it is written on the command line, where runs of the same choice differ in it. What differs in no setting (the images in
-a folder, the content of a file of weights) is told apart by a signature.
+a folder, the content of a file of weights) is told apart by a signature, and what other code made by its revisions.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from memorization.config.groups import flat
+from memorization.store.versions import Revisions, only, words
 
 Settings = dict[str, Any]
 
@@ -72,46 +73,74 @@ def differing(settings: Sequence[Settings]) -> list[Settings]:
 
 
 def label_runs(
-    configs: dict[str, Settings], facts: dict[str, Settings], autoencoders: dict[str, str]
+    configs: dict[str, Settings],
+    facts: dict[str, Settings],
+    autoencoders: dict[str, str],
+    revisions: dict[str, Revisions],
 ) -> dict[str, Labels]:
     """The labels of each run, by signature.
 
     `configs` are the runs' configurations, `facts` any row of their results (for `fraction`, `fill`, `noise`, and
-    `operator`, which is `none` for a method that asks for none), `autoencoders` the signatures of their autoencoders.
+    `operator`, which is `none` for a method that asks for none), `autoencoders` the signatures of their autoencoders,
+    `revisions` those of the code that made them, see `store.versions`.
     """
-    names = _told_apart(dict(zip(configs, _autoencoders(list(configs.values())), strict=True)), autoencoders)
+    names = dict(zip(configs, _autoencoders(list(configs.values())), strict=True))
+    trained = {run: only(own, _trained(configs[run])) for run, own in revisions.items()}
+    told = _told_apart(names, autoencoders, trained, "autoencoder", autoencoders)
+    names = {run: _joined(name, told.get(run)) for run, name in names.items()}
     labels = {}
     for autoencoder in dict.fromkeys(names.values()):  # settings are compared on the same autoencoder only
-        signatures = [signature for signature in configs if names[signature] == autoencoder]
-        part = [(configs[signature], facts[signature]) for signature in signatures]
-        for signature, degradation, method in zip(signatures, _degradations(part), _methods(part), strict=True):
-            labels[signature] = Labels(autoencoder, degradation, *method)
-    alike: defaultdict[Labels, dict[str, str]] = defaultdict(dict)  # the first run with each settings
-    settings = {signature: _settings(configs[signature], facts[signature]) for signature in labels}
-    for signature, own in labels.items():
-        alike[own].setdefault(settings[signature], signature)
+        runs = [run for run in configs if names[run] == autoencoder]
+        part = [(configs[run], facts[run]) for run in runs]
+        degraded = {run: only(revisions[run], _degrading(configs[run])) for run in runs}
+        for run, degradation, method in zip(runs, _degradations(part, degraded), _methods(part), strict=True):
+            labels[run] = Labels(autoencoder, degradation, *method)
+    identities = {run: (_settings(configs[run], facts[run]), *sorted(revisions[run].items())) for run in labels}
+    told = _told_apart(labels, identities, revisions, "run", {run: run for run in labels})
     return {
-        signature: own if len(alike[own]) == 1 else _with_signature(own, alike[own][settings[signature]])
-        for signature, own in labels.items()
+        run: replace(own, method=_joined(own.method, told.get(run)), variant=_joined(own.variant, told.get(run)))
+        for run, own in labels.items()
     }
 
 
-def _with_signature(labels: Labels, signature: str) -> Labels:
-    """For runs whose settings differ by less than their labels show: 0.8 and 0.80001 are both `80 %`."""
-    word = f"run {signature[:SHORT]}"
-    variant = ", ".join(filter(None, [labels.variant, word]))
-    return replace(labels, method=f"{labels.method}, {word}", variant=variant)
+def _told_apart(
+    names: Mapping[str, Hashable],
+    identities: Mapping[str, Hashable],
+    revisions: Mapping[str, Revisions],
+    kind: str,
+    signatures: Mapping[str, str],
+) -> dict[str, str]:
+    """A text for each run whose name is also that of a run with another identity.
 
-
-def _told_apart(names: dict[str, str], autoencoders: dict[str, str]) -> dict[str, str]:
-    """`names` by run, with the autoencoder's signature where several autoencoders share one."""
-    sharing: defaultdict[str, set[str]] = defaultdict(set)
+    The revisions tell them apart or, where these do not, the signature of the identity's first run, of this `kind`: of
+    runs on other images, or whose settings differ by less than their labels show (0.8 and 0.80001 are both `80 %`).
+    """
+    groups: defaultdict[Hashable, defaultdict[Hashable, list[str]]] = defaultdict(lambda: defaultdict(list))
     for run, name in names.items():
-        sharing[name].add(autoencoders[run])
-    return {
-        run: name if len(sharing[name]) == 1 else f"{name}, autoencoder {autoencoders[run][:SHORT]}"
-        for run, name in names.items()
-    }
+        groups[name][identities[run]].append(run)
+    texts: dict[str, str] = {}
+    for runs in (list(group.values()) for group in groups.values() if len(group) > 1):
+        told = words([revisions[first] for first, *_ in runs])
+        if len(set(told)) < len(told):
+            told = [
+                _joined(text, f"{kind} {signatures[same[0]][:SHORT]}") for text, same in zip(told, runs, strict=True)
+            ]
+        texts |= {run: text for text, same in zip(told, runs, strict=True) for run in same}
+    return texts
+
+
+def _joined(*texts: str | None) -> str:
+    return ", ".join(filter(None, texts))
+
+
+def _trained(config: Settings) -> set[str]:
+    """The parts of the code that make an autoencoder."""
+    return {"data", "training", *(config[group]["name"] for group in ("dataset", "architecture", "training"))}
+
+
+def _degrading(config: Settings) -> set[str]:
+    """The parts of the code that degrade images."""
+    return {config["degradation"]["name"], *flat(config["degradation"])["name"].split(" + ")}
 
 
 def _settings(config: Settings, facts: Settings) -> str:
@@ -139,12 +168,12 @@ def _autoencoders(configs: list[Settings]) -> list[str]:
     )
     names = []
     for config, parts in zip(configs, zip(*groups, general, strict=True), strict=True):
-        words = [word for part in parts for word in _words(part)]
-        names.append(", ".join([f"{config['dataset']['name']} / {config['architecture']['name']}", *words]))
+        name = f"{config['dataset']['name']} / {config['architecture']['name']}"
+        names.append(_joined(name, *(word for part in parts for word in _words(part))))
     return names
 
 
-def _degradations(runs: list[tuple[Settings, Settings]]) -> list[str]:
+def _degradations(runs: list[tuple[Settings, Settings]], revisions: dict[str, Revisions]) -> list[str]:
     names = []
     settings = [flat(config["degradation"]) for config, _ in runs]
     for own, (_, facts), more in zip(settings, runs, differing(settings), strict=True):
@@ -155,8 +184,10 @@ def _degradations(runs: list[tuple[Settings, Settings]]) -> list[str]:
         noise = [f"noise {facts['noise']:g}"] if facts["noise"] else []
         if noise and not fill and name.endswith("noise"):  # the degradation of that name, or a chain that ends with it
             name, noise = name.removesuffix("noise") + noise[0], []
-        names.append(", ".join([name, *fill, *noise, *_words(more, "fraction", "fill", "noise")]))
-    return names
+        names.append(_joined(name, *fill, *noise, *_words(more, "fraction", "fill", "noise")))
+    known = {run: name for run, name in zip(revisions, names, strict=True) if revisions[run]}
+    told = _told_apart(known, {run: tuple(revisions[run].items()) for run in known}, revisions, "", {})
+    return [_joined(name, told.get(run)) for run, name in zip(revisions, names, strict=True)]
 
 
 def _methods(runs: list[tuple[Settings, Settings]]) -> list[tuple[str, str]]:

@@ -47,6 +47,7 @@ def build(findings: Findings, *, watching: bool = False) -> str:
     return environment.get_template("page.html").render(
         store=findings.store,
         damaged=findings.damaged,
+        mixed=findings.mixed,
         watching=watching,
         style=Markup(_file("page.css")),
         script=Markup("\n".join(_file(f"script/{name}.js") for name in SCRIPTS)),

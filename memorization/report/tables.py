@@ -72,7 +72,8 @@ def headline(findings: Findings) -> str:
         below.append([f"Probes of the strongest {PROBED} of {len(probed)} cells; the page plots those of all."])
     if findings.over_seeds:
         below.append(over_seeds(findings))
-    return "\n\n".join([*blocks, _footnotes(findings.cells), *("\n".join(_wrapped(lines)) for lines in below)])
+    notes = [_footnotes(findings.cells), *_wrapped([findings.mixed] if findings.mixed else [])]
+    return "\n\n".join([*blocks, *notes, *("\n".join(_wrapped(lines)) for lines in below)])
 
 
 def strongest(cell: Cell) -> list[str]:
