@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,28 +59,25 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     and `_facts`. strongest: the place of the answer's cell.
     """
     shared = Shared("numbers", "shares", "rates", "operating")
-    last = {(cell.signature, cell.rung) for cell in findings.last_cells}
     places = {(cell.signature, cell.rung): place for place, cell in enumerate(findings.cells)}
-    scene_of = {key: place for place, key in enumerate(pictures)}
-    scenes: dict[int, dict[str, Any]] = {}
+    last = {(cell.signature, cell.rung) for cell in findings.last_cells}
+    scenes = {key: {"place": place, "size": scene.size} for place, (key, scene) in enumerate(pictures.items())}
     records = []
     for cell in findings.cells:
-        labels, key = cell.labels, (cell.signature, cell.rung)
-        scene = scene_of[labels.autoencoder, labels.degradation]
-        if scene not in scenes:
-            scenes[scene] = _scene(findings, cell, pictures[labels.autoencoder, labels.degradation])
-        facts = _facts(cell, shared) | _images(findings.rows[key], shared)
-        records.append({**facts, "scene": scene, "last": key in last})
+        key, scene = (cell.signature, cell.rung), scenes[cell.labels.autoencoder, cell.labels.degradation]
+        scene |= _task(findings, cell)
+        shown = _facts(cell, shared) | _images(findings.rows[key], shared)
+        records.append(shown | {"scene": scene["place"], "last": key in last})
     strongest = findings.strongest
     return {
         "cells": records,
         "probes": {places[cell.signature, cell.rung]: _probes(table, shared) for cell, table in findings.probed},
         "runs": {signature: _reproduction(findings, signature) for signature, _ in places},
-        "scenes": [scenes[place] for place in range(len(pictures))],
+        "scenes": list(scenes.values()),
         "thresholds": THRESHOLDS,
         **{name: list(values) for name, values in shared.lists.items()},
         "shares": [_shown(Estimate(*share), "%") for share in shared.lists["shares"]],
-        "cards": _threat_models(cell.recovery for cell in findings.cells),
+        "cards": _threat_models(findings),
         "strongest": places[strongest.signature, strongest.rung],
     }
 
@@ -144,7 +141,7 @@ def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | 
     return kinds
 
 
-def _scene(findings: Findings, cell: Cell, scene: Scene) -> dict[str, Any]:
+def _task(findings: Findings, cell: Cell) -> dict[str, Any]:
     """What all cells of an autoencoder and a degradation have in common."""
     config, labels = findings.runs[cell.signature].config, cell.labels
     return {
@@ -155,7 +152,6 @@ def _scene(findings: Findings, cell: Cell, scene: Scene) -> dict[str, Any]:
         "fraction": _plain(cell.fraction),
         "noise": _plain(cell.noise),
         "alike": without(labels.degradation, cell.fraction, cell.noise),
-        "size": scene.size,
     }
 
 
@@ -208,19 +204,22 @@ def _reproduction(findings: Findings, signature: str) -> dict[str, Any]:
     }
 
 
-def _threat_models(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What each method is, its access to the autoencoder and what it knows; of those that this version has."""
-    present = set(names)
-    methods: dict[str, Any] = dict(METHODS)
+def _threat_models(findings: Findings) -> dict[str, dict[str, str]]:
+    """What each method is, its access to the autoencoder and what it knows."""
     return {
         name: {
             "text": first_paragraph(sys.modules[method.__module__].__doc__),
             "access": method.access,
             "knows": method.knows,
         }
-        for name, method in methods.items()
-        if name in present
+        for name, method in present(METHODS, (cell.recovery for cell in findings.cells))
     }
+
+
+def present(registry: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:
+    """The parts of a registry that `names` holds, in its order; without those that this version lacks."""
+    found = set(names)
+    return [(name, part) for name, part in registry.items() if name in found]
 
 
 def first_paragraph(text: str | None) -> str:

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from memorization.recovery import OPERATORS
 from memorization.report import reproduce
 from memorization.report.cells import Cell
-from memorization.report.data import data, first_paragraph
+from memorization.report.data import data, first_paragraph, present
 from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import scenes
 from memorization.report.labels import percent
@@ -128,10 +128,5 @@ def code(text: str) -> Markup:
 
 def _operators(findings: Findings) -> list[tuple[str, str, bool]]:
     """(name, what it is, blind) of the ways to know the operator that occur."""
-    present = {cell.operator for cell in findings.cells}
-    operators: dict[str, Any] = dict(OPERATORS)
-    return [
-        (name, first_paragraph(inspect.getdoc(operator)), operator.blind)
-        for name, operator in operators.items()
-        if name in present
-    ]
+    parts = present(OPERATORS, (cell.operator for cell in findings.cells))
+    return [(name, first_paragraph(inspect.getdoc(operator)), operator.blind) for name, operator in parts]
