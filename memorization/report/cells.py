@@ -14,6 +14,9 @@ from memorization.evaluation.summary import RATES
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels
 
+COPIED = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss", "threshold_db"]
+COPIED += ["setup", "queries", "verdict", "verdict_p", "verdict_holm"]  # from a row of the summary to its cell
+
 
 @dataclass(frozen=True)
 class Group:
@@ -32,15 +35,6 @@ class Group:
     def successes(self) -> int:
         """How many of them were recovered."""
         return round(self.recovered.value * self.count) if self.count else 0
-
-
-@dataclass(frozen=True)
-class Control:
-    """One of a cell's controls, by name; see `memorization.evaluation.controls`."""
-
-    name: str
-    members: Group
-    non_members: Group
 
 
 @dataclass(frozen=True)
@@ -69,10 +63,10 @@ class Cell:
     verdict: str
     verdict_p: float
     verdict_holm: float
-    controls: dict[str, Control]
     calibrated_psnr: Estimate | None  # dB, members' median above the reference's; None without a reference
     calibrated_auc: Estimate | None
     controls_text: str  # every control with the share of members that it brought back, or why it was not run
+    queries: float  # of the autoencoder, an image, on average
     repeated: tuple[str, ...]  # the signatures of runs that differ in nothing which could change these numbers
 
 
@@ -126,8 +120,7 @@ def order(row: dict[str, Any], labels: Labels) -> tuple[Any, ...]:
 
 
 def _estimate(row: dict[str, Any], name: str) -> Estimate:
-    """NaN where `summarise` has none: of a group without images."""
-    return Estimate(*(row.get(key, math.nan) for key in (name, f"{name}_low", f"{name}_high")))
+    return Estimate(*(row[key] for key in (name, f"{name}_low", f"{name}_high")))
 
 
 def _group(row: dict[str, Any], name: str) -> Group:
@@ -145,28 +138,20 @@ def _given(row: dict[str, Any], name: str) -> Estimate | None:
 
 
 def _point(row: dict[str, Any], rate: float) -> OperatingPoint | None:
-    fpr = row.get(f"fpr_of_{rate:g}", math.nan)
+    fpr = row[f"fpr_of_{rate:g}"]
     return None if math.isnan(fpr) else OperatingPoint(fpr, _estimate(row, f"tpr_at_fpr_{rate:g}"))
 
 
-def cell_of(
-    row: dict[str, Any], labels: Labels, controls: dict[str, dict[str, Any]], repeated: tuple[str, ...]
-) -> Cell:
-    """The cell of a row of the summary, with the rows of its controls and the signatures of its repetitions."""
-    copied = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss"]
-    copied += ["threshold_db", "setup", "verdict", "verdict_p", "verdict_holm"]
+def cell_of(row: dict[str, Any], labels: Labels, repeated: tuple[str, ...]) -> Cell:
+    """The cell of a row of the summary, with the signatures of its repetitions."""
     return Cell(
-        **{name: row[name] for name in copied},
+        **{name: row[name] for name in COPIED},
         labels=labels,
         members=_group(row, "members"),
         non_members=_group(row, "non_members"),
         excess=_estimate(row, "excess"),
         auc=_estimate(row, "auc"),
         operating={rate: _point(row, rate) for rate in RATES},
-        controls={
-            name: Control(name, _group(other, "members"), _group(other, "non_members"))
-            for name, other in controls.items()
-        },
         calibrated_psnr=_given(row, "calibrated_median"),
         calibrated_auc=_given(row, "calibrated_auc"),
         controls_text=row["controls"],

@@ -22,9 +22,9 @@ from memorization.evaluation.comparison import MemberScores, compare
 from memorization.evaluation.probes import attraction
 from memorization.evaluation.statistics import SeedVariation, holm, seed_variation
 from memorization.evaluation.summary import summarise
-from memorization.evaluation.verdict import controls_of
 from memorization.report.cells import Cell, cell_of, order, partition, strength
-from memorization.report.labels import Labels, label_runs
+from memorization.report.labels import Labels, Source, label_runs
+from memorization.store import versions
 from memorization.store.files import StoreError, verify
 from memorization.store.reading import Run, finished, results_of
 
@@ -49,6 +49,7 @@ class Findings:
     probes: pd.DataFrame  # `probes.attraction` of each run's probes, by setup and rung; empty if there are none
     labels: dict[str, Labels]  # of the audited runs, by signature
     damaged: tuple[str, ...] = ()
+    mixed: str = ""  # `versions.differing` of all runs, with the controls
 
     @classmethod
     def load(cls, store: Path) -> Findings:
@@ -67,22 +68,21 @@ class Findings:
         probes = attraction_of(found)
         summary = summarise(results)
         labels = _labels(audited, summary)
-        return cls(store, audited, results, _adjusted(summary, labels), probes, labels, (*damaged, *broken))
+        mixed = versions.differing(run.done for run in whole)
+        return cls(store, audited, results, _adjusted(summary, labels), probes, labels, (*damaged, *broken), mixed)
 
     @cached_property
     def cells(self) -> list[Cell]:
         """Sorted by autoencoder, degradation, method and falling rung; of repetitions of a run, one."""
-        every = rows_of(self.summary)
-        rows = [(i, row) for i, row in enumerate(every) if row["control"] == "none"]
-        rows.sort(key=lambda pair: order(pair[1], self.labels[pair[1]["signature"]]))
-        same: dict[tuple[Labels, float], list[int]] = {}
-        for i, row in rows:
-            same.setdefault((self.labels[row["signature"]], row["rung"]), []).append(i)
-        controls, cells = controls_of(self.summary), []
-        for (labels, _), (*others, i) in same.items():
-            own = {name: every[at] for name, at in controls[i].items()}
-            cells.append(cell_of(every[i], labels, own, tuple(every[other]["signature"] for other in others)))
-        return cells
+        rows = [row for row in rows_of(self.summary) if row["control"] == "none"]
+        rows.sort(key=lambda row: order(row, self.labels[row["signature"]]))
+        same: dict[tuple[Labels, float], list[dict[str, Any]]] = {}
+        for row in rows:
+            same.setdefault((self.labels[row["signature"]], row["rung"]), []).append(row)
+        return [
+            cell_of(row, labels, tuple(other["signature"] for other in others))
+            for (labels, _), (*others, row) in same.items()
+        ]
 
     @cached_property
     def last_cells(self) -> list[Cell]:
@@ -92,12 +92,10 @@ class Findings:
     @cached_property
     def probed(self) -> list[tuple[Cell, pd.DataFrame]]:
         """The cells of the lowest rung whose near-member probes were recovered, with their attraction."""
-        found = []
-        for cell in self.last_cells:
-            if len(self.probes):
-                own = self.probes[(self.probes["setup"] == cell.setup) & (self.probes["rung"] == cell.rung)]
-                found += [(cell, own)] if len(own) else []
-        return found
+        if self.probes.empty:
+            return []
+        tables = dict(iter(self.probes.groupby(["setup", "rung"])))
+        return [(cell, tables[cell.setup, cell.rung]) for cell in self.last_cells if (cell.setup, cell.rung) in tables]
 
     @cached_property
     def scores(self) -> dict[str, MemberScores]:
@@ -142,22 +140,20 @@ class Findings:
         The seed draws the images, the first weights and the degradations. With the first cell of each. Where a seed
         has several autoencoders, of other images in the same folder, no two runs are known to differ in the seed alone.
         """
-        groups: dict[str, list[Cell]] = {}
-        seeds: dict[str, list[int]] = {}
+        groups: dict[str, list[tuple[int, Cell]]] = {}
         for cell in self.last_cells:
-            config = self.runs[cell.signature].config
-            rest = {key: value for key, value in config.items() if key not in NOT_COMPARED}
+            run = self.runs[cell.signature]
+            rest = {key: value for key, value in run.config.items() if key not in NOT_COMPARED}
             if cell.members.count:
-                key = json.dumps([rest, config["trainer"]["precision"], cell.rung], sort_keys=True)
-                groups.setdefault(key, []).append(cell)
-                seeds.setdefault(key, []).append(config["seed"])
+                same = [rest, run.config["trainer"]["precision"], versions.revisions_of(run.done), cell.rung]
+                groups.setdefault(json.dumps(same, sort_keys=True), []).append((run.config["seed"], cell))
         return [
             (
-                cells[0],
-                seed_variation([cell.members.successes for cell in cells], [cell.members.count for cell in cells]),
+                group[0][1],
+                seed_variation(*zip(*((c.members.successes, c.members.count) for _, c in group), strict=True)),
             )
-            for key, cells in groups.items()
-            if 1 < len(cells) == len(set(seeds[key]))
+            for group in groups.values()
+            if 1 < len(group) == len({seed for seed, _ in group})
         ]
 
     @property
@@ -175,22 +171,24 @@ class Findings:
 
 
 def _labels(runs: dict[str, Run], summary: pd.DataFrame) -> dict[str, Labels]:
-    facts = {row["signature"]: row for row in rows_of(summary) if row["control"] == "none"}
-    autoencoders = {signature: run.done.get("autoencoder", "") for signature, run in runs.items()}
-    return label_runs({signature: run.config for signature, run in runs.items()}, facts, autoencoders)
+    facts = {row["signature"]: row for row in rows_of(summary)}
+    return label_runs(
+        {
+            signature: Source(
+                run.config, facts[signature], run.done.get("autoencoder", ""), versions.revisions_of(run.done)
+            )
+            for signature, run in runs.items()
+        }
+    )
 
 
 def _adjusted(summary: pd.DataFrame, labels: dict[str, Labels]) -> pd.DataFrame:
     """`summary` with its column `verdict_holm`, see `Findings`."""
-    p: dict[tuple[Labels, float], float] = {}
-    places: list[tuple[Labels, float] | None] = []
-    for signature, rung, value in zip(summary["signature"], summary["rung"], summary["verdict_p"], strict=True):
-        key = None if math.isnan(value) else (labels[signature], rung)
-        places.append(key)
-        if key:
-            p[key] = value
+    judged = summary[summary["verdict_p"].notna()]
+    keys = [(labels[signature], rung) for signature, rung in zip(judged["signature"], judged["rung"], strict=True)]
+    p = dict(zip(keys, judged["verdict_p"].tolist(), strict=True))
     adjusted = dict(zip(p, holm(list(p.values())).tolist(), strict=True)) if p else {}
-    return summary.assign(verdict_holm=[adjusted[key] if key else math.nan for key in places])
+    return summary.assign(verdict_holm=pd.Series([adjusted[key] for key in keys], judged.index, float))
 
 
 def _whole(store: Path, kind: str) -> tuple[list[Run], list[str]]:

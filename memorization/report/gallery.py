@@ -152,7 +152,8 @@ def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent, places: di
 
 
 def _kept(rows: Tensor, scores: pd.DataFrame) -> dict[Key, Kept]:
-    columns = [scores[name].to_numpy()[rows].tolist() for name in ("member", "image", "psnr_erased", "iterations")]
+    table = scores.iloc[rows.tolist()]
+    columns = [table[name].tolist() for name in ("member", "image", "psnr_erased", "iterations")]
     return {(member, image): Kept(at, *facts) for at, (member, image, *facts) in enumerate(zip(*columns, strict=True))}
 
 

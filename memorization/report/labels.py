@@ -2,7 +2,7 @@
 
 A run is called by its choices (`faces / fc`, `random_pixels 80 %, zero fill`, `energy known`). A setting is added, as
 it is written on the command line, where runs of the same choice differ in it. What differs in no setting (the images in
-a folder, the content of a file of weights) is told apart by a signature.
+a folder, the content of a file of weights) is told apart by a signature, and what other code made by its revisions.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from memorization.config.groups import flat
+from memorization.store.versions import Revisions, only, words
 
 Settings = dict[str, Any]
 
@@ -29,6 +30,20 @@ class Labels:
     degradation: str
     method: str
     variant: str  # the method's name without the method: its operator and settings
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run is called by.
+
+    facts: any row of its results, for `fraction`, `fill`, `noise`, and `operator`, which is `none` for a method that
+        asks for none. autoencoder: its signature. revisions: of the code that made the run, see `store.versions`.
+    """
+
+    config: Settings
+    facts: Settings
+    autoencoder: str
+    revisions: Revisions
 
 
 def percent(fraction: float) -> str:
@@ -71,53 +86,76 @@ def differing(settings: Sequence[Settings]) -> list[Settings]:
     return [{key: value for key, value in each.items() if len(values[each["name"], key]) > 1} for each in settings]
 
 
-def label_runs(
-    configs: dict[str, Settings], facts: dict[str, Settings], autoencoders: dict[str, str]
-) -> dict[str, Labels]:
-    """The labels of each run, by signature.
-
-    `configs` are the runs' configurations, `facts` any row of their results (for `fraction`, `fill`, `noise`, and
-    `operator`, which is `none` for a method that asks for none), `autoencoders` the signatures of their autoencoders.
-    """
-    names = _told_apart(dict(zip(configs, _autoencoders(list(configs.values())), strict=True)), autoencoders)
+def label_runs(runs: dict[str, Source]) -> dict[str, Labels]:
+    """The labels of each run, by signature."""
+    names = dict(zip(runs, _autoencoders([run.config for run in runs.values()]), strict=True))
+    told = _told_apart(
+        names,
+        {name: run.autoencoder for name, run in runs.items()},
+        {name: only(run.revisions, _training(run.config)) for name, run in runs.items()},
+        lambda name: f"autoencoder {runs[name].autoencoder[:SHORT]}",
+    )
+    parts: defaultdict[str, list[str]] = defaultdict(list)  # settings are compared on the same autoencoder only
+    for name, text in names.items():
+        parts[_joined(text, told.get(name))].append(name)
     labels = {}
-    for autoencoder in dict.fromkeys(names.values()):  # settings are compared on the same autoencoder only
-        signatures = [signature for signature in configs if names[signature] == autoencoder]
-        part = [(configs[signature], facts[signature]) for signature in signatures]
-        for signature, degradation, method in zip(signatures, _degradations(part), _methods(part), strict=True):
-            labels[signature] = Labels(autoencoder, degradation, *method)
-    alike: defaultdict[Labels, dict[str, str]] = defaultdict(dict)  # the first run with each settings
-    settings = {signature: _settings(configs[signature], facts[signature]) for signature in labels}
-    for signature, own in labels.items():
-        alike[own].setdefault(settings[signature], signature)
+    for autoencoder, part in parts.items():
+        own = {name: runs[name] for name in part}
+        for name, degradation, method in zip(own, _degradations(own), _methods(own), strict=True):
+            labels[name] = Labels(autoencoder, degradation, *method)
+    told = _told_apart(
+        labels,
+        {name: (_settings(run), *sorted(run.revisions.items())) for name, run in runs.items()},
+        {name: run.revisions for name, run in runs.items()},
+        lambda name: f"run {name[:SHORT]}",
+    )
     return {
-        signature: own if len(alike[own]) == 1 else _with_signature(own, alike[own][settings[signature]])
-        for signature, own in labels.items()
+        name: replace(own, method=_joined(own.method, told.get(name)), variant=_joined(own.variant, told.get(name)))
+        for name, own in labels.items()
     }
 
 
-def _with_signature(labels: Labels, signature: str) -> Labels:
-    """For runs whose settings differ by less than their labels show: 0.8 and 0.80001 are both `80 %`."""
-    word = f"run {signature[:SHORT]}"
-    variant = ", ".join(filter(None, [labels.variant, word]))
-    return replace(labels, method=f"{labels.method}, {word}", variant=variant)
+def _told_apart(
+    names: Mapping[str, Hashable],
+    identities: Mapping[str, Hashable],
+    revisions: Mapping[str, Revisions],
+    signed: Callable[[str], str] = str,
+) -> dict[str, str]:
+    """A text for each run that shares its name with a run of another identity.
 
-
-def _told_apart(names: dict[str, str], autoencoders: dict[str, str]) -> dict[str, str]:
-    """`names` by run, with the autoencoder's signature where several autoencoders share one."""
-    sharing: defaultdict[str, set[str]] = defaultdict(set)
+    The revisions tell them apart. Where they agree, too, the first run of an identity is `signed`: trained on other
+    images in the same folder, or with settings that differ by less than the labels show (0.8 and 0.80001 are `80 %`).
+    """
+    groups: defaultdict[Hashable, defaultdict[Hashable, list[str]]] = defaultdict(lambda: defaultdict(list))
     for run, name in names.items():
-        sharing[name].add(autoencoders[run])
-    return {
-        run: name if len(sharing[name]) == 1 else f"{name}, autoencoder {autoencoders[run][:SHORT]}"
-        for run, name in names.items()
-    }
+        groups[name][identities[run]].append(run)
+    texts: dict[str, str] = {}
+    for runs in (list(group.values()) for group in groups.values() if len(group) > 1):
+        told = words([revisions[first] for first, *_ in runs])
+        if len(set(told)) < len(told):
+            told = [_joined(text, signed(same[0])) for text, same in zip(told, runs, strict=True)]
+        texts |= {run: text for text, same in zip(told, runs, strict=True) for run in same}
+    return texts
 
 
-def _settings(config: Settings, facts: Settings) -> str:
+def _joined(*texts: str | None) -> str:
+    return ", ".join(filter(None, texts))
+
+
+def _training(config: Settings) -> set[str]:
+    """The parts of the code that make an autoencoder."""
+    return {"data", "training", *(config[group]["name"] for group in ("dataset", "architecture", "training"))}
+
+
+def _degrading(config: Settings) -> set[str]:
+    """The parts of the code that degrade images."""
+    return {config["degradation"]["name"], *flat(config["degradation"])["name"].split(" + ")}
+
+
+def _settings(run: Source) -> str:
     """What the numbers of a run depend on beside its autoencoder; the same for repetitions of it."""
-    keys = ("degradation", "recovery", "threshold_db", *(["operator"] if facts["operator"] != "none" else []))
-    return json.dumps([config[key] for key in keys], sort_keys=True)
+    keys = ("degradation", "recovery", "threshold_db", *(["operator"] if run.facts["operator"] != "none" else []))
+    return json.dumps([run.config[key] for key in keys], sort_keys=True)
 
 
 def _words(settings: Settings, *leave_out: str) -> list[str]:
@@ -125,48 +163,49 @@ def _words(settings: Settings, *leave_out: str) -> list[str]:
 
 
 def _autoencoders(configs: list[Settings]) -> list[str]:
-    groups = [differing([config[group] for config in configs]) for group in ("dataset", "architecture", "training")]
-    general = differing(
-        [
-            {
-                "name": config["dataset"]["name"],
-                "seed": config["seed"],
-                "precision": config["trainer"]["precision"],
-                "threshold_db": config["threshold_db"],
-            }
-            for config in configs
-        ]
-    )
-    names = []
-    for config, parts in zip(configs, zip(*groups, general, strict=True), strict=True):
-        words = [word for part in parts for word in _words(part)]
-        names.append(", ".join([f"{config['dataset']['name']} / {config['architecture']['name']}", *words]))
-    return names
+    general = [
+        {
+            "name": config["dataset"]["name"],
+            "seed": config["seed"],
+            "precision": config["trainer"]["precision"],
+            "threshold_db": config["threshold_db"],
+        }
+        for config in configs
+    ]
+    groups = [[config[group] for config in configs] for group in ("dataset", "architecture", "training")]
+    return [
+        _joined(
+            f"{config['dataset']['name']} / {config['architecture']['name']}",
+            *(word for part in parts for word in _words(part)),
+        )
+        for config, *parts in zip(configs, *map(differing, [*groups, general]), strict=True)
+    ]
 
 
-def _degradations(runs: list[tuple[Settings, Settings]]) -> list[str]:
-    names = []
-    settings = [flat(config["degradation"]) for config, _ in runs]
-    for own, (_, facts), more in zip(settings, runs, differing(settings), strict=True):
-        name = own["name"]
+def _degradations(runs: dict[str, Source]) -> list[str]:
+    names = {}
+    settings = [flat(run.config["degradation"]) for run in runs.values()]
+    for (key, run), own, more in zip(runs.items(), settings, differing(settings), strict=True):
+        name, facts = own["name"], run.facts
         if not math.isnan(facts["fraction"]):
             name += f" {100 * facts['fraction']:.3g} %"
-        fill = [] if facts["fill"] == "none" else [f"{facts['fill']} fill"]
-        noise = [f"noise {facts['noise']:g}"] if facts["noise"] else []
+        fill = "" if facts["fill"] == "none" else f"{facts['fill']} fill"
+        noise = f"noise {facts['noise']:g}" if facts["noise"] else ""
         if noise and not fill and name.endswith("noise"):  # the degradation of that name, or a chain that ends with it
-            name, noise = name.removesuffix("noise") + noise[0], []
-        names.append(", ".join([name, *fill, *noise, *_words(more, "fraction", "fill", "noise")]))
-    return names
+            name, noise = name.removesuffix("noise") + noise, ""
+        names[key] = _joined(name, fill, noise, *_words(more, "fraction", "fill", "noise"))
+    made = {key: only(run.revisions, _degrading(run.config)) for key, run in runs.items()}
+    known = {key: name for key, name in names.items() if made[key]}  # of older code, the method's name says so
+    told = _told_apart(known, {key: tuple(made[key].items()) for key in known}, made)
+    return [_joined(name, told.get(key)) for key, name in names.items()]
 
 
-def _methods(runs: list[tuple[Settings, Settings]]) -> list[tuple[str, str]]:
+def _methods(runs: dict[str, Source]) -> list[tuple[str, str]]:
     """(method, variant) of each run; see `Labels`."""
-    methods = differing([config["recovery"] for config, _ in runs])
-    operators = differing([config["operator"] for config, _ in runs])
+    methods, operators = (differing([run.config[key] for run in runs.values()]) for key in ("recovery", "operator"))
     names = []
-    for (config, facts), method, operator in zip(runs, methods, operators, strict=True):
-        used = facts["operator"] != "none"
-        parts = [facts["operator"], *_words(method), *_words(operator)] if used else _words(method)
-        variant = ", ".join(parts)
-        names.append((f"{config['recovery']['name']} {variant}".strip(), variant))
+    for run, method, operator in zip(runs.values(), methods, operators, strict=True):
+        used = [] if run.facts["operator"] == "none" else [run.facts["operator"]]
+        variant = _joined(*used, *_words(method), *(_words(operator) if used else []))
+        names.append((f"{run.config['recovery']['name']} {variant}".strip(), variant))
     return names

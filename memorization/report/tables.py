@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -41,13 +42,19 @@ def decibels(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else "–"
 
 
+# How the value of a share, a PSNR or an area under the ROC curve is written, without its unit; `–` for NaN.
+TEXTS: dict[str, Callable[[float], str]] = {
+    "%": lambda value: percent(value).removesuffix(" %"),
+    "dB": decibels,
+    "AUC": lambda value: "–" if math.isnan(value) else f"{value:.3f}",
+}
+
+
 def span(estimate: Estimate, unit: str) -> str:
-    """`93 to 100`: the interval of a share (`unit` `%`) or of a PSNR (`dB`); `–` where there is none."""
+    """`93 to 100`: the interval of an estimate, its `unit` one of `TEXTS`; `–` where there is none."""
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return "–"
-    if unit == "dB":
-        return f"{estimate.low:.1f} to {estimate.high:.1f}"
-    return f"{percent(estimate.low).removesuffix(' %')} to {percent(estimate.high).removesuffix(' %')}"
+    return f"{TEXTS[unit](estimate.low)} to {TEXTS[unit](estimate.high)}"
 
 
 def images(cells: list[Cell]) -> str:
@@ -65,7 +72,8 @@ def headline(findings: Findings) -> str:
         below.append([f"Probes of the strongest {PROBED} of {len(probed)} cells; the page plots those of all."])
     if findings.over_seeds:
         below.append(over_seeds(findings))
-    return "\n\n".join([*blocks, _footnotes(findings.cells), *("\n".join(_wrapped(lines)) for lines in below)])
+    notes = [_footnotes(findings.cells), *_wrapped([findings.mixed] if findings.mixed else [])]
+    return "\n\n".join([*blocks, *notes, *("\n".join(_wrapped(lines)) for lines in below)])
 
 
 def strongest(cell: Cell) -> list[str]:
@@ -80,8 +88,8 @@ def strongest(cell: Cell) -> list[str]:
     return [
         *lines,
         f"  Excess of members over non-members {percent(excess.value)} (95 % interval {span(excess, '%')} %).",
-        f"  AUC of the erased PSNR {area.value:.3f} ({area.low:.3f} to {area.high:.3f}).",
-        *(f"  {operating_point(rate, point, cell.non_members.count)}" for rate, point in cell.operating.items()),
+        f"  AUC of the erased PSNR {TEXTS['AUC'](area.value)} ({span(area, 'AUC')}).",
+        *(_line(*operating_point(*found, cell.non_members.count)) for found in cell.operating.items()),
     ]
 
 
@@ -153,13 +161,24 @@ def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def operating_point(rate: float, point: OperatingPoint | None, non_members: int) -> str:
-    """`TPR at FPR 10 %: 96 % (87 to 99 %; FPR achieved 10 %)`, or that the non-members do not resolve it."""
+def operating_point(rate: float, point: OperatingPoint | None, non_members: int) -> tuple[str, ...]:
+    """`TPR at FPR 10 %`, `96 %`, `87 to 99 %; FPR achieved 10 %`; or the name and that nothing resolves it."""
     name = f"TPR at FPR {100 * rate:g} %"
     if point is None:
-        return f"{name}: not resolvable with {non_members} non-members ({math.ceil(1 / rate):,} would do)"
-    achieved = f"FPR achieved {percent(point.fpr)}"
-    return f"{name}: {percent(point.tpr.value)} ({span(point.tpr, '%')} %; {achieved})"
+        return name, f"not resolvable with {non_members} non-members ({math.ceil(1 / rate):,} would do)"
+    return name, percent(point.tpr.value), f"{span(point.tpr, '%')} %; FPR achieved {percent(point.fpr)}"
+
+
+def _line(name: str, text: str, limits: str = "") -> str:
+    return f"  {name}: {text}" + (f" ({limits})" if limits else "")
+
+
+def p_values(cell: Cell) -> list[str]:
+    """`p = 0.02`, and `Holm: 0.1` where the adjusted p-value of the verdict is larger; empty without one."""
+    if math.isnan(cell.verdict_p):
+        return []
+    holm = [f"Holm: {cell.verdict_holm:.1g}"] if cell.verdict_holm > cell.verdict_p else []
+    return [f"p = {cell.verdict_p:.1g}", *holm]
 
 
 def _wrapped(lines: list[str]) -> list[str]:
@@ -189,8 +208,7 @@ def _controls(cell: Cell) -> list[str]:
     """The verdict on a method's cell of the lowest rung, and what its controls brought back."""
     if not cell.controls_text:
         return []
-    adjusted = f"; Holm: {cell.verdict_holm:.1g}" if cell.verdict_holm > cell.verdict_p else ""
-    verdict = f"{cell.verdict} (p = {cell.verdict_p:.1g}{adjusted})" if cell.verdict else "no verdict"
+    verdict = f"{cell.verdict} ({'; '.join(p_values(cell))})" if cell.verdict else "no verdict"
     text = f"{verdict} at {rung_name(cell.rung)}; members by controls: {cell.controls_text}"
     return textwrap.wrap(text, WIDTH, initial_indent="      ", subsequent_indent="        ")
 

@@ -37,6 +37,7 @@ def write_run(
     status: str = "converged",
     autoencoder: str = "",
     first: int = 100,
+    revisions: dict[str, int] | None = None,
 ) -> str:
     """A recovery of 4 members and 4 non-members, of which `recovered` came back at every rung; gives its signature.
 
@@ -53,7 +54,7 @@ def write_run(
     darker = torch.tensor([4, 3, 2, 1], dtype=torch.uint8).view(4, 1, 1, 1) * (pictures > 0).unsqueeze(1)
     gallery |= {f"path/{rung_name(rung)}": pictures.unsqueeze(1) - darker for rung in rungs}
     gallery |= {"steps": torch.tensor([0, 1, 3, 10])}
-    return write(store, configured(settings), dict.fromkeys(rungs, scores), gallery, autoencoder)
+    return write(store, configured(settings), dict.fromkeys(rungs, scores), gallery, autoencoder, revisions=revisions)
 
 
 def configured(settings: dict[str, Any]) -> dict[str, Any]:
@@ -72,12 +73,15 @@ def write(
     gallery: dict[str, Tensor],
     autoencoder: str = "",
     task: str = "",
+    revisions: dict[str, int] | None = None,
 ) -> str:
     """A recovery with these `scores` by rung, and this gallery, of an autoencoder (signature); gives its signature.
 
-    Runs of one `task` share the controls without an autoencoder.
+    Runs of one `task` share the controls without an autoencoder. `revisions` are those of the code; a run of older
+    code has none.
     """
-    signature = signature_of({**config, "kept": list(scores), "autoencoder": autoencoder})
+    known = {} if revisions is None else {"revisions": revisions}
+    signature = signature_of({**config, "kept": list(scores), "autoencoder": autoencoder, **known})
     columns = {
         name: config[name]["name"] for name in ("dataset", "architecture", "degradation", "recovery", "operator")
     }
@@ -98,9 +102,13 @@ def write(
         "signature": signature,
     }
     with files.creating(
-        store / "recoveries" / signature, config, {"signature": signature, "autoencoder": autoencoder}
+        store / "recoveries" / signature, config, {"signature": signature, "autoencoder": autoencoder, **known}
     ) as folder:
-        tables = [table.assign(**columns, rung=rung, train_loss=0.9 * rung) for rung, table in scores.items()]
+        tables = [
+            table.assign(**{key: value for key, value in about.items() if key not in table})
+            for rung, table in scores.items()
+            for about in [{**columns, "rung": rung, "train_loss": 0.9 * rung}]
+        ]
         pd.concat(tables, ignore_index=True).to_parquet(folder / "results.parquet", index=False)
         save_file({name: tensor.clone() for name, tensor in gallery.items()}, folder / "gallery.safetensors")
     return signature

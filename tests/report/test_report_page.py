@@ -344,7 +344,7 @@ def test_scatter_holds_every_image_and_a_click_opens_it(report: Path, real_store
     rows = findings.rows[findings.strongest.signature, findings.strongest.rung]
     found = page.evaluate("() => $('scatter').data.map(points => points.y)")
     for points, part in zip(found, (rows[~rows["member"]], rows[rows["member"]]), strict=True):
-        assert points == pytest.approx(sorted(part["psnr_erased"], reverse=True), rel=1e-6)
+        assert points == [round(psnr, 1) for psnr in sorted(part["psnr_erased"], reverse=True)]  # less than a pixel
     page.locator("#scatter").scroll_into_view_if_needed()
     page.locator("#scatter .trace.scatter").last.locator("path.point").first.click(force=True)
     best = rows[rows["member"]].sort_values("psnr_erased").iloc[-1]
@@ -561,7 +561,7 @@ def test_the_table_fits_with_verdicts_and_a_phone_shows_the_shares(tmp_path: Pat
     main(["--store", str(tmp_path)])
     page.set_viewport_size({"width": 1280, "height": 900})
     show(page, tmp_path / "report.html")
-    assert "unremarkable (p = 0.1; Holm: 0.3)" in " ".join(page.locator("#rows th").nth(2).inner_text().split())
+    assert "unremarkable (p = 0.1; Holm: 0.2)" in " ".join(page.locator("#rows th").nth(2).inner_text().split())
     assert page.evaluate(
         "(() => { const part = $('rows').closest('.scroll'); return part.scrollWidth <= part.clientWidth; })()"
     )

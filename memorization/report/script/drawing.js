@@ -40,7 +40,7 @@ addEventListener("beforeprint", () => paper(true));
 addEventListener("afterprint", () => paper(false));
 matchMedia("print").addEventListener("change", event => paper(event.matches));
 
-// Bars of 95 % intervals, of estimates as [value, low, high]; none where there is no interval.
+// Bars of 95 % intervals; none where there is no interval.
 const bars = (estimates, tint) => ({type: "data", symmetric: false, array: estimates.map(e => e[2] === null ? 0 : e[2] - e[0]), arrayminus: estimates.map(e => e[1] === null ? 0 : e[0] - e[1]), thickness: 1, width: 2, color: tint});
 // Of lines that coincide, all but the first are dashed, with wider gaps the later they come, so that each is seen.
 function interleaved(traces) {

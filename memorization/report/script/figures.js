@@ -2,8 +2,12 @@
 
 const GROUPS = [["others", "non-members"], ["members", "members"]];
 function bounds(list) {
-  const ends = list.flatMap(cell => [...cell.members.psnr, ...cell.others.psnr, cell.threshold]).filter(value => value !== null);
+  const ends = list.flatMap(cell => [...cell.members.psnr.slice(0, 3), ...cell.others.psnr.slice(0, 3), cell.threshold]).filter(value => value !== null);
   return [Math.max(-20, Math.min(0, ...ends)), 1.06 * Math.max(1, ...ends)];
+}
+function groupText(cell, key, name) {
+  const {successes, count, recovered: [, , , share, bounds], psnr: [, , , median, within]} = cell[key];
+  return `${esc(cell.method)}, ${name}<br>train loss ${cell.lossText}<br>${successes} of ${count} recovered (${share} %, ${bounds})<br>median erased PSNR ${median} dB (${within})`;
 }
 // The recovered share above, the median PSNR below, against something; one line a method.
 function curves(list, all, xOf, xaxis, shifted) {
@@ -11,16 +15,16 @@ function curves(list, all, xOf, xaxis, shifted) {
   let at = 0;
   for (const [method, part] of methods) {
     const place = (methods.size - 1) / 2 - at++;
-    for (const [row, get, scale] of [["", group => group.recovered, 100], ["2", group => group.psnr, 1]]) {
+    for (const [row, shown] of [["", "recovered"], ["2", "psnr"]]) {
       for (const [key, name] of GROUPS) {
-        const estimates = part.map(cell => get(cell[key]).map(value => value === null ? null : scale * value)), solid = key === "members";
+        const estimates = part.map(cell => cell[key][shown]), solid = key === "members";
         traces.push({
           type: "scatter", mode: "lines+markers", name: `${method}, ${name}`, legendgroup: method, visible: !state.hidden.has(method), yaxis: `y${row}`,
           x: part.map(cell => shifted(xOf(cell), place)), y: estimates.map(e => e[0]), customdata: part.map(cell => cell.place),
           error_y: bars(estimates, colour(part[0])),
           line: {color: colour(part[0]), dash: solid ? "solid" : "dot", width: solid ? 2 : 1.5},
           marker: {symbol: symbolOf(part[0]) + (solid ? "" : "-open"), size: 7, color: colour(part[0])},
-          text: part.map(cell => `${esc(method)}, ${name}<br>train loss ${lossText(cell)}<br>${Math.round(cell[key].recovered[0] * cell[key].count)} of ${cell[key].count} recovered (${percent(cell[key].recovered[0])} %, ${percent(cell[key].recovered[1])} to ${percent(cell[key].recovered[2])})<br>median erased PSNR ${decibel(cell[key].psnr[0])} dB (${interval(cell[key].psnr, decibel)})`),
+          text: part.map(cell => groupText(cell, key, name)),
           hovertemplate: "%{text}<extra></extra>",
         });
       }
@@ -48,44 +52,31 @@ function against(name, title, list, all) {
   const sorted = [...list].sort((a, b) => a[name] - b[name]);
   return curves(sorted, all, cell => cell[name], xaxis, (x, place) => x - 0.006 * span * place);
 }
-function rates(cell) {  // (fpr, tpr) at each score, for logarithmic axes: a rate of 0 stands at half of the least that shows
-  const scores = imagesOf(cell), count = [scores.filter(i => !i.member).length, scores.filter(i => i.member).length];
-  const least = count.map(n => 0.5 / n), passed = [0, 0], points = [[...least]];
-  const sorted = [...scores].sort((a, b) => (score(b) > score(a)) - (score(b) < score(a)));
-  sorted.forEach((image, i) => {
-    passed[Number(image.member)] += 1;
-    if (i + 1 === sorted.length || score(sorted[i + 1]) !== score(image)) points.push(passed.map((n, k) => Math.max(n / count[k], least[k])));
-  });
-  return points;
-}
 function roc(list) {
   const several = distinct(list, cell => cell.rung).length > 1;
-  const low = Math.min(...list.flatMap(cell => [0.5 / cell.others.count, 0.5 / cell.members.count]));
   const traces = list.map(cell => {
-    const points = rates(cell), name = cell.method + (several ? `, ${cell.rung}` : "");
+    const [x, y] = cell.roc.map(text => unpacked(text).map(place => data.rates[place])), name = cell.method + (several ? `, ${cell.rung}` : "");
     return {
-      type: "scatter", mode: "lines", name, legendgroup: cell.method, visible: !state.hidden.has(cell.method), x: points.map(p => p[0]), y: points.map(p => p[1]), customdata: points.map(() => cell.place),
+      type: "scatter", mode: "lines", name, legendgroup: cell.method, visible: !state.hidden.has(cell.method), x, y, customdata: x.map(() => cell.place),
       line: {color: colour(cell), width: 2, dash: ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"][variants.indexOf(cell.variant) % 6]},
-      hovertemplate: `${esc(name)}<br>AUC ${fixed(cell.auc[0] ?? NaN, 3)}<br>FPR %{x:.3g}, TPR %{y:.3g}<extra></extra>`,
+      hovertemplate: `${esc(name)}<br>AUC ${cell.auc[3]}<br>FPR %{x:.3g}, TPR %{y:.3g}<extra></extra>`,
     };
   });
+  const low = Math.min(...traces.flatMap(line => [line.x[0], line.y[0]]));
   interleaved(traces).push({type: "scatter", mode: "lines", x: [low, 1], y: [low, 1], line: {color: tone("--soft"), width: 1, dash: "dot"}, hoverinfo: "skip", name: "chance"});
   const range = [Math.log10(low), 0.03], ticks = {type: "log", range, dtick: 1, exponentformat: "power"};
   return {data: traces, click: select, layout: layout({xaxis: axis({...ticks, title: {text: "false positive rate (non-members)"}}), yaxis: upright("true positive rate (members)", ticks)})};
 }
 const BARRED = 4;  // methods in a plot of thresholds, beyond which their bars would hide it
-const LIMITS = Array.from({length: 51}, (_, i) => 10 + i);  // dB
 function sensitivity(list) {  // the recovered share at each threshold; what diverged or is closer to another member never counts
   const several = distinct(list, cell => cell.rung).length > 1;
   const traces = list.flatMap((cell, place) => GROUPS.filter(([key]) => cell[key].count).map(([key, name], side) => {
-    const own = imagesOf(cell).filter(image => image.member === (key === "members")), solid = key === "members";
-    const right = own.filter(image => image.nearest && !image.diverged);
+    const solid = key === "members", found = unpacked(cell.curves[key]).map(place => data.shares[place]);
     const method = cell.method + (several ? `, ${cell.rung}` : "");
-    const found = LIMITS.map(limit => wilson(right.filter(image => image.psnr >= limit).length, own.length).map(value => 100 * value));
     const barred = found.map((e, i) => list.length <= BARRED && i % 10 === (2 * place + side + 2) % 10 ? e : [e[0], null, null]);  // a bar every 10 dB, each line's at its own
     return {
-      type: "scatter", mode: "lines", name: `${method}, ${name}`, legendgroup: cell.method, visible: !state.hidden.has(cell.method), x: LIMITS, y: found.map(e => e[0]), error_y: {...bars(barred, colour(cell)), width: 0}, customdata: LIMITS.map(() => cell.place),
-      line: {color: colour(cell), dash: solid ? "solid" : "dot", width: solid ? 2 : 1.5, shape: "hv"}, text: found.map(e => `${percent(e[0] / 100)} % (${percent(e[1] / 100)} to ${percent(e[2] / 100)})`), hovertemplate: `${esc(method)}, ${name}<br>%{text} at %{x} dB<extra></extra>`,
+      type: "scatter", mode: "lines", name: `${method}, ${name}`, legendgroup: cell.method, visible: !state.hidden.has(cell.method), x: data.thresholds, y: found.map(e => e[0]), error_y: {...bars(barred, colour(cell)), width: 0}, customdata: found.map(() => cell.place),
+      line: {color: colour(cell), dash: solid ? "solid" : "dot", width: solid ? 2 : 1.5, shape: "hv"}, text: found.map(e => `${e[3]} % (${e[4]})`), hovertemplate: `${esc(method)}, ${name}<br>%{text} at %{x} dB<extra></extra>`,
     };
   }));
   const lines = distinct(list, cell => cell.threshold).map(x => ({type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: {dash: "dash", width: 1, color: tone("--soft")}}));
@@ -96,11 +87,11 @@ const probeKinds = distinct(Object.values(data.probes).flatMap(kinds => Object.k
 function attraction(cell) {
   const drawn = Object.entries(data.probes[cell.place]).map(([kind, rows]) => {
     const itself = kind === "none", at = probeKinds.indexOf(kind), tint = itself ? tone("--ink") : tone(`--c${[1, 2, 3, 4, 0, 5, 6, 7][at % 8]}`);
-    const ordered = [...rows].sort((a, b) => a[1] - b[1]), found = ordered.map(row => wilson(row[3], row[2]).map(value => 100 * value));
+    const found = rows.map(row => data.shares[row[2]]), x = rows.map(row => Number(row[1]));
     return {
-      type: "scatter", mode: itself ? "markers" : "lines+markers", name: itself ? "the member" : kind, x: ordered.map(row => row[1]), y: found.map(e => e[0]), error_y: bars(found, tint), customdata: ordered.map(() => cell.place),
+      type: "scatter", mode: itself ? "markers" : "lines+markers", name: itself ? "the member" : kind, x, y: found.map(e => e[0]), error_y: bars(found, tint), customdata: x.map(() => cell.place),
       line: {color: tint, width: 2}, marker: {symbol: itself ? "star" : Object.keys(SYMBOLS)[at % 6], size: itself ? 10 : 7, color: tint},
-      text: ordered.map(([strength, distance, probes, captured, attracted, toProbe, toMember], i) => `${itself ? "the members themselves" : `${esc(kind)} ${strength}, ${fixed(distance, 3)} away`}<br>${captured} of ${probes} answered with the member (${interval(found[i], value => percent(value / 100))} %)` + (itself ? "" : `<br>${attracted} closer to the member than to the probe<br>median PSNR to the probe ${decibel(toProbe)} dB, to the member ${decibel(toMember)} dB`)),
+      text: rows.map(([strength, distance, , probes, captured, attracted, toProbe, toMember], i) => `${itself ? "the members themselves" : `${esc(kind)} ${strength}, ${distance} away`}<br>${captured} of ${probes} answered with the member (${found[i][4]} %)` + (itself ? "" : `<br>${attracted} closer to the member than to the probe<br>median PSNR to the probe ${toProbe} dB, to the member ${toMember} dB`)),
       hovertemplate: "%{text}<extra></extra>",
     };
   });
@@ -118,13 +109,12 @@ function heat(list, room) {
   const x = distinct(list, cell => cell.method), y = distinct(list, cell => cell.degradation);
   const grid = y.map(degradation => x.map(method => lowest.get(`${degradation}\n${method}`)));
   const map = get => grid.map(row => row.map(cell => cell ? get(cell) : null));
-  const share = group => group.recovered[0] === null ? null : 100 * group.recovered[0];
-  const both = cell => percent(cell.members.recovered[0]) + (cell.others.recovered[0] ? ` (${percent(cell.others.recovered[0])})` : "");
+  const both = cell => cell.members.recovered[3] + (cell.others.recovered[0] ? ` (${cell.others.recovered[3]})` : "");
   const roomy = room / x.length > (narrow() ? 80 : 95);  // for the number in brackets
   return {
     data: [{
-      type: "heatmap", x: x.map(esc), y: y.map(name => narrow() ? esc(name).replaceAll(", ", "<br>") : esc(name)), z: map(cell => share(cell.members)), zmin: 0, zmax: 100, xgap: 2, ygap: 2, customdata: map(cell => cell.place),
-      colorscale: [[0, tone("--grid")], [1, tone("--heat")]], showscale: false, text: map(cell => roomy ? both(cell) : percent(cell.members.recovered[0])), hovertext: map(both),
+      type: "heatmap", x: x.map(esc), y: y.map(name => narrow() ? esc(name).replaceAll(", ", "<br>") : esc(name)), z: map(cell => cell.members.recovered[0]), zmin: 0, zmax: 100, xgap: 2, ygap: 2, customdata: map(cell => cell.place),
+      colorscale: [[0, tone("--grid")], [1, tone("--heat")]], showscale: false, text: map(cell => roomy ? both(cell) : cell.members.recovered[3]), hovertext: map(both),
       texttemplate: "%{text}", textfont: {size: 12, color: tone("--ink")}, hovertemplate: "%{x}<br>%{y}<br>members (non-members) recovered: %{hovertext} %<extra></extra>",
     }],
     click: select,

@@ -4,6 +4,7 @@ function options(select, list, value) {
   select.innerHTML = list.map(([key, text]) => `<option value="${esc(key)}">${esc(text)}</option>`).join("");
   select.value = value;
 }
+const framed = image => image.status === "recovered" ? ' class="recovered"' : "";
 function drawGallery() {
   const passing = cells.filter(cell => passes(cell)), scenes = distinct(passing, cell => cell.scene);
   const run = cells[state.run];
@@ -25,7 +26,7 @@ function drawGallery() {
     const numbers = new Map(pictures.images.map((image, row) => [`${image.member}${image.image}`, row]));
     const rows = ranked(by, member).filter(image => numbers.has(`${member}${image.number}`));
     const names = new Map(rows.length > 2 ? [[0, "best"], [rows.length >> 1, "median"], [rows.length - 1, "worst"]] : []);
-    const fits = image => view.show === "all" || (view.show === "failed" ? !image.recovered : statusOf(image) === view.show);
+    const fits = image => view.show === "all" || (view.show === "failed" ? image.status !== "recovered" : image.status === view.show);
     const body = rows.map((image, rank) => {
       if (!fits(image)) return "";
       const row = numbers.get(`${member}${image.number}`), own = pictures.images[row];
@@ -33,16 +34,16 @@ function drawGallery() {
       const answers = columns.map(cell => {
         const text = pictures.answers[cell.place][row], found = imagesOf(cell).find(other => other.member === member && other.number === image.number);
         if (!text || !found) return "<td></td>";
-        return `<td${found.recovered ? ' class="recovered"' : ""}><button data-place="${cell.place}" data-at="${found.at}"><img src="${source(text)}" alt="${imageName(image)}, ${esc(cell.method)}, ${statusOf(found)}"><span class="caption">${found.recovered ? "✓ " : ""}${fixed(found.psnr, 1)}${found.diverged ? " diverged" : ""}</span></button></td>`;
+        return `<td${framed(found)}><button data-place="${cell.place}" data-at="${found.at}"><img src="${source(text)}" alt="${imageName(image)}, ${esc(cell.method)}, ${found.status}"><span class="caption">${found.status === "recovered" ? "✓ " : ""}${found.psnr}${found.status === "diverged" ? " diverged" : ""}</span></button></td>`;
       });
       return `<tr><th scope="row">${names.has(rank) ? `<b>${names.get(rank)}</b><br>` : ""}${imageName(image)}</th>${fixedPicture("original")}${fixedPicture("degraded")}${answers.join("")}</tr>`;
     }).join("");
-    const failed = rows.some(image => image.recovered) && rows.find(image => !image.recovered), paths = pictures.paths[by.place] ?? [];
+    const failed = rows.some(image => image.status === "recovered") && rows.find(image => image.status !== "recovered"), paths = pictures.paths[by.place] ?? [];
     const way = rows.map((image, rank) => {
       const row = numbers.get(`${member}${image.number}`), path = paths[row];
       const name = [names.get(rank), image === failed && "best of the failed"].filter(Boolean).join(", ");
       if (!path || names.size && !name) return "";
-      return `<tr><th scope="row">${name ? `<b>${name}</b><br>` : ""}${imageName(image)}</th><td>${pathFigure(path, imageName(image))}</td><td${image.recovered ? ' class="recovered"' : ""}><img src="${source(pictures.answers[by.place][row])}" alt="${imageName(image)}, answer after ${path.iterations} iterations"><span class="caption">${path.iterations}</span></td></tr>`;
+      return `<tr><th scope="row">${name ? `<b>${name}</b><br>` : ""}${imageName(image)}</th><td>${pathFigure(path, imageName(image))}</td><td${framed(image)}><img src="${source(pictures.answers[by.place][row])}" alt="${imageName(image)}, answer after ${path.iterations} iterations"><span class="caption">${path.iterations}</span></td></tr>`;
     }).join("");
     const part = document.createElement("div");
     part.className = `gallery${small ? " pixels" : ""}`;

@@ -3,7 +3,10 @@
 const $ = id => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const cells = data.cells;
-cells.forEach((cell, place) => { cell.place = place; });
+cells.forEach((cell, place) => {
+  Object.assign(cell, data.scenes[cell.scene], {place});
+  for (const group of [cell.members, cell.others]) group.recovered = data.shares[group.recovered];
+});
 
 const FILTERS = {dataset: "Dataset", architecture: "Architecture", autoencoder: "Autoencoder", method: "Method", degradation: "Degradation"};
 const SYMBOLS = {circle: "●", square: "■", diamond: "◆", "triangle-up": "▲", cross: "✚", star: "★"};
@@ -21,45 +24,25 @@ const keyOf = cell => `${cell.signature}@${cell.rung}`;
 
 const esc = text => String(text).replace(/[&<>"']/g, c => `&#${c.charCodeAt(0)};`);
 const inCode = text => esc(text).replace(/`([^`]*)`/g, "<code>$1</code>");
-function fixed(value, digits) {  // halves to even, as the table on the terminal has them
-  const scaled = value * 10 ** digits;
-  const whole = Math.abs(scaled % 1) === 0.5 ? 2 * Math.round(scaled / 2) : Math.round(scaled);
-  return (whole / 10 ** digits + 0).toFixed(digits);
-}
-function percent(fraction) {
-  if (fraction === null) return "–";
-  const text = fixed(100 * fraction, 0);
-  return ["0", "100"].includes(text) && ![0, 1].includes(fraction) ? fixed(100 * fraction, 1) : text;
-}
-const pValue = p => p < 0.001 && p > 0 ? p.toExponential(0) : p.toPrecision(1);
-const pText = cell => `<span class="p">p = ${pValue(cell.p)}</span>${cell.holm > cell.p ? `; <span class="p">Holm: ${pValue(cell.holm)}</span>` : ""}`;
-const decibel = value => value === null ? "–" : fixed(value, 1);
-const interval = (estimate, text) => estimate[1] === null ? "–" : `${text(estimate[1])} to ${text(estimate[2])}`;
-const withInterval = (estimate, text, unit) => estimate[0] === null ? "–" : `${text(estimate[0])}${unit} <small>(${interval(estimate, text)})</small>`;
-const shares = estimate => withInterval(estimate, percent, " %");
-const decibels = estimate => withInterval(estimate, decibel, "");
-const areas = estimate => withInterval(estimate, value => fixed(value, 3), "");
-function wilson(successes, trials) {  // [share, low, high], as `statistics.proportion_interval`
-  const z = 1.959963984540054, centre = successes + z * z / 2, half = z * Math.sqrt(successes * (trials - successes) / trials + z * z / 4);
-  return [successes / trials, successes === 0 ? 0 : (centre - half) / (trials + z * z), successes === trials ? 1 : (centre + half) / (trials + z * z)];
-}
-const lossText = cell => cell.loss === null ? "–" : cell.loss.toExponential(1).replace(/e([+-])(\d)$/, "e$10$2");
+// An estimate is [value, low, high, value as text, interval as text]; a share is in percent.
+const withInterval = ([value, , , text, span], unit = "") => value === null ? text : `${text}${unit} <small>(${span})</small>`;
+const shares = estimate => withInterval(estimate, " %");
+const pText = cell => cell.p.map(text => `<span class="p">${text}</span>`).join("; ");
 
-// ---- the images of a cell: members first
+// ---- the images of a cell: members first, each kind from the best to the worst
 
-const unpacked = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+const KINDS = {1: Uint8Array, 2: Uint16Array, 4: Uint32Array};  // by the bytes of a number
+const unpacked = text => [...new KINDS[text[0]](Uint8Array.from(atob(text.slice(1)), c => c.charCodeAt(0)).buffer)];
+const STATES = {r: "recovered", f: "not recovered", d: "diverged"};
 function imagesOf(cell) {
   if (!cell.list) {
-    const {members, numbers} = data.images[cell.images];
-    const psnr = new Float32Array(unpacked(cell.psnr).buffer), state = unpacked(cell.state);
-    cell.list = numbers.map((number, at) => ({at, number, member: at < members, psnr: psnr[at], recovered: !!(state[at] & 1), diverged: !!(state[at] & 2), nearest: !!(state[at] & 4)}));
+    const psnr = cell.psnr.split(" "), numbers = data.numbers[cell.numbers];
+    cell.list = unpacked(cell.order).map((place, at) => ({at, number: numbers[place], member: at < cell.members.count, psnr: psnr[at], status: STATES[cell.states[at]]}));
   }
   return cell.list;
 }
-const score = image => image.diverged || Number.isNaN(image.psnr) ? -Infinity : image.psnr;
-const ranked = (cell, member) => imagesOf(cell).filter(image => image.member === member).sort((a, b) => (score(b) > score(a)) - (score(b) < score(a)) || a.at - b.at);
+const ranked = (cell, member) => imagesOf(cell).filter(image => image.member === member);
 const imageName = image => `${image.member ? "member" : "non-member"} ${image.number}`;
-const statusOf = image => image.diverged ? "diverged" : image.recovered ? "recovered" : "not recovered";
 const pictureCache = new Map();
 function picturesOf(scene) {
   if (!pictureCache.has(scene)) pictureCache.set(scene, JSON.parse($(`scene-${scene}`).textContent));

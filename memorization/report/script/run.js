@@ -1,12 +1,13 @@
 // One run in detail, and the dialog with one of its images.
 
+const MARKS = {recovered: "circle", "not recovered": "circle-open", diverged: "x"};
 function scatter(cell) {
   const traces = [false, true].map(member => {
     const list = ranked(cell, member), tint = tone(member ? "--accent" : "--soft");
     return {
-      type: "scatter", mode: "markers", name: member ? "members" : "non-members", x: list.map((image, i) => i + 1), y: list.map(image => image.psnr), customdata: list.map(image => image.at),
-      marker: {size: 8, color: tint, symbol: list.map(image => image.diverged ? "x" : image.recovered ? "circle" : "circle-open"), line: {color: tint, width: 1.5}},
-      text: list.map(image => `${imageName(image)}<br>${fixed(image.psnr, 1)} dB, ${statusOf(image)}`), hovertemplate: "%{text}<extra></extra>",
+      type: "scatter", mode: "markers", name: member ? "members" : "non-members", x: list.map((image, i) => i + 1), y: list.map(image => Number(image.psnr)), customdata: list.map(image => image.at),
+      marker: {size: 8, color: tint, symbol: list.map(image => MARKS[image.status]), line: {color: tint, width: 1.5}},
+      text: list.map(image => `${imageName(image)}<br>${image.psnr} dB, ${image.status}`), hovertemplate: "%{text}<extra></extra>",
     };
   });
   return {
@@ -19,16 +20,16 @@ function scatter(cell) {
 }
 function drawRun() {
   const cell = cells[state.run], run = data.runs[cell.signature], card = data.cards[cell.recovery];
-  $("run-name").innerHTML = `<b>${esc(cell.method)}</b>, ${esc(cell.degradation)}, ${esc(cell.autoencoder)}, train loss ${lossText(cell)}. Choose another in the table or a plot.`;
-  const rate = ([fpr, point]) => `<dt>TPR at FPR ${fixed(100 * fpr, 1).replace(/\.0$/, "")} %</dt><dd>${point ? `${percent(point[1])} % <small>(${percent(point[2])} to ${percent(point[3])}; FPR achieved ${percent(point[0])} %)</small>` : `not resolvable with ${cell.others.count} non-members (${Math.ceil(1 / fpr).toLocaleString("en")} would do)`}</dd>`;
-  const group = (name, key) => `<dt>${name}</dt><dd>${cell[key].count ? `${Math.round(cell[key].recovered[0] * cell[key].count)} of ${cell[key].count}: ${shares(cell[key].recovered)}; median ${decibels(cell[key].psnr)} dB` : "none were tried"}</dd>`;
-  const verdict = cell.controls ? `<dt>Verdict</dt><dd><span class="verdict">${esc(cell.verdict || "none")}</span>${cell.p === null ? "" : ` (${pText(cell)})`}; members by controls: ${esc(cell.controls)}</dd>` : "";
-  const calibrated = cell.calibrated ? `<dt>Above the reference</dt><dd>Members by ${decibels(cell.calibrated[0])} dB in the median; AUC of that difference ${areas(cell.calibrated[1])}</dd>` : "";
-  const threat = card ? `<h3>Threat model of ${esc(cell.recovery)}</h3><p>${inCode(card.text)}</p><dl><dt>Access</dt><dd>${esc(card.access)}</dd><dt>Knows</dt><dd>${inCode(card.knows)}</dd><dt>Queries</dt><dd>${fixed(cell.queries, 0)} an image, on average</dd></dl>` : "";
-  $("card").innerHTML = `<h3>Results</h3><dl>${group("Members", "members")}${group("Non-members", "others")}<dt>Excess</dt><dd>${shares(cell.excess)}</dd><dt>AUC</dt><dd>${areas(cell.auc)}</dd>${cell.operating.map(rate).join("")}${verdict}${calibrated}</dl>${threat}`;
+  $("run-name").innerHTML = `<b>${esc(cell.method)}</b>, ${esc(cell.degradation)}, ${esc(cell.autoencoder)}, train loss ${cell.lossText}. Choose another in the table or a plot.`;
+  const rate = ([name, text, limits]) => `<dt>${name}</dt><dd>${text}${limits ? ` <small>(${limits})</small>` : ""}</dd>`;
+  const group = (name, key) => `<dt>${name}</dt><dd>${cell[key].count ? `${cell[key].successes} of ${cell[key].count}: ${shares(cell[key].recovered)}; median ${withInterval(cell[key].psnr)} dB` : "none were tried"}</dd>`;
+  const verdict = cell.controls ? `<dt>Verdict</dt><dd><span class="verdict">${esc(cell.verdict || "none")}</span>${cell.p.length ? ` (${pText(cell)})` : ""}; members by controls: ${esc(cell.controls)}</dd>` : "";
+  const calibrated = cell.calibrated.length ? `<dt>Above the reference</dt><dd>Members by ${withInterval(cell.calibrated[0])} dB in the median; AUC of that difference ${withInterval(cell.calibrated[1])}</dd>` : "";
+  const threat = card ? `<h3>Threat model of ${esc(cell.recovery)}</h3><p>${inCode(card.text)}</p><dl><dt>Access</dt><dd>${esc(card.access)}</dd><dt>Knows</dt><dd>${inCode(card.knows)}</dd><dt>Queries</dt><dd>${cell.queries} an image, on average</dd></dl>` : "";
+  $("card").innerHTML = `<h3>Results</h3><dl>${group("Members", "members")}${group("Non-members", "others")}<dt>Excess</dt><dd>${shares(cell.excess)}</dd><dt>AUC</dt><dd>${withInterval(cell.auc)}</dd>${cell.operating.map(place => rate(data.operating[place])).join("")}${verdict}${calibrated}</dl>${threat}`;
   $("command").textContent = run.command;
   $("provenance").innerHTML = `Signature <code>${esc(cell.signature)}</code>, in <code>${esc(run.folder)}</code>; made with ${esc(run.versions)}.${cell.repeated.length ? ` The same settings and autoencoder: ${cell.repeated.map(name => `<code>${esc(name)}</code>`).join(", ")}.` : ""}`;
-  $("pick").innerHTML = [true, false].map(member => `<optgroup label="${member ? "Members" : "Non-members"}, best first">${ranked(cell, member).map(image => `<option value="${image.at}">${imageName(image)}: ${fixed(image.psnr, 1)} dB, ${statusOf(image)}</option>`).join("")}</optgroup>`).join("");
+  $("pick").innerHTML = [true, false].map(member => `<optgroup label="${member ? "Members" : "Non-members"}, best first">${ranked(cell, member).map(image => `<option value="${image.at}">${imageName(image)}: ${image.psnr} dB, ${image.status}</option>`).join("")}</optgroup>`).join("");
   later($("scatter"), () => scatter(cells[state.run]));
 }
 $("open").onclick = () => openImage(cells[state.run], Number($("pick").value));
@@ -37,8 +38,8 @@ let opened = null;
 async function openImage(cell, at) {
   const image = imagesOf(cell)[at], order = ranked(cell, image.member), pictures = picturesOf(cell.scene);
   opened = {cell, order, rank: order.findIndex(other => other.at === at)};
-  $("image-name").textContent = `${imageName(image)}: ${fixed(image.psnr, 1)} dB, ${statusOf(image)}`;
-  $("image-facts").textContent = `${cell.method}; ${cell.degradation}; ${cell.autoencoder}; train loss ${lossText(cell)}. Number ${opened.rank + 1} of ${order.length} ${image.member ? "members" : "non-members"}, from the best.`;
+  $("image-name").textContent = `${imageName(image)}: ${image.psnr} dB, ${image.status}`;
+  $("image-facts").textContent = `${cell.method}; ${cell.degradation}; ${cell.autoencoder}; train loss ${cell.lossText}. Number ${opened.rank + 1} of ${order.length} ${image.member ? "members" : "non-members"}, from the best.`;
   const row = pictures.images.findIndex(other => other.member === image.member && other.image === image.number);
   const answer = row < 0 ? "" : (pictures.answers[cell.place] ?? [])[row];
   $("image-pictures").innerHTML = answer

@@ -10,7 +10,7 @@ function changed() {
   nameFilters();
   const list = chosen();
   if (list.length && !list.includes(cells[state.run])) {
-    state.run = list.reduce((best, cell) => (cell.excess[0] ?? -1) > (best.excess[0] ?? -1) ? cell : best).place;
+    state.run = list.reduce((best, cell) => (cell.excess[0] ?? -Infinity) > (best.excess[0] ?? -Infinity) ? cell : best).place;
     view.scene = null;
     writeAddress();
   }

@@ -6,8 +6,8 @@ const SORTS = {
   diverged: cell => cell.members.diverged + cell.others.diverged,
 };
 function forest(cell) {
-  const mark = (name, group, y) => group[0] === null ? "" : `<g class="${name}"><path d="M${fixed(140 * group[1], 1)} ${y}H${fixed(140 * group[2], 1)}"/><circle cx="${fixed(140 * group[0], 1)}" cy="${y}" r="3.5"/></g>`;
-  return `<svg class="forest" width="150" height="22" viewBox="-5 0 150 22" role="img" aria-label="${percent(cell.members.recovered[0])} % of members, ${percent(cell.others.recovered[0])} % of non-members"><path class="axis" d="M0 0V22M35 0V22M70 0V22M105 0V22M140 0V22"/>${mark("others", cell.others.recovered, 16)}${mark("members", cell.members.recovered, 6)}</svg>`;
+  const mark = (name, group, y) => group[0] === null ? "" : `<g class="${name}"><path d="M${1.4 * group[1]} ${y}H${1.4 * group[2]}"/><circle cx="${1.4 * group[0]}" cy="${y}" r="3.5"/></g>`;
+  return `<svg class="forest" width="150" height="22" viewBox="-5 0 150 22" role="img" aria-label="${cell.members.recovered[3]} % of members, ${cell.others.recovered[3]} % of non-members"><path class="axis" d="M0 0V22M35 0V22M70 0V22M105 0V22M140 0V22"/>${mark("others", cell.others.recovered, 16)}${mark("members", cell.members.recovered, 6)}</svg>`;
 }
 const groupName = cell => (values.autoencoder.length > 1 ? `${cell.autoencoder}; ` : "") + cell.degradation;
 function drawTable(list) {
@@ -26,8 +26,8 @@ function drawTable(list) {
     const under = state.sort ? `<br><span class="soft">${esc(groupName(cell))}</span>` : "";
     const verdict = cell.verdict ? `<br><span class="soft" title="${esc(cell.controls)}">${esc(cell.verdict)} <small>(${pText(cell)})</small></span>` : "";
     out.push(`<tr data-cell="${cell.place}"${cell.place === state.run ? ' aria-current="true"' : ""}><th class="left" scope="row"><button title="Show this run in detail">${esc(cell.method)}</button>${under}${verdict}</th>` +
-      `<td>${shares(cell.members.recovered)}</td><td>${shares(cell.others.recovered)}</td><td>${shares(cell.excess)}</td><td class="left roomy">${forest(cell)}</td><td class="roomy">${areas(cell.auc)}</td>` +
-      `<td class="wide roomy">${decibels(cell.members.psnr)}</td><td class="wide roomy">${decibels(cell.others.psnr)}</td><td class="p">${lossText(cell)}</td><td class="roomy">${SORTS.diverged(cell)}</td></tr>`);
+      `<td>${shares(cell.members.recovered)}</td><td>${shares(cell.others.recovered)}</td><td>${shares(cell.excess)}</td><td class="left roomy">${forest(cell)}</td><td class="roomy">${withInterval(cell.auc)}</td>` +
+      `<td class="wide roomy">${withInterval(cell.members.psnr)}</td><td class="wide roomy">${withInterval(cell.others.psnr)}</td><td class="p">${cell.lossText}</td><td class="roomy">${SORTS.diverged(cell)}</td></tr>`);
   }
   $("rows").innerHTML = out.join("") || `<tr class="group"><th class="left" colspan="${width}">No result passes these filters.</th></tr>`;
   const more = list.length - state.rows;

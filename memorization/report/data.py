@@ -1,0 +1,227 @@
+"""What the page's script draws: one record a cell, and what many cells share.
+
+All numbers, and all texts of numbers, are computed here. The script draws, sorts and filters them.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from memorization.evaluation.scores import scores
+from memorization.evaluation.statistics import Estimate, log_roc, proportion_interval
+from memorization.evaluation.summary import THRESHOLDS, threshold_curve
+from memorization.recovery import METHODS
+from memorization.report import reproduce
+from memorization.report.cells import Cell, Group
+from memorization.report.findings import Findings, rows_of
+from memorization.report.gallery import Scene
+from memorization.report.labels import without
+from memorization.report.tables import TEXTS, decibels, operating_point, p_values, span
+from memorization.store.signature import rung_name
+
+RECOVERED, FAILED, DIVERGED = "rfd"  # the states of an image
+ENDS = ("", "_low", "_high")  # of the columns of an estimate
+Shown = list[float | str | None]  # of an estimate: value, low, high, and the texts of the value and of the interval
+
+
+class Shared:
+    """Values that many cells share: each stands once in a list of its `name`, and cells give its place there."""
+
+    def __init__(self, *names: str) -> None:
+        self.lists: dict[str, dict[Any, int]] = {name: {} for name in names}
+
+    def place(self, name: str, value: Any) -> int:
+        known = self.lists[name]
+        return known.setdefault(value, len(known))
+
+    def packed(self, name: str, values: Iterable[Any]) -> str:
+        return packed([self.place(name, value) for value in values])
+
+
+def packed(numbers: list[int]) -> str:
+    """Whole numbers from 0 on: how many bytes each takes, and all of them in base64."""
+    array = np.asarray(numbers, np.min_scalar_type(max(numbers, default=0)))
+    return f"{array.itemsize}{base64.b64encode(array.tobytes()).decode()}"
+
+
+def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str, Any]:
+    """The records of `cells`, in their order, and what they share.
+
+    runs: by signature, how to make the run again. scenes: what `pictures` are of, in their order. probes: by the place
+    of a cell, see `_probes`. thresholds: those of the curves, in dB. numbers, shares, rates, operating: see `_images`
+    and `_facts`. strongest: the place of the answer's cell.
+    """
+    shared = Shared("numbers", "shares", "rates", "operating")
+    places = {(cell.signature, cell.rung): place for place, cell in enumerate(findings.cells)}
+    last = {(cell.signature, cell.rung) for cell in findings.last_cells}
+    scenes = {key: {"place": place, "size": scene.size} for place, (key, scene) in enumerate(pictures.items())}
+    records = []
+    for cell in findings.cells:
+        key, scene = (cell.signature, cell.rung), scenes[cell.labels.autoencoder, cell.labels.degradation]
+        scene |= _task(findings, cell)
+        shown = _facts(cell, shared) | _images(findings.rows[key], shared)
+        records.append(shown | {"scene": scene["place"], "last": key in last})
+    strongest = findings.strongest
+    return {
+        "cells": records,
+        "probes": {places[cell.signature, cell.rung]: _probes(table, shared) for cell, table in findings.probed},
+        "runs": {signature: _reproduction(findings, signature) for signature, _ in places},
+        "scenes": list(scenes.values()),
+        "thresholds": THRESHOLDS,
+        **{name: list(values) for name, values in shared.lists.items()},
+        "shares": [_shown(Estimate(*share), "%") for share in shared.lists["shares"]],
+        "cards": _threat_models(findings),
+        "strongest": places[strongest.signature, strongest.rung],
+    }
+
+
+def _shown(estimate: Estimate, unit: str) -> Shown:
+    """`unit`: as of `TEXTS`; shares are fractions here, and percentages on the page."""
+    scale = 100 if unit == "%" else 1
+    numbers = (_plain(scale * value) for value in (estimate.value, estimate.low, estimate.high))
+    return [*numbers, TEXTS[unit](estimate.value), span(estimate, unit)]
+
+
+def _plain(value: float) -> float | None:
+    """In nine digits; None for what JSON cannot hold."""
+    return float(f"{value:.9g}") if math.isfinite(value) else None
+
+
+def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
+    """The images of a cell, and the curves made of them.
+
+    numbers: the place in `numbers` of all numbers of images. order: the places in these of the members, from the best
+    to the worst, then of the non-members likewise. psnr, states: of the images in this order, texts in dB with blanks
+    between, and letters. roc: the false and the true positive rates for logarithmic axes, as places in `rates`; empty
+    without members or non-members. curves: of each group with images, the places in `shares` of what is recovered at
+    each of `THRESHOLDS`.
+    """
+    member, score = results["member"].to_numpy(bool), scores(results)
+    order = np.lexsort((-score, ~member))
+    diverged, recovered = results["status"] == "diverged", results["recovered"].eq(True)
+    states = np.select([diverged, recovered], [DIVERGED, RECOVERED], FAILED)
+    curve = threshold_curve(results)
+    rates = log_roc(score[member], score[~member]) if 0 < member.sum() < len(member) else ()
+    return {
+        "numbers": shared.place("numbers", tuple(results["image"].tolist())),
+        "order": packed(order.tolist()),
+        "psnr": " ".join(map(decibels, results["psnr_erased"].to_numpy()[order].tolist())),
+        "states": "".join(states[order]),
+        "roc": [shared.packed("rates", map(_plain, each.tolist())) for each in rates],
+        "curves": {
+            key: shared.packed("shares", zip(*(curve[f"{name}_recovered{end}"].tolist() for end in ENDS), strict=True))
+            for key, name, images in (("members", "members", member), ("others", "non_members", ~member))
+            if images.any()
+        },
+    }
+
+
+def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | str]]]:
+    """Of each kind of near-member probes a row a strength, by growing distance: see `probes.attraction`.
+
+    Strength, median distance, the place in `shares` of the share answered with their member, probes, those answered
+    with their member, those that were drawn closer to it, and the median PSNR (dB) of the answers to the probe and to
+    the member. Kind `none` is the member itself.
+    """
+    kinds: dict[str, list[list[float | str]]] = {}
+    for row in sorted(rows_of(table), key=lambda row: row["distance"]):
+        probes = row["probes"]
+        captured, attracted = (round(row[name] * probes) for name in ("captured", "attracted"))
+        low, high = map(float, proportion_interval(captured, probes))
+        place = shared.place("shares", (captured / probes, low, high))
+        counts, medians = [probes, captured, attracted], [decibels(row[f"psnr_{to}"]) for to in ("probe", "member")]
+        kinds.setdefault(row["kind"], []).append([row["strength"], f"{row['distance']:.3f}", place, *counts, *medians])
+    return kinds
+
+
+def _task(findings: Findings, cell: Cell) -> dict[str, Any]:
+    """What all cells of an autoencoder and a degradation have in common."""
+    config, labels = findings.runs[cell.signature].config, cell.labels
+    return {
+        "dataset": config["dataset"]["name"],
+        "architecture": config["architecture"]["name"],
+        "autoencoder": labels.autoencoder,
+        "degradation": labels.degradation,
+        "fraction": _plain(cell.fraction),
+        "noise": _plain(cell.noise),
+        "alike": without(labels.degradation, cell.fraction, cell.noise),
+    }
+
+
+def _facts(cell: Cell, shared: Shared) -> dict[str, Any]:
+    """What stands in the table and on the card; `operating` are places in the list of that name."""
+    calibrated = ((cell.calibrated_psnr, "dB"), (cell.calibrated_auc, "AUC"))
+    points = (operating_point(*found, cell.non_members.count) for found in cell.operating.items())
+    return {
+        "signature": cell.signature,
+        "method": cell.labels.method,
+        "recovery": cell.recovery,
+        "variant": cell.labels.variant,
+        "rung": rung_name(cell.rung),
+        "loss": cell.train_loss,
+        "lossText": f"{cell.train_loss:.1e}",
+        "threshold": cell.threshold_db,
+        "members": _group(cell.members, shared),
+        "others": _group(cell.non_members, shared),
+        "excess": _shown(cell.excess, "%"),
+        "auc": _shown(cell.auc, "AUC"),
+        "operating": [shared.place("operating", point) for point in points],
+        "verdict": cell.verdict,
+        "p": p_values(cell),
+        "controls": cell.controls_text,
+        "queries": f"{cell.queries:.0f}",
+        "repeated": cell.repeated,
+        "calibrated": [_shown(estimate, unit) for estimate, unit in calibrated if estimate],
+    }
+
+
+def _group(group: Group, shared: Shared) -> dict[str, Any]:
+    """`recovered` is a place in `shares`."""
+    share = group.recovered
+    return {
+        "count": group.count,
+        "successes": group.successes,
+        "diverged": group.diverged,
+        "recovered": shared.place("shares", (share.value, share.low, share.high)),
+        "psnr": _shown(group.psnr, "dB"),
+    }
+
+
+def _reproduction(findings: Findings, signature: str) -> dict[str, Any]:
+    run = findings.runs[signature]
+    versions = run.done.get("versions", {})
+    return {
+        "folder": str(run.folder),
+        "command": reproduce.command(run.config),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def _threat_models(findings: Findings) -> dict[str, dict[str, str]]:
+    """What each method is, its access to the autoencoder and what it knows."""
+    return {
+        name: {
+            "text": first_paragraph(sys.modules[method.__module__].__doc__),
+            "access": method.access,
+            "knows": method.knows,
+        }
+        for name, method in present(METHODS, (cell.recovery for cell in findings.cells))
+    }
+
+
+def present(registry: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:
+    """The parts of a registry that `names` holds, in its order; without those that this version lacks."""
+    found = set(names)
+    return [(name, part) for name, part in registry.items() if name in found]
+
+
+def first_paragraph(text: str | None) -> str:
+    """The first paragraph of a docstring, in one line."""
+    return " ".join((text or "").split("\n\n")[0].split())

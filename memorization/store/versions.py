@@ -1,0 +1,69 @@
+"""Which code made a run: the revisions of its parts, by which runs of equal settings may still differ.
+
+`done.json` says them under `revisions`, a number for each part (`{"energy": 1, "solver": 1, ...}`); runs of older code
+have none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+OLDER = "older code"
+Revisions = Mapping[str, int]  # by part; empty for a run of older code
+
+
+def revisions_of(done: Mapping[str, Any]) -> Revisions:
+    """The revisions that a run's `done.json` says."""
+    revisions: Revisions = done.get("revisions") or {}
+    return revisions
+
+
+def only(revisions: Revisions, parts: Collection[str]) -> Revisions:
+    """The revisions of some parts."""
+    return {part: number for part, number in revisions.items() if part in parts}
+
+
+def words(runs: Sequence[Revisions]) -> list[str]:
+    """What tells each of several runs of equal settings from the others: `robust revision 1`, `older code`, or nothing.
+
+    A part of which a run says nothing is of older code, if others say something of it.
+    """
+    known: defaultdict[str, set[int]] = defaultdict(set)
+    for run in runs:
+        for part, number in run.items():
+            known[part].add(number)
+    texts = []
+    for run in runs:
+        several = [f"{part} revision {run[part]}" for part in known if part in run and len(known[part]) > 1]
+        texts.append(", ".join([*several, *([OLDER] if known.keys() - run.keys() else [])]))
+    return texts
+
+
+def differing(runs: Iterable[Mapping[str, Any]]) -> str:
+    """A note on the parts of which `runs` (what their `done.json` say) have several revisions; empty if none has."""
+    counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    older = newer = 0
+    for done in runs:
+        revisions = revisions_of(done)
+        older, newer = older + (not revisions), newer + bool(revisions)
+        for part, number in revisions.items():
+            counts[part][number] += 1
+    several = [
+        f"{part} {' and '.join(f'revision {number} ({_runs(found[number])})' for number in sorted(found))}"
+        for part, found in sorted(counts.items())
+        if len(found) > 1
+    ]
+    if older and newer:
+        several.append(f"{_runs(older)} of {OLDER}, which noted no revisions, beside {newer} that did")
+    if not several:
+        return ""
+    return (
+        f"Runs of different versions stand in this table: {'; '.join(several)}. Their numbers may differ for this "
+        "reason alone. Run the sweep again with the present version, or keep the stores of each version apart."
+    )
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
