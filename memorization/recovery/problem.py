@@ -136,9 +136,10 @@ def rms(x: Tensor) -> Tensor:
     return level
 
 
-def neutral_image(autoencoder: Autoencoder, shape: tuple[int, int, int], like: Tensor) -> Tensor:
-    """The image of `shape` (C, H, W) that a centred autoencoder holds as its buffer `mean`, else grey."""
-    mean = dict(autoencoder.named_buffers()).get("mean") if isinstance(autoencoder, nn.Module) else None
-    if mean is not None and mean.shape == shape:
-        return mean.to(like)
+def neutral_image(autoencoder: Autoencoder, access: Access, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """See `Problem.neutral`; of `shape` (C, H, W). A centred autoencoder holds its image as the buffer `mean`."""
+    if access == Access.gradients and isinstance(autoencoder, nn.Module):
+        mean = dict(autoencoder.named_buffers()).get("mean")
+        if mean is not None and mean.shape == shape:
+            return mean.to(like)
     return like.new_full(shape, 0.5)

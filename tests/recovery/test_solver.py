@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from memorization.components import SettingError
-from memorization.degradations import Blur, Downsample, Mask, Measurement
+from memorization.degradations import Blur, Downsample, Mask, Measurement, RandomPixels
 from memorization.recovery import (
     METHODS,
     Alternating,
@@ -182,6 +182,32 @@ def test_parameters_get_no_gradients():
     solve(lambda x: layer(x.flatten(1)).view_as(x), measurement, Energy(max_iterations=3))
     assert layer.weight.grad is None
     assert layer.bias.grad is None
+
+
+@pytest.mark.parametrize("knowledge", [Known(), Robust()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("method", [Energy(max_iterations=20), PnPADMM(), Iterate()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("degradation", [RandomPixels(0.5), Downsample(2)], ids=lambda d: type(d).__name__)
+def test_inference_mode_changes_nothing(method, knowledge, degradation):
+    """Not even if the measurement was made in it."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Sigmoid(), nn.Unflatten(1, problems.SHAPE)).double()
+    knowledge, starts = knowledge if degradation.keeps_shape else Known(), 3
+
+    def recovered():
+        return solve(model, degradation(MEMBERS, range(4)), method, knowledge, starts=starts, trace=True, path=(0, 3))
+
+    plain = recovered()
+    with torch.inference_mode():
+        inside = recovered()
+    assert inside.status == plain.status
+    for name in ("images", "mask", "trace", "path", "residual", "energy", "queries", "start"):
+        torch.testing.assert_close(getattr(inside, name), getattr(plain, name), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("method", [Iterate(), PnPADMM(), NullSpace()], ids=lambda method: type(method).__name__)
+def test_an_autoencoder_may_be_in_inference_mode_by_itself(method):
+    measurement, f = problems.erase(MEMBERS, 0.5, seed=3), problems.projection(MEMBERS)
+    plain, by_itself = (solve(g, measurement, method).images for g in (f, torch.inference_mode()(f)))
+    assert torch.equal(plain, by_itself)
 
 
 def test_progress_adds_up_to_the_budget():
