@@ -30,11 +30,12 @@ from memorization.cli import entry
 from memorization.config import schema
 from memorization.data import Digits
 from memorization.degradations import RandomPixels
-from memorization.jobs.identity import autoencoder_config
+from memorization.jobs.identity import of_autoencoder
 from memorization.recovery import Energy, Iterate, Known
 from memorization.report import reproduce
 from memorization.store.reading import finished
 from tests import problems
+from tests.conftest import experiment_of
 
 SHAPE = (1, 8, 8)
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
@@ -193,7 +194,7 @@ def test_what_is_worth_knowing_of_the_images_is_told(monkeypatch, tmp_path, caps
 def test_a_file_counts_by_its_content(composed, tmp_path):
     def signed(file, **changes):
         config = composed(*COMMON, f"architecture.weights={file}", MODEL, *changes.pop("more", []))
-        return autoencoder_config(config)
+        return of_autoencoder(experiment_of(config))
 
     SAVE["own.pt"](tmp_path / "a.pt")
     shutil.copy(tmp_path / "a.pt", tmp_path / "b.pt")
@@ -743,3 +744,19 @@ def test_an_image_that_is_given_twice_is_named(members, others, message):
     pool = torch.cat([SPLIT.members, SPLIT.non_members])
     with pytest.raises(ValueError, match=message):
         audit(transformer(), pool[members], pool[others or [-1]], RandomPixels(0.5), Iterate())
+
+
+def test_an_import_that_was_killed_goes_on(command, tmp_path):
+    """After the program was written: what an earlier version left beside it does no harm, either."""
+    (tmp_path / "own.pt2").write_bytes(program())
+    given = ["architecture.export=own.pt2", "recovery=iterate"]
+    command(*given)
+    (run,) = finished(tmp_path / "runs", "autoencoders")
+    (run.folder / "done.json").unlink()
+    (kept,) = (run.folder / "weights").iterdir()
+    shutil.copy(kept, kept.with_suffix(".safetensors"))
+    out, err = command(*given, "recovery.max_iterations=3")
+    assert err == ""
+    assert "nothing to train" in out
+    (run,) = finished(tmp_path / "runs", "autoencoders")
+    assert [path.suffix for path in (run.folder / "weights").iterdir()] == [".pt2"]

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ from memorization.engine import checkpoint, interruption
 from memorization.engine.settings import Training
 from memorization.engine.training import TrainingModule, train
 from memorization.jobs import plan
-from memorization.store import files, reading
+from memorization.store import files, lock, reading
 from memorization.store.reading import finished
 from tests.conftest import experiment_of, run_script
 
@@ -435,3 +436,55 @@ def test_a_store_that_cannot_be_written_is_a_line(tmp_path):
         assert ended.stderr.strip().count("\n") == 0
         assert "can be written" in ended.stderr or "cannot write there" in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_signal_that_came_before_a_failure_is_not_lost(signals):
+    def failing(number=None):
+        with interruption.deferred():
+            if number:
+                os.kill(os.getpid(), number)
+            raise RuntimeError("of the training")
+
+    with pytest.raises(interruption.Interrupted, match="SIGTERM") as stopped:
+        failing(signal.SIGTERM)
+    assert isinstance(stopped.value.__context__, RuntimeError)
+    with pytest.raises(RuntimeError, match="of the training"):
+        failing()
+
+
+def test_a_sweep_does_not_go_on_past_a_signal_that_came_before_a_failure(tmp_path):
+    failing = """
+from memorization.engine import training
+def training_step(self, batch, index):
+    die()
+    raise RuntimeError("of the training")
+training.TrainingModule.training_step = training_step
+"""
+    ended = killing(tmp_path, failing, "-m", "seed=0,1", number=signal.SIGTERM)
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    assert "seed=1" not in ended.stdout
+
+
+WAITING = """
+import sys, time
+from pathlib import Path
+from memorization.store import lock
+with lock.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_whoever_waits_for_a_lock_says_for_whom(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "recoveries" / "run"
+    command = [sys.executable, "-c", WAITING, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        monkeypatch.setattr(lock, "PATIENCE", 0.1)
+        threading.Timer(1.0, lambda: (holder.stdin.write("\n"), holder.stdin.flush())).start()
+        with lock.held(folder):
+            pass
+    said = capsys.readouterr().out
+    assert said.startswith(f"waiting for process {holder.pid} on ")
+    assert said.endswith(f", which works on {folder}\n")
+    assert not list(folder.parent.glob("*.holder"))

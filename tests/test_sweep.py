@@ -253,7 +253,7 @@ def test_the_signature_is_made_of_what_can_change_a_number_and_of_nothing_else(c
 
 
 def test_listing_a_store_does_not_wait_for_torch():
-    code = "import sys, memorization.store; print({'torch', 'pandas', 'pyarrow', 'hydra'} & {*sys.modules})"
+    code = "import sys, memorization.cli.store; print({'torch', 'pandas', 'pyarrow', 'hydra'} & {*sys.modules})"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "set()\n"
 

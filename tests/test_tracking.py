@@ -204,3 +204,16 @@ def test_without_a_key_one_line_says_how_to_send_it_later(online, tmp_path):
     assert "No API key configured" in line
     assert line.endswith("wandb sync runs/wandb/offline-run-*")
     assert len(list((tmp_path / "runs" / "wandb").glob("offline-run-*"))) == 2
+
+
+def test_where_pictures_wait_is_set_for_a_run_and_not_for_the_process(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+    settings = Tracking(Mode.offline, "p")
+    details = {"kind": "recover", "name": "n", "study": "s", "tags": [], "config": {}}
+    with module.tracking(settings, tmp_path, **details):
+        assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "wandb")
+    assert "WANDB_DATA_DIR" not in os.environ
+    monkeypatch.setenv("WANDB_DATA_DIR", "of the user")
+    with module.tracking(settings, tmp_path, **details):
+        assert os.environ["WANDB_DATA_DIR"] == "of the user"
+    assert os.environ["WANDB_DATA_DIR"] == "of the user"

@@ -32,9 +32,9 @@ ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(
 )
 __all__ = [
     "ARCHITECTURES",
-    "Architecture",
     "FILES",
     "Adapted",
+    "Architecture",
     "Centred",
     "build",
     "count_parameters",

@@ -10,11 +10,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import Timeout
 
-from memorization.store import files, lock, reading
+from memorization.store import files, lock, reading, versions
 from memorization.store.files import StoreError
 
 KINDS = ("autoencoders", "recoveries", "probes")
@@ -32,13 +33,15 @@ def folders(store: Path) -> Iterator[tuple[str, Path]]:
 
 
 def listed(store: Path) -> int:
-    """A line a run: kind, signature, status, and what it is or why it failed."""
+    """A line a run: kind, signature, status, and what it is or why it failed; and whether versions are mixed."""
     counts: Counter[str] = Counter()
+    finished: list[dict[str, Any]] = []
     for kind, folder in folders(store):
         status, name = files.status(folder), ""
         if status == "done":
             try:
-                name = str(files.read_done(folder).get("name", ""))
+                finished.append(files.read_done(folder))
+                name = str(finished[-1].get("name", ""))
             except StoreError:
                 status = "damaged"
         elif status in ("failed", "diverged"):
@@ -46,6 +49,8 @@ def listed(store: Path) -> int:
         counts[f"{status} {kind}"] += 1
         print(f"{kind[:11]:<12} {folder.name}  {status:<11}  {name}")
     print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no runs")
+    if note := versions.differing(finished):
+        print(note)
     return 0
 
 

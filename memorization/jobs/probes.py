@@ -9,6 +9,7 @@ import pandas as pd
 
 from memorization.data import as_float
 from memorization.evaluation.probes import KINDS, attraction, recover_probes
+from memorization.jobs.identity import revisions
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.recovery import RecoveryJob
 from memorization.jobs.training import planned
@@ -69,6 +70,7 @@ class ProbesJob:
             "autoencoder": subject.signature,
             "weights": subject.weights,
             "setup": job.identity.setup,
+            "revisions": revisions(job.identity.record, job.training.identity if subject.signature else {}),
         }
         with files.creating(folder, job.experiment.record, facts) as aside:
             table = pd.concat(tables, ignore_index=True).assign(setup=job.identity.setup, signature=folder.name)
