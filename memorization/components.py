@@ -54,6 +54,7 @@ def revision_of(part: Any) -> int:
 
 
 T = TypeVar("T")
+Record = dict[str, Any]  # plain values by name, as a file keeps them: never settings on their way to be used
 
 
 class Registry(Mapping[str, T]):

@@ -10,7 +10,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from memorization.architectures import Architecture
-from memorization.components import SettingError, within
+from memorization.components import Record, SettingError, within
 from memorization.config.groups import EXTRA, GROUPS, component_fields, parts_of
 from memorization.config.messages import check_keys
 from memorization.config.schema import Objective, Tracking
@@ -19,7 +19,6 @@ from memorization.engine.settings import Hardware, Training
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control
 
-Record = dict[str, Any]  # a configuration as plain values, as a run's folder keeps it
 RECIPE_KEYS = {"method": "recovery", "starts": "recovery.starts", "extrapolation": "recovery.extrapolation"}
 
 

@@ -22,6 +22,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from memorization.components import Record
 from memorization.engine import interruption
 from memorization.engine.history import History
 from memorization.store import files
@@ -30,7 +31,7 @@ from memorization.store.signature import checksum
 if TYPE_CHECKING:
     from memorization.engine.training import TrainingModule
 
-State = dict[str, Any]  # what a checkpoint holds: tensors and plain values
+State = Record  # what a checkpoint holds: tensors and plain values
 NEEDED = {"step", "autoencoder", "averaged", "optimiser", "random", "random_cuda", "written"}  # of a state
 OTHER_CONTENT = (TypeError, AttributeError, KeyError)  # a whole file that holds something else
 SHARE = 50  # a checkpoint is due after so many times the seconds that the last one took

@@ -7,12 +7,12 @@ import io
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from memorization.components import Record
 from memorization.store import files
 from memorization.store.signature import checksum, rung_name
 
@@ -50,13 +50,13 @@ class History:
                 files.write(folder / name, save(weights))
                 self.written[name] = checksum(folder / name)
 
-    def state(self, folder: Path) -> dict[str, Any]:
+    def state(self, folder: Path) -> Record:
         """What a checkpoint says of it; the weights are written to `folder`."""
         self.write_weights(folder)
         return {name: getattr(self, name) for name in ("rows", "rungs", "written", "steps", "loss", "seconds")}
 
     @classmethod
-    def resumed(cls, state: dict[str, Any], folder: Path) -> History:
+    def resumed(cls, state: Record, folder: Path) -> History:
         """The history of a checkpoint, whose weights lie in `folder`."""
         names = ("rows", "rungs", "written", "steps", "loss")
         weights = {rung: load_file(folder / f"weights/{rung_name(rung)}.safetensors") for rung in state["rungs"]}

@@ -30,7 +30,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanSquaredError
 
 from memorization.architectures import Centred, has_modes
-from memorization.components import SettingError
+from memorization.components import Record, SettingError
 from memorization.data import as_float, mean_image
 from memorization.engine import checkpoint, interruption
 from memorization.engine.callbacks import LadderBar, Recorder
@@ -105,11 +105,11 @@ class TrainingModule(pl.LightningModule):
         self.began = 0.0  # when it would have begun, by `time.monotonic`, had it never stopped
         self.failure = ""  # why the training ended early, if it diverged
 
-    def get_extra_state(self) -> dict[str, Any]:
+    def get_extra_state(self) -> Record:
         """What was recorded, beside the weights: it comes back to the main process from those that train."""
         return {"history": dataclasses.asdict(self.history), "failure": self.failure}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Record) -> None:
         self.history, self.failure = History(**state["history"]), state["failure"]
 
     @property

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from memorization.components import revision_of
-from memorization.config.experiment import Experiment, Record
+from memorization.components import Record, revision_of
+from memorization.config.experiment import Experiment
 from memorization.data import DATASETS
 from memorization.evaluation.controls import Control, controlled
 from memorization.store.signature import signature_of

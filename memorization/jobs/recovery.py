@@ -8,14 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from memorization.components import SettingError, within
-from memorization.config.experiment import Experiment, Record, Recovering
+from memorization.components import Record, SettingError, within
+from memorization.config.experiment import Experiment, Recovering
 from memorization.config.groups import flat
 from memorization.data import Split, as_float
 from memorization.engine.callbacks import RecoveryBar
@@ -225,7 +224,7 @@ class RecoveryJob:
         bar = RecoveryBar(self.name, len(rungs), batches, self.recipe, shown=experiment.progress)
         title = "{dataset} / {architecture}: ".format(**experiment.names) + self.name
         record = self._record(recovered if recovered != subject.reached else [])
-        details: dict[str, Any] = {
+        details: Record = {
             "kind": "recover",
             "name": title,
             "study": experiment.study,
@@ -276,7 +275,7 @@ class RecoveryJob:
         own = {kind: f"{kind}/{name}" for kind in ("answer", "path")}
         return table, {own.get(kind, kind): picture for kind, picture in shown.items()}
 
-    def _columns(self) -> dict[str, Any]:
+    def _columns(self) -> Record:
         """What each row says of the run."""
         return {
             **self.experiment.names,

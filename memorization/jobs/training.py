@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 from memorization.architectures import count_parameters, least_loss
 from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.architectures.external.contract import BATCH, check_contract, check_loss, evaluating
-from memorization.components import within
-from memorization.config.experiment import Experiment, Record
+from memorization.components import Record, within
+from memorization.config.experiment import Experiment
 from memorization.data import Split, as_float
 from memorization.engine import hardware
 from memorization.engine.history import History, weights_of
@@ -120,7 +119,7 @@ class TrainingJob:
         split, model = self.prepared
         images = split.non_members if self.swap else split.members
         parameters = count_parameters(model)
-        facts: dict[str, Any] = {
+        facts: Record = {
             "signature": self.folder.name,
             "name": self.name,
             "shape": split.shape,
@@ -133,7 +132,7 @@ class TrainingJob:
         for line in self._announced(images, facts):
             print(line, flush=True)
         names = experiment.names
-        details: dict[str, Any] = {
+        details: Record = {
             "kind": "train",
             "name": f"{names['architecture']}-{names['dataset']}-{self.folder.name[:6]}",
             "study": experiment.study,
@@ -181,7 +180,7 @@ class TrainingJob:
         files.write(folder / f"weights/{rung_name(loss)}.pt2", file.read_bytes())
         return History(rungs={loss: loss}, loss=loss)
 
-    def _announced(self, images: Tensor, facts: dict[str, Any]) -> Iterator[str]:
+    def _announced(self, images: Tensor, facts: Record) -> Iterator[str]:
         """What is said before the training, a line each."""
         split, model = self.prepared
         names, given = self.experiment.names, self.experiment.architecture.file

@@ -24,10 +24,11 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
+from memorization.components import Record
 from memorization.store.lock import is_held
 from memorization.store.signature import checksum
 
@@ -104,11 +105,11 @@ def failure(folder: Path) -> tuple[str, str]:
     return kind, cause
 
 
-def read_done(folder: Path) -> dict[str, Any]:
+def read_done(folder: Path) -> Record:
     """What `done.json` says; raises `StoreError` if the run is not finished, or the file damaged or of another."""
     path = folder / "done.json"
     try:
-        done: dict[str, Any] = json.loads(path.read_bytes())
+        done: Record = json.loads(path.read_bytes())
         *_, last = done
         if not isinstance(done["checksums"], dict):
             raise TypeError
@@ -123,7 +124,7 @@ def read_done(folder: Path) -> dict[str, Any]:
     return done
 
 
-def verified(folder: Path, name: str, done: dict[str, Any] | None = None) -> Path:
+def verified(folder: Path, name: str, done: Record | None = None) -> Path:
     """The path of a finished run's file, after its checksum was compared; raises `StoreError` if it differs.
 
     `done` is what `read_done` gave, if the caller has it.
@@ -156,7 +157,7 @@ def files_of(store: Path, autoencoder: str) -> dict[str, str]:
 
 def check_weights(
     folder: Path,
-    done: dict[str, Any],
+    done: Record,
     store: Path | None = None,
     files: Callable[[Path, str], dict[str, str]] = files_of,
 ) -> None:
@@ -193,7 +194,7 @@ def is_intact(folder: Path, remove: bool = False) -> bool:
     return True
 
 
-def seal(folder: Path, facts: dict[str, Any], durable: bool = True) -> None:
+def seal(folder: Path, facts: Record, durable: bool = True) -> None:
     """Write `done.json`: `facts` and the checksum of every file in `folder`; then remove what it could go on from."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     sums = {path.as_posix(): checksum(folder / path) for path in files if path.parts[0] not in UNFINISHED}
@@ -219,12 +220,12 @@ def _tidy(folder: Path) -> None:
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _own_checksum(done: dict[str, Any]) -> str:
+def _own_checksum(done: Record) -> str:
     return hashlib.sha256(json.dumps(done).encode()).hexdigest()
 
 
 @contextlib.contextmanager
-def creating(folder: Path, config: dict[str, Any], facts: dict[str, Any]) -> Iterator[Path]:
+def creating(folder: Path, config: Record, facts: Record) -> Iterator[Path]:
     """`folder`, to be filled with the files of a run; `config.yaml` and, at the end, `done.json` are added.
 
     `done.json` holds `facts` (which the caller may fill meanwhile) and the checksums. What an earlier attempt left is
@@ -256,7 +257,7 @@ def check_writable(store: Path) -> None:
         ) from error
 
 
-def record_failure(folder: Path, config: dict[str, Any], error: Exception) -> None:
+def record_failure(folder: Path, config: Record, error: Exception) -> None:
     """Leave `error.txt` in the folder of a run that failed: the cause in a line, the configuration, the traceback.
 
     An error's attribute `status` says that it is not a plain failure (`diverged`).

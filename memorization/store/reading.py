@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
+from memorization.components import Record
 from memorization.store.files import StoreError, check_weights, files_of, read_done, verified
 from memorization.store.signature import rung_name
 
@@ -40,13 +41,13 @@ class Run:
     packages: tuple[str, ...] = ()
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Record:
         """The configuration it was made with, plain dictionaries and values."""
-        config: dict[str, Any] = yaml.load(verified(self.folder, "config.yaml").read_text(), Loader=SAFE)
+        config: Record = yaml.load(verified(self.folder, "config.yaml").read_text(), Loader=SAFE)
         return config
 
     @cached_property
-    def done(self) -> dict[str, Any]:
+    def done(self) -> Record:
         return read_done(self.folder)
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from memorization.components import Record
 
 if TYPE_CHECKING:
     pass
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the store; part of every signature
 
 
-def signature_of(config: dict[str, Any]) -> str:
+def signature_of(config: Record) -> str:
     """16 hexadecimal digits of the SHA-256 of `config`, whatever the order of its keys."""
     text = json.dumps({"format": FORMAT, **config}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
