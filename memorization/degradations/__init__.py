@@ -10,17 +10,7 @@ from typing import Any
 from memorization.components import Registry
 from memorization.degradations.chain import Chain
 from memorization.degradations.coding import Jpeg, Quantise
-from memorization.degradations.erasures import (
-    FILLS,
-    Box,
-    Direction,
-    Fill,
-    Half,
-    RandomPixels,
-    Side,
-    Stripes,
-    Strokes,
-)
+from memorization.degradations.erasures import FILLS, Box, Direction, Fill, Half, RandomPixels, Side, Stripes, Strokes
 from memorization.degradations.linear import Blur, Downsample, Gain, MotionBlur, Noise
 from memorization.degradations.measurement import Degradation, Description, Measurement, image_seeds
 from memorization.degradations.operators import Mask, Operator

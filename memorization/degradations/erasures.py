@@ -23,32 +23,9 @@ from memorization.degradations.measurement import (
 )
 from memorization.degradations.operators import Mask
 
-
-class Fill(StrEnum):
-    """What erased pixels hold: 0, 0.5, the image's mean colour, or values uniform in [0, 1]."""
-
-    zero = "zero"
-    grey = "grey"
-    mean = "mean"
-    random = "random"
-
-
-class Side(StrEnum):
-    """Of an image."""
-
-    bottom = "bottom"
-    top = "top"
-    left = "left"
-    right = "right"
-
-
-class Direction(StrEnum):
-    """Of stripes."""
-
-    horizontal = "horizontal"
-    vertical = "vertical"
-
-
+Fill = StrEnum("Fill", ["zero", "grey", "mean", "random"])
+Side = StrEnum("Side", ["bottom", "top", "left", "right"])
+Direction = StrEnum("Direction", ["horizontal", "vertical"])
 FILLS = tuple(Fill)
 
 
@@ -57,7 +34,7 @@ class _Erasure(Degradation):
     """Erases pixels, all channels of a pixel together. Subclasses say which in `_erased`.
 
     fraction: share of pixels erased, in (0, 1).
-    fill: what erased pixels hold.
+    fill: what erased pixels hold: zero, grey (0.5), mean (the image's mean colour) or random (uniform in [0, 1]).
     noise: standard deviation of the Gaussian noise added to every pixel.
     """
 

@@ -2,16 +2,7 @@
 
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.recovery.knowledge import OPERATORS, Alternating, Estimated, Family, Known, OperatorKnowledge, Robust
-from memorization.recovery.methods import (
-    METHODS,
-    Anderson,
-    Energy,
-    Inpaint,
-    Iterate,
-    NearestMember,
-    NullSpace,
-    PnPADMM,
-)
+from memorization.recovery.methods import METHODS, Anderson, Energy, Inpaint, Iterate, NearestMember, NullSpace, PnPADMM
 from memorization.recovery.problem import Access, Method, Problem
 from memorization.recovery.solver import Recovery, Status, asks_operator, solve
 

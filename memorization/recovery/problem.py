@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,8 +75,14 @@ class Access(StrEnum):
     gradients = "gradients"
 
 
-class Method(Protocol):
-    """A recovery method: frozen settings, and pure functions that the solver drives.
+class ImageState(NamedTuple):
+    """The state of a method that goes on from nothing but its last image."""
+
+    x: Tensor  # (B, C, H, W)
+
+
+class Method(ABC):
+    """A recovery method: frozen settings, and pure functions that the solver drives; most need `step` alone.
 
     The state is a NamedTuple of tensors, each with the batch as its first axis, so that the solver can drop the images
     that are done.
@@ -85,35 +92,34 @@ class Method(Protocol):
     uses_operator: do its steps ask for `H`? Several starts always do.
     """
 
-    @property
-    def access(self) -> Access: ...
-    @property
-    def knows(self) -> str: ...
-    @property
-    def uses_operator(self) -> bool: ...
-    @property
-    def max_iterations(self) -> int: ...
-    @property
-    def tolerance(self) -> float: ...
+    access: Access = Access.queries
+    knows: str = "the measurement, and H as far as it is told"
+    uses_operator: bool = True
+    revision: ClassVar[int] = 1
+    max_iterations: int
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        check_whole("max_iterations", self.max_iterations, 1)
+        if not 0 <= self.tolerance < math.inf:
+            raise SettingError("tolerance", self.tolerance, "it must be at least 0 and finite")
 
     def start(self, problem: Problem, start: int = 0) -> Any:
         """The state before the first step, from the starting point of number `start`: 0 is the method's own."""
+        return ImageState(starting_image(problem, start, own="measurement"))
 
+    @abstractmethod
     def step(self, problem: Problem, state: Any, progress: float) -> Any:
         """The state after one more iteration; `progress` in [0, 1) is the share of the iteration budget used."""
 
     def answer(self, state: Any) -> Tensor:
         """The recovered images (B, C, H, W) of a state."""
+        image: Tensor = state.x
+        return image
 
     def residual(self, previous: Any, state: Any) -> Tensor:
         """(B,) how far each image is from being solved, in pixels of [0, 1]: converged at `tolerance` or less."""
-
-
-def check_budget(max_iterations: Any, tolerance: float) -> None:
-    """Raise `SettingError` for settings of a method that the solver cannot use."""
-    check_whole("max_iterations", max_iterations, 1)
-    if not 0 <= tolerance < math.inf:
-        raise SettingError("tolerance", tolerance, "it must be at least 0 and finite")
+        return rms(state.x - previous.x)
 
 
 def starting_image(problem: Problem, start: int, own: Literal["measurement", "neutral"]) -> Tensor:

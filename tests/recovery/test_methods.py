@@ -176,10 +176,10 @@ def test_null_space_agrees_with_a_measurement_of_another_shape(sigma, relaxation
     method.step(problem, state, 0.0)
     (x,) = seen
     share = relaxation * 2 / (2 + (sigma / NOISE_SCALE) ** 2)
-    expected = h.forward(state.z) + share * (y - h.forward(state.z))
+    expected = h.forward(state.x) + share * (y - h.forward(state.x))
     torch.testing.assert_close(h.forward(x), expected, atol=1e-6, rtol=0)
     null = lambda image: image - h.pinv(h.forward(image))  # noqa: E731
-    torch.testing.assert_close(null(x), null(state.z))
+    torch.testing.assert_close(null(x), null(state.x))
 
 
 def never(x):
@@ -290,7 +290,7 @@ def test_a_long_correction_leaves_a_member_that_contradicts_the_measurement(rela
     y, h = torch.where(erased, 0.0, white.unsqueeze(0)), Mask((~erased).double())
     problem = Problem(y, y, h, torch.zeros(1).double(), problems.nearest(members), MEMBERS[0])
     method = NullSpace(relaxation=relaxation)
-    state = method.start(problem)._replace(z=black.unsqueeze(0))
+    state = method.start(problem)._replace(x=black.unsqueeze(0))
     for _ in range(3):
         state = method.step(problem, state, 0.0)
     assert torch.equal(method.answer(state)[0], white if escapes else black)

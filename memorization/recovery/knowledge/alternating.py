@@ -1,10 +1,9 @@
-"""The paper's alternation: an exact 0/1 mask, renewed as the image takes shape."""
+"""The paper's alternation (Abitbul and Dar, 2023): an exact 0/1 mask, estimated anew as the image improves."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from memorization.components import SettingError
 from memorization.degradations import Mask, Measurement
 from memorization.degradations.checks import check_whole
-from memorization.recovery.knowledge.estimate import Estimate, erased_share
+from memorization.recovery.knowledge.estimate import Estimate, OperatorKnowledge, erased_share
 
 CANDIDATES = 256  # pixels of an image that its colours are sought among
 AT_ONCE = 2**23  # pairs of a pixel and a candidate that are compared at a time: 34 MB
@@ -22,10 +21,10 @@ REPEATED_RADIUS = 0.02  # in pixels of [0, 1]: what counts as the same colour
 def repeated_value(y: Tensor, radius: float = REPEATED_RADIUS) -> Tensor:
     """The colour (B, C, 1, 1) that most pixels of each image of `y` (B, C, H, W) lie close to.
 
-    For an erasure to a constant that is the fill value. "Close" is a Gaussian kernel of standard deviation `radius`;
-    the densest of up to `CANDIDATES` pixels is moved to the mean of what is near (mean shift). They are spread by the
-    golden ratio, which no stripes can evade. Images are taken a few at a time: the distances between pixels need far
-    more memory than the pixels.
+    For an erasure to a constant, this is the fill value. "Close" is a Gaussian kernel of standard deviation `radius`.
+    The densest of up to `CANDIDATES` pixels is moved to the mean of the pixels near it (mean shift). The candidates are
+    spread by the golden ratio, so that no regular stripes fall between them. Images are taken a few at a time, because
+    the distances between pixels need far more memory than the pixels.
     """
     count = y[0, 0].numel()
     if len(y) > (at_once := max(1, AT_ONCE // (CANDIDATES * count))):
@@ -46,22 +45,17 @@ def repeated_value(y: Tensor, radius: float = REPEATED_RADIUS) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Alternating:
+class Alternating(OperatorKnowledge):
     """The paper's alternation for an erasure: the exact 0/1 mask given the current image, once every few iterations.
 
-    A pixel counts as observed if the image explains it at least as well as the fill value does:
+    A pixel counts as observed if the image explains it at least as well as the fill value `c` does:
     `|image - y|^2 <= |c - y|^2 + tau`, all channels of a pixel together. Before there is an image, the pixels that hold
-    the fill count as erased. The fill `c` is the colour most often repeated in `y`; that, the start, `tau` and `every`
-    are our choices. It knows of no noise, and trusts an observed pixel fully.
+    the fill count as erased. The fill is the most frequent colour of `y`. This choice, the start, `tau` and `every` are
+    our own. The model has no noise: an observed pixel is trusted fully.
     """
 
     tau: float = 0.0
-    every: int = 20  # from the first image on, iterations on one estimate; with few, an image not yet found shapes it
-
-    revision: ClassVar[int] = 1
-    blind: ClassVar[bool] = True
-    hypotheses: ClassVar[int] = 1
-    annealed: ClassVar[float] = 0.0
+    every: int = 20  # iterations on one estimate; if few, it follows images that are still wrong
 
     def __post_init__(self) -> None:
         if not 0 <= self.tau < math.inf:

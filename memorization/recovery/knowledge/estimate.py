@@ -1,9 +1,10 @@
-"""What a method may know of the operator `H`: the truth, or an estimate that is renewed as the image takes shape."""
+"""The contract of a knowledge of the operator `H`, and the estimate that it makes."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -37,32 +38,34 @@ class Estimate:
         return Estimate(self.y[keep], self.operator.select(keep), self.sigma[keep], details)
 
 
-class OperatorKnowledge(Protocol):
-    """Frozen settings of a way to know `H`."""
+class OperatorKnowledge(ABC):
+    """A way to know `H`: frozen settings, and pure functions that the solver calls.
 
-    @property
-    def blind(self) -> bool:
-        """True if nothing of the measurement but `y` is used."""
+    blind: nothing of the measurement but `y` is used.
+    hypotheses: how many there are to start from; several starts take turns through them.
+    annealed: the share of the iterations in which no image counts as converged, because the estimate still moves.
+    """
 
-    @property
-    def hypotheses(self) -> int:
-        """How many suppositions of another kind there are to start from; several starts take turns through them."""
+    blind: bool = True
+    hypotheses: int = 1
+    annealed: float = 0.0
+    revision: ClassVar[int] = 1
 
-    @property
-    def annealed(self) -> float:
-        """The share of the iterations before which no image counts as converged, since the estimate still moves."""
-
+    @abstractmethod
     def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         """What is believed before the first iteration."""
 
+    @abstractmethod
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         """The belief for the next iteration, from the current `image` (B, C, H, W); `estimate` itself if it stays."""
 
+    @abstractmethod
     def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
-        """(B,): how ill `image` explains all of `y` under what is believed, to compare answers to the same `y`."""
+        """(B,): how far `image` is from explaining all of `y`; compares answers to the same `y`."""
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
         """What is believed, in a few numbers an image, (B,) each."""
+        return {}
 
 
 def erased_share(estimate: Estimate) -> Tensor:

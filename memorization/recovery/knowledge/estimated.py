@@ -1,10 +1,10 @@
-"""An operator of a known family, its one number unknown: fitted together with the image, by alternation (our own).
+"""An operator of a known family with one unknown number, fitted together with the image by alternation (our own).
 
-Gaussian blur (`family=blur`): the width that explains `y` best from the current image, over a grid of widths, refined
-by a parabola. Gain (`family=gain`): least squares. The noise is what is left unexplained, so that the data count little
-before there is an image. Between two estimates the method takes one step, as with any operator.
+Gaussian blur: the width that explains `y` best from the current image, over a grid of widths, refined by a parabola.
+Gain: least squares. The noise is what remains unexplained, so that the data count little before there is an image.
+Between two estimates the method takes one step, as with any operator.
 
-The first guess is made from nothing but the size of the image, or from the mean of `y`; further starts suppose a
+The first guess comes from the size of the image (blur) or from the mean of `y` (gain). Further starts begin with a
 smaller and a larger number.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from memorization.degradations import Measurement
 from memorization.degradations.checks import as_choice
 from memorization.degradations.operators import Convolution, Scaling
-from memorization.recovery.knowledge.estimate import Estimate
+from memorization.recovery.knowledge.estimate import Estimate, OperatorKnowledge
 
 NARROWEST = 0.3  # pixels: a blur that is hardly one
 WIDTHS = 32  # of the grid, up to a quarter of the shorter side, in equal ratios
@@ -28,23 +27,16 @@ FIRST_NOISE = 0.3  # of y about an image not yet known, in pixels of [0, 1]
 GUESSES = (1.0, 0.5, 2.0)  # times the first guess: what each start supposes
 
 
-class Family(StrEnum):
-    """What is known of the operator: a Gaussian, circular blur, or a gain."""
-
-    blur = "blur"
-    gain = "gain"
+Family = StrEnum("Family", ["blur", "gain"])  # what is known of the operator: a Gaussian, circular blur, or a gain
 
 
 @dataclass(frozen=True)
-class Estimated:
+class Estimated(OperatorKnowledge):
     """An operator of this `family`; see the module."""
 
     family: Family = Family.blur
 
-    revision: ClassVar[int] = 1
-    blind: ClassVar[bool] = True
-    hypotheses: ClassVar[int] = len(GUESSES)
-    annealed: ClassVar[float] = 0.0
+    hypotheses = len(GUESSES)
 
     def __post_init__(self) -> None:
         as_choice(self, "family", Family)

@@ -1,39 +1,38 @@
-"""Blind knowledge of an erasure, by likelihood (our own): a pixel of `y` was observed, or erased in one of two ways.
+"""Blind knowledge of an erasure by likelihood (our own): each pixel of `y` was observed, or erased in one of two ways.
 
-Erased pixels hold a colour that is repeated, or anything (uniform in [0, 1]). A pixel's channels are judged together.
-The belief goes through two phases:
+An erased pixel holds the fill, a colour that is repeated, or a random value (uniform in [0, 1]). All channels of a
+pixel are judged together. There are two phases:
 
-1. Before there is an image, nothing but `y` is asked. Pixels that hold the colour repeated most are left out. Of the
-   others, the share `g` that was observed is read off the smoothness of images: two neighbours are close if both were
-   observed, and by chance otherwise. Which pixels were observed cannot be told, but their mean can: `y` is
+1. Before there is an image, only `y` is used. Pixels of the most frequent colour are left out. Among the others, the
+   share `g` of observed pixels is estimated from smoothness: two neighbours are close if both were observed, and
+   otherwise only by chance. This does not tell which pixels were observed, but it gives their mean: `y` is
    `g x + (1 - g) / 2` plus noise of a known size, a linear measurement of the whole image.
-2. Once there is an image, a pixel's weight is its probability of being observed. Observed pixels are Gaussian around
-   the current image, with a deviation annealed from `widest` to `narrowest`, as in iteratively reweighted or
-   Geman-McClure estimation, and from then on with that of the noise where it is larger. Repeated ones are Gaussian
-   around the fill colour. Fill colour, its deviation, the noise and the shares, which differ from place to place, are
-   re-estimated from each image, one round of expectation-maximisation an iteration.
+2. Once there is an image, the weight of a pixel is the probability that it was observed. Observed pixels are Gaussian
+   around the current image. Their deviation is annealed from `widest` to `narrowest`, as in iteratively reweighted or
+   Geman-McClure estimation; after that it is the noise's where that is larger. Pixels of the fill are Gaussian around
+   its colour. The fill's colour and deviation, the noise and the shares, which vary over the image, are estimated anew
+   from each image: one round of expectation-maximisation an iteration.
 
-Where the repeated colour is a fill and the other pixels are smooth nearly everywhere, it is supposed that nothing else
-was erased: nothing is judged to be "anything", in either phase, until the image has once explained most of what is
-believed to be observed. Otherwise observed pixels that an image not yet found does not explain would be given up, and
-it might never be found. Until then the noise is taken for no larger than what the pixels of the fill show, or
-`narrowest`. A fill is told from a sky here by its pixels' deviation from the colour: next to none, or noise, in which
-neighbours are independent. An image that is right but for a small part counts as explaining: what was observed of that
-part may then be given up.
+Random values are not considered, in either phase, if the repeated colour is a fill and the other pixels are smooth
+nearly everywhere. They are considered only after an image has explained most of the observed pixels. Otherwise pixels
+that an unfinished image does not explain would be given up, and the image might never be found. Until then the noise is
+taken to be at most the deviation of the fill's pixels, or `narrowest`. A fill differs from a sky by the deviation of
+its pixels: almost none, or noise, in which neighbours are independent. An image that is right but for a small part also
+counts as explaining; the observed pixels of that part may then be given up.
 
-Noise is told from an erasure up to a deviation of about 0.1. Where it is 0.2 in three channels, or 0.3 with a constant
-fill, most observed pixels are taken for erased, and the noise that is reported is too low.
+Noise is told from an erasure up to a deviation of about 0.1. At 0.2 in three channels, or at 0.3 with a constant fill,
+most observed pixels are taken for erased, and the reported noise is too low.
 
-A sky is a repeated colour as well: whether the repeated colour is a fill cannot be told from `y`. The first start takes
-it for one if it covers `repeated` of the pixels, the second does not, the third takes the first's view and begins from
-the method's other image (`y`, for `energy`): give `recovery.starts=3`.
+Whether the most frequent colour is a fill or a sky cannot be told from `y`. Start 1 treats it as erased if it covers
+`repeated` of the pixels; start 2 assumes no constant fill; start 3 assumes what start 1 does, from the method's other
+starting image (`y` for `Energy`). Use three starts.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,7 +41,7 @@ from memorization.components import SettingError
 from memorization.degradations import Mask, Measurement
 from memorization.degradations.checks import check_positive
 from memorization.recovery.knowledge.alternating import repeated_value
-from memorization.recovery.knowledge.estimate import Estimate, erased_share
+from memorization.recovery.knowledge.estimate import Estimate, OperatorKnowledge, erased_share
 from memorization.recovery.problem import data_weight
 
 CLOSE = 0.2  # neighbours that differ by less in every channel are called close
@@ -59,14 +58,14 @@ FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is lef
 
 
 class Kind(NamedTuple):
-    """What a pixel may be: the log density of its colour if it is (B, 1, H, W), and the share of pixels that are."""
+    """One way in which a pixel came about: the log density of its colour (B, 1, H, W), and the share of such pixels."""
 
     log_density: Tensor
     share: Tensor
 
 
 @dataclass(frozen=True)
-class Robust:
+class Robust(OperatorKnowledge):
     """The likelihood of each pixel: observed, erased to a repeated colour, or erased to anything; see the module."""
 
     widest: float = 0.15
@@ -74,10 +73,8 @@ class Robust:
     repeated: float = 0.15
     first_phase: float = 0.15  # share of the iterations
 
-    revision: ClassVar[int] = 1
-    blind: ClassVar[bool] = True
-    hypotheses: ClassVar[int] = 2
-    annealed: ClassVar[float] = 0.8
+    hypotheses = 2
+    annealed = 0.8
 
     def __post_init__(self) -> None:
         check_positive(self, "widest")

@@ -1,15 +1,14 @@
 """Anderson extrapolation of a method's iteration (Walker and Ni, 2011, doi:10.1137/10078356X).
 
-For a method whose step is a fixed-point map `g` of its state `s`: the next state is not `g(s)`, but the combination of
-the last `depth + 1` values of `g`, with weights that add up to 1, whose residuals `g(s) - s` cancel best. The answer
-and the residual remain those of `g(s)`, and each image has its own weights. Use it where queries are dear or an
-iteration is slow to settle; it costs `2 depth + 2` copies of the state. It is no recovery method of its own, and is not
-for descent.
+The step of the method must be a fixed-point map `g` of its state `s`. The next state is not `g(s)`, but a combination
+of the last `depth + 1` values of `g`. Its weights add up to 1 and cancel the residuals `g(s) - s` best, for each image
+by itself. Answer and residual remain those of `g(s)`. Use it where queries are expensive or an iteration settles
+slowly; it costs `2 depth + 2` copies of the state. It is no recovery method of its own, and is not for descent.
 
-Our own choices: it begins only where the root mean square of `g(s) - s` is at most `NEAR`, since far from a fixed point
-it changes which one is reached, and for the worse; and an image whose residual doubles forgets its past and takes the
-plain step. A blind operator changes `g` between iterations: the past then describes maps that are gone, which costs
-iterations but, as the data step is always the current one, not the fixed point.
+Our own choices: it begins only where the root mean square of `g(s) - s` is at most `NEAR`; far from a fixed point it
+changes which one is reached, for the worse. An image whose residual doubles forgets its past and takes the plain step.
+A blind operator changes `g` between iterations. The past is then that of other maps, which costs iterations, but does
+not move the fixed point, because the data step is always the current one.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from __future__ import annotations
 from collections import namedtuple
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,40 +40,20 @@ def _state(fields: tuple[str, ...]) -> Any:
 
 
 @dataclass(frozen=True)
-class Anderson:
+class Anderson(Method):
     """`method` with its last `depth` steps extrapolated; see the module."""
 
     method: Method
     depth: int = 3
 
-    revision: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
+        for name in ("knows", "uses_operator", "max_iterations", "tolerance"):
+            object.__setattr__(self, name, getattr(self.method, name))
         if self.depth < 1:
             raise SettingError("depth", self.depth, "it must be at least 1")
         if self.method.access != Access.queries:
             name = type(self.method).__name__
             raise SettingError("depth", self.depth, f"it is of a fixed-point iteration, which {name} is not")
-
-    @property
-    def access(self) -> Access:
-        return self.method.access
-
-    @property
-    def knows(self) -> str:
-        return self.method.knows
-
-    @property
-    def uses_operator(self) -> bool:
-        return self.method.uses_operator
-
-    @property
-    def max_iterations(self) -> int:
-        return self.method.max_iterations
-
-    @property
-    def tolerance(self) -> float:
-        return self.method.tolerance
 
     def start(self, problem: Problem, start: int = 0) -> Any:
         inner = self.method.start(problem, start)

@@ -2,25 +2,25 @@
 
     E(x) = w |H x - y|^2 + lambda |x - f(x)|^2
 
-with `w = 1` without noise and less with (`Problem.trust`). `lambda` grows from a hundredth to 1: with few pixels
+`w` is 1 without noise and less with noise (`Problem.trust`). `lambda` grows from a hundredth to 1: with few pixels
 observed, a prior that is strict from the start holds `x` at the nearest fixed point, whatever was measured.
 
-A memorised image is a fixed point of `f`, so the energy is near zero there and only there; unlike an iteration of `f`,
-descent needs no attraction, and unlike a proximal splitting no non-expansiveness. Adam on `x`, each image on its own;
-the answer is `f(x)`. It needs white-box access. Starts from the measurement where it was observed and elsewhere from
-the neutral image, which is the members' mean only where the autoencoder itself holds that image.
+A memorised image is a fixed point of `f`, so its energy is near zero. Descent does not need that the fixed point
+attracts, as an iteration of `f` does, nor that `f` is non-expansive, as a proximal splitting does. It needs white-box
+access. It is Adam on `x`, each image on its own; the answer is `f(x)`. It starts from the measurement where it was
+observed, and elsewhere from the neutral image, which is the members' mean only if the autoencoder itself holds it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from memorization.degradations.checks import check_positive
-from memorization.recovery.problem import Access, Problem, check_budget, rms, starting_image
+from memorization.recovery.problem import Access, Method, Problem, rms, starting_image
 
 
 class State(NamedTuple):
@@ -34,7 +34,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Energy:
+class Energy(Method):
     """Settings of the descent; see the module."""
 
     weight: float = 1.0  # lambda at the end
@@ -43,13 +43,11 @@ class Energy:
     max_iterations: int = 200
     tolerance: float = 1e-4  # of the root mean square of the gradient times the last lambda over the present one
 
-    revision: ClassVar[int] = 1
-    access: ClassVar[Access] = Access.gradients
-    knows: ClassVar[str] = "the measurement, the model's own mean image if it holds one, H as the operator setting says"
-    uses_operator: ClassVar[bool] = True
+    access = Access.gradients
+    knows = "the measurement, the model's own mean image if it holds one, H as far as it is told"
 
     def __post_init__(self) -> None:
-        check_budget(self.max_iterations, self.tolerance)
+        super().__post_init__()
         check_positive(self, "weight", "first_weight", "learning_rate")
 
     def start(self, problem: Problem, start: int = 0) -> State:

@@ -1,19 +1,17 @@
-"""Biharmonic inpainting, the control: it never queries the autoencoder, so what it recovers was never memorised.
+"""Biharmonic inpainting, the control: it never queries the autoencoder, so what it recovers was not memorised.
 
-Erased regions are filled with the smoothest surface that meets their surroundings (Damelin and Hoang, 2018,
-arXiv:1707.06567; scikit-image's `inpaint_biharmonic`), each channel by itself. Use it beside the other methods, to see
-how much of an image follows from the pixels that were left. It takes one step, with the mask that is known before there
-is an image: the true one with `operator=known`; of an estimated one, pixels of less than half the largest weight count
-as erased.
+Each channel of an erased region is filled with the smoothest surface that meets its surroundings (Damelin and Hoang,
+2018, arXiv:1707.06567; scikit-image's `inpaint_biharmonic`). Use it beside the other methods, to see how much of an
+image follows from the pixels that were left. It takes one step, with the mask that is known before there is an image:
+the true one with `Known()`; of an estimated mask, pixels of less than half the largest weight count as erased.
 
-Where nothing was erased, or everything, the answer is the measurement. Operators that are not masks are inverted with a
+Where nothing was erased, or everything, the answer is the measurement. An operator that is no mask is inverted with a
 ridge towards grey that grows with the noise (our choice). Under a mask, noise stays.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,46 +19,29 @@ from numpy.typing import NDArray
 from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
-from memorization.recovery.problem import Access, Problem, check_budget
-
-
-class State(NamedTuple):
-    """What one step hands to the next."""
-
-    x: Tensor  # (B, C, H, W)
+from memorization.recovery.problem import Access, ImageState, Method, Problem
 
 
 @dataclass(frozen=True)
-class Inpaint:
+class Inpaint(Method):
     """The settings that every method has; one step is the answer, so neither changes it."""
 
     max_iterations: int = 1
     tolerance: float = 0.0  # every image converges in the first step
 
-    revision: ClassVar[int] = 1
-    access: ClassVar[Access] = Access.none
-    knows: ClassVar[str] = "the measurement, and H as the operator setting says before there is an image; not f"
-    uses_operator: ClassVar[bool] = True
+    access = Access.none
+    knows = "the measurement, and H as far as it is told before there is an image; not f"
 
-    def __post_init__(self) -> None:
-        check_budget(self.max_iterations, self.tolerance)
-
-    def start(self, problem: Problem, start: int = 0) -> State:
-        return State(problem.image)
-
-    def step(self, problem: Problem, state: State, progress: float) -> State:
+    def step(self, problem: Problem, state: ImageState, progress: float) -> ImageState:
         if (weight := problem.operator.mask) is None:
             grey = torch.full_like(state.x, 0.5)
-            return State(problem.operator.solve(problem.y, grey, problem.ridge))
+            return ImageState(problem.operator.solve(problem.y, grey, problem.ridge))
         y = problem.measured
         erased = (weight < 0.5 * weight.amax((2, 3), keepdim=True)).expand_as(y).cpu().numpy()
         pairs = zip(y.cpu().numpy(), erased, strict=True)
-        return State(torch.from_numpy(np.stack([_inpainted(*pair) for pair in pairs])).to(y))
+        return ImageState(torch.from_numpy(np.stack([_inpainted(*pair) for pair in pairs])).to(y))
 
-    def answer(self, state: State) -> Tensor:
-        return state.x
-
-    def residual(self, previous: State, state: State) -> Tensor:
+    def residual(self, previous: ImageState, state: ImageState) -> Tensor:
         return state.x.new_zeros(len(state.x))
 
 

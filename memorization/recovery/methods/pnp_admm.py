@@ -1,23 +1,23 @@
 """Plug-and-play ADMM with the autoencoder as the proximal step (Abitbul and Dar, 2023, arXiv:2310.02897).
 
 Splits `min_x 1/2 |Hx - y|^2 + lambda s_f(x)` into a data step with a closed form and one application of the
-autoencoder. Queries the autoencoder once an iteration; needs no gradients. With `operator=alternating` it is the
-paper's blind method, with `operator=known` its oracle variant. It converges for certain only where `f` is
-non-expansive, which a trained autoencoder need not be; a small `penalty` can diverge.
+autoencoder. It queries the autoencoder once an iteration and needs no gradients. With `Alternating()` it is the paper's
+blind method, with `Known()` the paper's oracle. Convergence is certain only if `f` is non-expansive, which a trained
+autoencoder need not be; a small `penalty` can diverge.
 
-The paper's penalty, number of iterations and stopping rule are not known to us; those here are our own.
+We do not know the paper's penalty, number of iterations and stopping rule; those here are our own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from memorization.components import SettingError
-from memorization.recovery.problem import Access, Problem, check_budget, rms, starting_image
+from memorization.recovery.problem import Method, Problem, rms, starting_image
 
 LEAST_PENALTY = 1e-6  # below, and above its inverse, float32 rounds the data or the autoencoder away
 
@@ -30,20 +30,15 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PnPADMM:
+class PnPADMM(Method):
     """Settings of the splitting; see the module."""
 
     penalty: float = 0.5  # rho of the augmented Lagrangian; 1 weighs data and autoencoder equally
     max_iterations: int = 100
     tolerance: float = 1e-5  # of the primal and the dual residual
 
-    revision: ClassVar[int] = 1
-    access: ClassVar[Access] = Access.queries
-    knows: ClassVar[str] = "the measurement, and H as the operator setting says"
-    uses_operator: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
-        check_budget(self.max_iterations, self.tolerance)
+        super().__post_init__()
         if not LEAST_PENALTY <= self.penalty <= 1 / LEAST_PENALTY:
             raise SettingError("penalty", self.penalty, f"it must be from {LEAST_PENALTY:g} to {1 / LEAST_PENALTY:g}")
 
