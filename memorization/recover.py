@@ -23,7 +23,7 @@ from memorization.cli import entry
 from memorization.config.schema import build, check_choice
 from memorization.data import Split, as_float
 from memorization.engine.recovery import recover
-from memorization.evaluation.controls import CONTROLS, without_mean
+from memorization.evaluation.controls import CONTROLS, untrained
 from memorization.evaluation.probes import attraction, recover_probes
 from memorization.evaluation.summary import summarise
 from memorization.jobs.identity import Job, autoencoder_folder, chosen_rungs, inapplicable
@@ -85,7 +85,7 @@ def subject_of(job: Job) -> Subject:
     if control == "untrained":
         settings = config["architecture"] | ({"weights": ""} if given_file(config["architecture"]) else {})
         fresh = architectures.build(shape=split.shape, seed=config["seed"], **settings)
-        model = without_mean(fresh).eval()
+        model = untrained(fresh, config["seed"]).eval()
     return Subject(split, {math.nan: math.nan}, lambda _: model)
 
 
