@@ -53,6 +53,7 @@ def check(kind: str, name: str) -> None:
 
 
 def _check_settings(name: str, part: Any) -> None:
+    assert isinstance(part, type), f"{name} is no class"
     assert is_dataclass(part), f"{name} is no dataclass"
     made, again = part(), part()
     assert made == again, f"{name}: two with the same settings are not equal"
@@ -113,7 +114,7 @@ def _check_method(name: str, part: Any) -> None:
     for shape in SHAPES:
         members = _images(shape)
         basis, _ = torch.linalg.qr(members.flatten(1).T)
-        queried = []
+        queried: list[int] = []
 
         def project(x: Tensor, basis: Tensor = basis, queried: list[int] = queried) -> Tensor:
             queried.append(len(x))

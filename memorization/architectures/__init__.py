@@ -15,6 +15,7 @@ from memorization.architectures.convolutional import Convolutional
 from memorization.architectures.external.adapted import Adapted
 from memorization.architectures.external.custom import custom
 from memorization.architectures.fully_connected import FullyConnected
+from memorization.architectures.initialisation import redraw
 from memorization.architectures.tied import Tied
 from memorization.architectures.unet import UNet
 from memorization.components import Registry
@@ -66,6 +67,11 @@ class Centred(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.network(x - self.mean)
         return torch.sigmoid(y + torch.logit(self.mean, DARKEST)) if self.sigmoid else y + self.mean
+
+    def reset_parameters(self) -> None:
+        """Draw the network's weights anew, and forget the mean image for grey."""
+        redraw(self.network)
+        self.mean.fill_(0.5)
 
 
 def build(

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from memorization.architectures.initialisation import activated
+from memorization.architectures.initialisation import Redrawn, activated
 
 
 def levels(channels: Sequence[int], depth: int) -> list[int]:
@@ -46,7 +46,7 @@ def doubling(inputs: int, outputs: int, kernel_size: int, size: tuple[int, int])
     )
 
 
-class Convolutional(nn.Module):
+class Convolutional(Redrawn):
     """`depth` strided convolutions and as many transposed ones.
 
     shape: (C, H, W) of the images.

@@ -12,10 +12,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from memorization.architectures.initialisation import activated
+from memorization.architectures.initialisation import Redrawn, activated
 
 
-class FullyConnected(nn.Module):
+class FullyConnected(Redrawn):
     """Linear layers between the flattened image and itself.
 
     shape: (C, H, W) of the images.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
@@ -49,3 +49,31 @@ def initialise(layer: Layer, initialisation: str, activation: str, *, first: boo
 def activated(layer: Layer, initialisation: str, activation: str, *, first: bool = False) -> list[nn.Module]:
     """`layer`, initialised by `initialise`, and the activation that follows it."""
     return [initialise(layer, initialisation, activation, first=first), ACTIVATIONS[activation]()]
+
+
+def redraw(module: nn.Module) -> None:
+    """Draw the weights of `module` anew, in place, by its `reset_parameters` or, without one, by those of its parts.
+
+    A module with `reset_parameters` also draws the weights of its parts.
+    """
+    if callable(reset := getattr(module, "reset_parameters", None)):
+        reset()
+    else:
+        for part in module.children():
+            redraw(part)
+
+
+class Redrawn(nn.Module):
+    """An architecture that draws its weights anew as a new one of the same settings draws them."""
+
+    made_of: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *arguments: Any, **settings: Any) -> Self:
+        made = super().__new__(cls)
+        made.__dict__["made_of"] = arguments, settings
+        return made
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, from torch's global random state."""
+        arguments, settings = self.made_of
+        self.load_state_dict(type(self)(*arguments, **settings).state_dict())

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from memorization.architectures.activations import ACTIVATIONS, PROXIMAL
-from memorization.architectures.initialisation import initialise
+from memorization.architectures.initialisation import Redrawn, initialise
 
 
 class Contraction(nn.Module):
@@ -40,7 +40,7 @@ class Contraction(nn.Module):
         return contracted
 
 
-class Tied(nn.Module):
+class Tied(Redrawn):
     """`W^T rho(W x + b)` on the flattened image.
 
     shape: (C, H, W) of the images.

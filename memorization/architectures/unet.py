@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from memorization.architectures.activations import choose
 from memorization.architectures.convolutional import check_kernel, doubling, levels, sizes
-from memorization.architectures.initialisation import activated, initialise
+from memorization.architectures.initialisation import Redrawn, activated, initialise
 
 SKIPS = ("all", "inner", "none")
 
 
-class UNet(nn.Module):
+class UNet(Redrawn):
     """`depth` levels of two convolutions, the first at full resolution, every further one at half the last.
 
     Sides are halved rounding up and restored exactly, so images of every size fit; a side of 1 pixel stays 1.

@@ -25,6 +25,7 @@ from memorization.engine.hardware import stopping, trainer_on
 from memorization.engine.settings import Hardware
 from memorization.engine.shards import ShardWriter, is_whole, shard_name
 from memorization.evaluation.batch import Recipe, RecoveredBatch, recover_batch
+from memorization.evaluation.metrics import recovery_metrics
 
 ITERATES = (0, 1, 3, 10, 30, 100, 300, 1000)  # numbers of iterations after which the answers are kept for the gallery
 
@@ -57,6 +58,7 @@ class RecoveryModule(pl.LightningModule):
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.recipe = recipe
         self.on_iteration: Callable[[int], None] | None = None  # is told of each iteration, by the progress bar
+        self.metrics = recovery_metrics(members.shape[1:])  # of the images so far, over all processes where several work
         self.register_buffer("members", members, persistent=False)
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> RecoveredBatch:
@@ -71,6 +73,7 @@ class RecoveryModule(pl.LightningModule):
             path=steps_of(self.recipe),
             on_iteration=self.on_iteration,
         )
+        self.metrics.update(**done.compared(originals, is_member))
         done.scores["member"] = is_member.tolist()
         done.scores["row"] = rows.tolist()
         return done

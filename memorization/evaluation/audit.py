@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from operator import index
 from typing import Any
@@ -18,12 +18,20 @@ from memorization.architectures.external.contract import check_contract, check_l
 from memorization.data import as_float, check_images
 from memorization.degradations import Degradation, RandomPixels
 from memorization.evaluation.batch import Recipe, recover_batch
-from memorization.evaluation.controls import inpaintable, untrained
+from memorization.evaluation.controls import Control, InapplicableError, controlled, inpaintable, untrained
 from memorization.evaluation.scores import scores
 from memorization.evaluation.statistics import log_roc, roc
 from memorization.evaluation.summary import THRESHOLDS, summarise, threshold_curve
-from memorization.recovery import Autoencoder, Inpaint, Known, Method, OperatorKnowledge, PnPADMM
-from memorization.recovery.methods.nearest_member import NearestMember
+from memorization.evaluation.verdict import NOT_APPLICABLE
+from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM
+
+OWN: dict[str, Any] = {
+    "dataset": "own",
+    "rung": np.nan,
+    "signature": "none",
+    "task": "own",
+    "setup": "own",
+}  # of a run, in a store
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Audit:
         return threshold_curve(self._own(), thresholds)
 
     def _own(self) -> pd.DataFrame:
-        return self.results[self.results["control"] == "none"]
+        return self.results[self.results["control"] == Control.none]
 
 
 def audit(
@@ -91,56 +99,91 @@ def audit(
     that breaks its contract (see `contract.check_contract`).
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
-    for name, number, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+    _check_numbers(batch_size=(batch_size, 1), seed=(seed, 0))
+    _check_objects(degradation=degradation, recovery=recovery, operator=operator)
+    if reference is autoencoder:
+        raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
+    recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
+    images = _Images.of(members, non_members, indices, batch_size)
+    own = images.recovered(recipe, autoencoder)
+    with evaluating(autoencoder):
+        loss = reconstruction_loss(autoencoder, images.members, batch_size)
+    check_loss(loss, images.members)
+    tables = [own.assign(control=Control.none.value, train_loss=loss)]
+    missing: dict[str, str] = {}
+    if controls or reference is not None:
+        found, missing = _controls(recipe, autoencoder, reference, images.members, controls)
+        for control, (other, model) in found.items():
+            tables.append(images.recovered(other, model).assign(control=control.value, train_loss=np.nan))
+    table = pd.concat(tables, ignore_index=True).assign(architecture=type(autoencoder).__name__, **OWN)
+    return Audit(table, missing)
+
+
+def _check_numbers(**numbers: tuple[Any, int]) -> None:
+    """Raise `ValueError` for what is no whole number, or below the least that is given with it."""
+    for name, (number, least) in numbers.items():
         if _whole(number) < least:
             raise ValueError(f"{name} is {number!r}; it must be a whole number, at least {least}")
-    for name, part in (("degradation", degradation), ("recovery", recovery), ("operator", operator)):
+
+
+def _check_objects(**parts: object) -> None:
+    """Raise `ValueError` for a part that is named, and not given."""
+    for name, part in parts.items():
         if isinstance(part, str | type):
             raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
-    for name, images in (("members", members), ("non_members", non_members)):
-        if not isinstance(images, Tensor):
-            raise ValueError(f"{name} are a {type(images).__name__}; give a tensor, torch.as_tensor(...) makes one")
-        if images.requires_grad:
-            raise ValueError(f"{name} require grad, which images do not; give {name}.detach()")
-        if images.dtype not in (torch.uint8, torch.float32, torch.float64):
-            raise ValueError(f"{name} are {images.dtype}; give float32 in [0, 1], or uint8")
-        check_images(as_float(images), name)
-    if members.dtype != non_members.dtype:
-        raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
-    if members.shape[1:] != non_members.shape[1:]:
-        raise ValueError(f"members are {tuple(members.shape[1:])}, non-members {tuple(non_members.shape[1:])}")
-    _check_distinct(members, non_members)
-    recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
-    members, images = as_float(members), as_float(torch.cat([members, non_members]))
-    numbers = _numbers(range(len(images)) if indices is None else indices, len(members), len(images))
-    with evaluating(autoencoder):
-        some = torch.cat([members[:1], images[len(members) :][:1]])
-        check_contract(autoencoder, some, recovery.access, min(batch_size, len(images)))
-        own = _scored(recipe, autoencoder, images, numbers, members, batch_size)
-        loss = reconstruction_loss(autoencoder, members, batch_size)
-        check_loss(loss, members)
-        tables = [own.assign(control="none", train_loss=loss, **_choices(recipe))]
-        missing: dict[str, str] = {}
-        if controls or reference is not None:
-            found, missing = _controls(recipe, autoencoder, members, reference, controls)
-            for name, (other, model) in found.items():
-                with evaluating(model):
-                    check_contract(model, some, other.method.access, min(batch_size, len(images)))
-                    table = _scored(other, model, images, numbers, members, batch_size)
-                tables.append(table.assign(control=name, train_loss=np.nan, **_choices(other)))
-    facts = {
-        "dataset": "own",
-        "architecture": type(autoencoder).__name__,
-        "degradation": type(degradation).__name__,
-        **asdict(degradation.describe()),
-        "rung": np.nan,
-        "seed": seed,
-        "threshold_db": threshold_db,
-        "signature": "none",
-        "task": "own",
-        "setup": "own",
-    }
-    return Audit(pd.concat(tables, ignore_index=True).assign(**facts), missing)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """members: (N, C, H, W) float. every: these and then the non-members. numbers: what each is degraded by."""
+
+    members: Tensor
+    every: Tensor
+    numbers: list[int]
+    batch_size: int
+
+    @classmethod
+    def of(cls, members: Tensor, non_members: Tensor, indices: Sequence[int] | None, batch_size: int) -> _Images:
+        """Raises `ValueError` for images that cannot be audited."""
+        _check_images("members", members)
+        _check_images("non_members", non_members)
+        if members.dtype != non_members.dtype:
+            raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
+        if members.shape[1:] != non_members.shape[1:]:
+            raise ValueError(f"members are {tuple(members.shape[1:])}, non-members {tuple(non_members.shape[1:])}")
+        _check_distinct(members, non_members)
+        every = as_float(torch.cat([members, non_members]))
+        numbers = _numbers(range(len(every)) if indices is None else indices, len(members), len(every))
+        return cls(as_float(members), every, numbers, batch_size)
+
+    def recovered(self, recipe: Recipe, autoencoder: Autoencoder) -> pd.DataFrame:
+        """The scores of all images, one row each, once the autoencoder has kept its contract on two of them."""
+        some = self.every[[0, len(self.members)]] if len(self.every) > len(self.members) else self.every[:1]
+        with evaluating(autoencoder):
+            check_contract(autoencoder, some, recipe.method.access, min(self.batch_size, len(self.every)))
+            tables = [
+                recover_batch(recipe, autoencoder, images, numbers, self.members).scores
+                for images, numbers in self._batches()
+            ]
+        table = pd.concat(tables, ignore_index=True)
+        return table.assign(member=np.arange(len(table)) < len(self.members), **recipe.choices())
+
+    def _batches(self) -> Iterator[tuple[Tensor, list[int]]]:
+        for start in range(0, len(self.every), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield self.every[part], self.numbers[part]
+
+
+def _check_images(name: str, images: Tensor) -> None:
+    """Raise `ValueError` for what is no tensor of images, float32 in [0, 1] or uint8."""
+    given: object = images
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name} are a {type(given).__name__}; give a tensor, torch.as_tensor(...) makes one")
+    if images.requires_grad:
+        raise ValueError(f"{name} require grad, which images do not; give {name}.detach()")
+    if images.dtype not in (torch.uint8, torch.float32, torch.float64):
+        raise ValueError(f"{name} are {images.dtype}; give float32 in [0, 1], or uint8")
+    check_images(as_float(images), name)
 
 
 def _check_distinct(members: Tensor, non_members: Tensor) -> None:
@@ -177,45 +220,23 @@ def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
 
 
 def _controls(
-    recipe: Recipe, autoencoder: Autoencoder, members: Tensor, reference: Autoencoder | None, every: bool
-) -> tuple[dict[str, tuple[Recipe, Autoencoder]], dict[str, str]]:
-    """What to recover with and from for each control (the reference alone unless `every`), and why some are missing.
-
-    The recipes share all of `recipe` but what makes the control.
-    """
-    found: dict[str, tuple[Recipe, Autoencoder]] = {}
-    missing = {} if every else dict.fromkeys(("untrained", "inpaint", "nearest"), "not asked for")
-    told = replace(recipe, operator=Known(), starts=1)
-    if every:
-        fresh = untrained(autoencoder, recipe.seed)
-        if fresh is None:
-            missing["untrained"] = "not applicable (its parameters cannot be drawn anew)"
-        else:
-            found["untrained"] = recipe, fresh
-        if inpaintable(recipe.degradation):
-            found["inpaint"] = replace(told, method=Inpaint()), autoencoder
-        found["nearest"] = replace(told, method=NearestMember(members)), autoencoder
+    recipe: Recipe, autoencoder: Autoencoder, reference: Autoencoder | None, members: Tensor, every: bool
+) -> tuple[dict[Control, tuple[Recipe, Autoencoder]], dict[str, str]]:
+    """What to recover with and from for each control, and why some are missing; the reference alone unless `every`."""
+    found: dict[Control, tuple[Recipe, Autoencoder]] = {}
+    missing: dict[str, str] = {}
+    for control in (Control.untrained, Control.inpaint, Control.nearest):
+        if not every:
+            missing[control] = "not asked for"
+        elif control is not Control.inpaint or inpaintable(recipe.degradation):
+            try:
+                model = untrained(autoencoder, recipe.seed) if control is Control.untrained else autoencoder
+            except InapplicableError as error:
+                missing[control] = f"{NOT_APPLICABLE} ({error})"
+            else:
+                found[control] = controlled(recipe, control, members), model
     if reference is None:
-        missing["reference"] = "not given"
-    elif reference is autoencoder:
-        raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
+        missing[Control.reference] = "not given"
     else:
-        found["reference"] = recipe, reference
+        found[Control.reference] = recipe, reference
     return found, missing
-
-
-def _scored(
-    recipe: Recipe, autoencoder: Autoencoder, images: Tensor, indices: Sequence[int], members: Tensor, batch_size: int
-) -> pd.DataFrame:
-    """The scores of `images` (N, C, H, W) with these `indices`, of which `members` come first."""
-    tables = [
-        recover_batch(recipe, autoencoder, images[rows], [indices[row] for row in rows.tolist()], members).scores
-        for rows in torch.arange(len(images)).split(batch_size)
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    return table.assign(member=np.arange(len(table)) < len(members))
-
-
-def _choices(recipe: Recipe) -> dict[str, str]:
-    operator = type(recipe.operator).__name__ if recipe.asks_operator else "none"
-    return {"recovery": type(recipe.method).__name__, "operator": operator}

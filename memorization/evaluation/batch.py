@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 import pandas as pd
@@ -14,27 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.components import SettingError, revision_of, within
+from memorization.components import Registry, SettingError, revision_of, within
 from memorization.data import check_seed
-from memorization.degradations import DEGRADATIONS, Degradation, image_seeds
+from memorization.degradations import DEGRADATIONS, Degradation, Measurement, image_seeds
 from memorization.evaluation import metrics
-from memorization.recovery import METHODS, OPERATORS, Anderson
+from memorization.recovery import METHODS, OPERATORS, Anderson, Recovery, Status, asks_operator, solve, solver
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
 from memorization.recovery.problem import Method
-from memorization.recovery.solver import DIVERGED, asks_operator, check_starts, solve
-
-
-@dataclass(frozen=True)
-class RecoveredBatch:
-    """scores: one row an image (see `recover_batch`); degraded and answers: (B, C, H, W); path: see `solve`.
-
-    A measurement smaller than the image is enlarged to it.
-    """
-
-    scores: pd.DataFrame
-    degraded: Tensor
-    answers: Tensor
-    path: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +28,11 @@ class Recipe:
     """What is done to every image of an experiment.
 
     seed: with an image's index, the only source of the degradation's randomness.
-    starts: starting points an image, see `solve`.
     threshold_db: the erased-pixel PSNR from which an image counts as recovered, if it is also the right one.
+    starts: starting points an image, see `solve`.
+    extrapolation: depth of the method's Anderson extrapolation, 0 for none.
+
+    Raises `SettingError` for settings out of range, and for parts that do not go together.
     """
 
     degradation: Degradation
@@ -56,26 +45,37 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold_db):
-            raise ValueError(f"threshold_db is {self.threshold_db:g}; it must be a finite number of dB")
+            raise SettingError("threshold_db", self.threshold_db, "it must be a finite number of dB")
         check_seed(self.seed)
-        check_starts(self.method, self.starts)
-        if self.operator.blind and self.asks_operator and not self.degradation.keeps_shape:
-            raise SettingError(
-                "operator",
-                OPERATORS.name_of(self.operator),
-                "the degradation makes images smaller, which it cannot suppose; choose known",
-            )
-        _ = self.solving
+        try:
+            method = self.solving
+        except SettingError as error:
+            reason = f"{error.reason}; set it to 0 for no extrapolation"
+            raise SettingError("extrapolation", self.extrapolation, reason) from error
+        solver.check_starts(method, self.starts)
+        if self.asks_operator and self.operator.blind and not self.degradation.keeps_shape:
+            reason = "it cannot be estimated where the `degradation` makes images smaller: choose known"
+            raise SettingError("operator", OPERATORS.name_of(self.operator), reason)
 
     @property
-    def solving(self) -> Any:
+    def solving(self) -> Method:
+        """The method that is run."""
         return Anderson(self.method, self.extrapolation) if self.extrapolation else self.method
 
-    def choices(self) -> dict[str, Any]:
+    @property
+    def asks_operator(self) -> bool:
+        """Does anything depend on `operator`?"""
+        return asks_operator(self.method, self.starts)
 
+    def choices(self) -> dict[str, Any]:
+        """What each row of results says of the recipe.
+
+        `operator` is `none` if nothing asks for it; `erases` says whether inpainting applies.
+        """
         return {
             "degradation": DEGRADATIONS.name_of(self.degradation),
             **asdict(self.degradation.describe()),
+            "erases": self.degradation.erases,
             "recovery": METHODS.name_of(self.method),
             "operator": OPERATORS.name_of(self.operator) if self.asks_operator else "none",
             "seed": self.seed,
@@ -83,25 +83,54 @@ class Recipe:
         }
 
     def identity(self) -> dict[str, Any]:
-        def of(reg, part):
-            return (
-                {"name": reg.name_of(part), "revision": revision_of(part), **asdict(part)}
-                if reg.name_of(part) != "NearestMember"
-                else {"name": "nearest"}
-            )
+        """All that can change the results but the images, the autoencoder and the seed, as plain values.
 
+        Each part with its name, its revision and its settings; `revisions` are those of what all recipes share.
+        """
+        extrapolated = {"anderson": revision_of(Anderson)} if self.extrapolation else {}
         return {
-            "degradation": of(DEGRADATIONS, self.degradation),
-            "recovery": of(METHODS, self.method) | {"starts": self.starts, "extrapolation": self.extrapolation},
-            "operator": of(OPERATORS, self.operator) if self.asks_operator else {"name": "none"},
+            "degradation": _identity(DEGRADATIONS, self.degradation),
+            "recovery": _identity(METHODS, self.method) | {"starts": self.starts, "extrapolation": self.extrapolation},
+            "operator": _identity(OPERATORS, self.operator) if self.asks_operator else {"name": "none"},
             "threshold_db": self.threshold_db,
-            "revisions": {"solver": 1, "scores": 1},
+            "revisions": {"solver": solver.REVISION, "scores": metrics.REVISION, **extrapolated},
         }
 
-    @property
-    def asks_operator(self) -> bool:
-        """Does anything depend on `operator`?"""
-        return asks_operator(self.method, self.starts)
+
+def _identity(registry: Registry[Any], part: Any) -> dict[str, Any]:
+    """The name, the revision and the settings of `part`, and of the parts in it; images that it holds are left out."""
+    settings = {field.name: getattr(part, field.name) for field in fields(part)}
+    return {"name": registry.name_of(part), "revision": revision_of(part)} | {
+        name: _identity(registry, value) if is_dataclass(value) else value
+        for name, value in settings.items()
+        if not isinstance(value, Tensor)
+    }
+
+
+@dataclass(frozen=True)
+class RecoveredBatch:
+    """What became of a batch of images.
+
+    scores: one row an image, see `recover_batch`.
+    degraded: (B, C, H, W), a measurement smaller than the image enlarged to it.
+    answers: (B, C, H, W) in [0, 1].
+    erased: (B, 1, H, W), the pixels that were erased.
+    path: see `solve`.
+    """
+
+    scores: pd.DataFrame
+    degraded: Tensor
+    answers: Tensor
+    erased: Tensor
+    path: Tensor | None = None
+
+    def compared(self, originals: Tensor, member: Tensor) -> dict[str, Tensor]:
+        """The arguments of `update` of `metrics.recovery_metrics`; `member` (B,) says which images are members."""
+        status, device = self.scores["status"].to_numpy(), self.answers.device
+        columns = {name: torch.as_tensor(self.scores[name].to_numpy()) for name in ("psnr_erased", "recovered")}
+        columns |= {"member": member, "diverged": torch.as_tensor(status == Status.diverged)}
+        images = {"preds": self.answers, "target": originals}
+        return images | {name: column.to(device) for name, column in columns.items()}
 
 
 def recover_batch(
@@ -117,7 +146,7 @@ def recover_batch(
 
     `indices` are the images' indices in their pool; `members` (N, C, H, W) all members, of which `nearest_member` is an
     index. A diverged image is never recovered, and its scores are those of its last finite answer.
-    `path` is passed on to `solve`.
+    `path` and `on_iteration` are passed on to `solve`.
     """
     begin = time.perf_counter()
     with within("degradation"):
@@ -132,31 +161,50 @@ def recover_batch(
         on_iteration=on_iteration,
     )
     seconds = (time.perf_counter() - begin) / len(originals)
+    columns = {
+        **_of_answers(recipe, solution, measurement, originals, members),
+        **_of_solution(solution),
+        **_of_estimate(recipe, solution, measurement),
+    }
+    table = pd.DataFrame({"image": list(indices), **{name: value.cpu().numpy() for name, value in columns.items()}})
+    table = table.assign(status=solution.status, seconds=seconds)
+    return RecoveredBatch(
+        table, _enlarged(measurement.y, originals), solution.images, measurement.erased, solution.path
+    )
 
+
+def _of_answers(
+    recipe: Recipe, solution: Recovery, measurement: Measurement, originals: Tensor, members: Tensor
+) -> dict[str, Tensor]:
+    """The columns (B,) that compare the answers with the originals and the members."""
     psnr_erased = metrics.psnr(solution.images, originals, measurement.erased)
     nearest, right = metrics.nearest_member(solution.images, originals, members)
-    solved = torch.tensor([status != DIVERGED for status in solution.status], device=right.device)
-    blind = recipe.operator.blind and recipe.asks_operator
-    estimated, estimates = (solution.mask, solution.estimates) if blind else (None, {})
-    columns = {
+    solved = torch.tensor([status != Status.diverged for status in solution.status], device=right.device)
+    return {
         "psnr_erased": psnr_erased,
         "psnr": metrics.psnr(solution.images, originals),
         "ssim": metrics.ssim(solution.images, originals),
         "nearest_member": nearest,
         "is_nearest": right,
         "recovered": (psnr_erased >= recipe.threshold_db) & right & solved,
-        "iterations": solution.iterations,
-        "queries": solution.queries,
-        "residual": solution.residual,
-        "start": solution.start,
-        "energy": solution.energy,
-        **{f"estimated_{name}": value for name, value in estimates.items()},
-        "operator_error": metrics.mask_error(estimated, measurement.erased),
     }
-    table = pd.DataFrame({"image": list(indices), **{name: value.cpu().numpy() for name, value in columns.items()}})
-    table["status"] = solution.status
-    table["seconds"] = seconds
-    degraded = measurement.y
-    if degraded.shape != originals.shape:
-        degraded = functional.interpolate(degraded, originals.shape[2:], mode="nearest")
-    return RecoveredBatch(table, degraded, solution.images, solution.path)
+
+
+def _of_solution(solution: Recovery) -> dict[str, Tensor]:
+    """The columns (B,) that say how the solver ended."""
+    return {name: getattr(solution, name) for name in ("iterations", "queries", "residual", "start", "energy")}
+
+
+def _of_estimate(recipe: Recipe, solution: Recovery, measurement: Measurement) -> dict[str, Tensor]:
+    """The columns (B,) that say what was believed of the operator, and how wrong it was; NaN where it was known."""
+    blind = recipe.operator.blind and recipe.asks_operator
+    estimated, estimates = (solution.mask, solution.estimates) if blind else (None, {})
+    columns = {f"estimated_{name}": value for name, value in estimates.items()}
+    return columns | {"operator_error": metrics.mask_error(estimated, measurement.erased)}
+
+
+def _enlarged(degraded: Tensor, originals: Tensor) -> Tensor:
+    """`degraded` images at the size of the `originals`."""
+    if degraded.shape == originals.shape:
+        return degraded
+    return functional.interpolate(degraded, originals.shape[2:], mode="nearest")

@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 
 from memorization.evaluation.scores import bounded
-from memorization.evaluation.statistics import (
-    mcnemar,
-    paired_difference,
-)
+from memorization.evaluation.statistics import mcnemar, paired_difference
+from memorization.recovery import Status
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class MemberScores:
         """From the results of one run and rung."""
         members = results[results["member"].to_numpy(bool)]
         members = members.sort_values("image", kind="stable")
-        psnr = bounded(members["psnr_erased"].to_numpy(float), (members["status"] == "diverged").to_numpy())
+        psnr = bounded(members["psnr_erased"].to_numpy(float), (members["status"] == Status.diverged).to_numpy())
         return cls(members["image"].to_numpy(), members["recovered"].eq(True).to_numpy(), psnr)
 
 

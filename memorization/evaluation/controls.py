@@ -3,12 +3,12 @@
 A recovered member means little by itself: it may follow from the pixels that were left, from the architecture, or from
 what any autoencoder of such images learns. Each control answers one of these, on the same images degraded the same way:
 
-- `untrained`: the same architecture before its training, with the same method. A centred one holds grey, not the
-  members' mean, which by itself tells members from others a little.
-- `inpaint`: biharmonic inpainting, told which pixels are missing. Not applicable where none are erased.
-- `reference`: an autoencoder trained without the members, with the same method: members and non-members swapped.
-- `nearest`: the member nearest to the measurement, told `H`: what a thief who holds the training set would answer. Not
-  to be beaten: it is the ceiling.
+- `untrained`: the same architecture before its training, with the same method. A centred one holds grey instead of the
+  members' mean image, which by itself tells members from others a little.
+- `inpaint`: biharmonic inpainting with the known mask. It applies to a degradation that only erases.
+- `reference`: an autoencoder that was trained without the members, with the same method.
+- `nearest`: the member nearest to the measurement, with known `H`: the answer of somebody who holds the training set.
+  It is a ceiling, and need not be beaten.
 """
 
 from __future__ import annotations
@@ -16,17 +16,24 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from memorization.architectures import Centred
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.architectures.external.custom import first_line
+from memorization.architectures.initialisation import redraw
 from memorization.degradations import Degradation
+from memorization.evaluation.batch import Recipe
+from memorization.recovery import Inpaint, Known
+from memorization.recovery.methods.nearest_member import NearestMember
+
+UNDRAWN = 1024.0  # marks weights before they are drawn anew; exact in every floating point type
 
 
 class Control(StrEnum):
+    """Which control a run is; `none` for the audited autoencoder."""
+
     none = "none"
     untrained = "untrained"
     inpaint = "inpaint"
@@ -34,21 +41,12 @@ class Control(StrEnum):
     nearest = "nearest"
 
 
-CONTROLS = (Control.untrained, Control.inpaint, Control.reference, Control.nearest)
-
-
-def controlled(recipe, control, members=None):
-    from memorization.recovery import Inpaint, Known
-    from memorization.recovery.methods.nearest_member import NearestMember
-
-    if control is Control.inpaint:
-        return replace(recipe, method=Inpaint(), operator=Known(), starts=1, extrapolation=0)
-    if control is Control.nearest:
-        return replace(recipe, method=NearestMember(members), operator=Known(), starts=1, extrapolation=0)
-    return recipe
-
-
+CONTROLS = tuple(Control)[1:]
 TO_BEAT = CONTROLS[:3]
+
+
+class InapplicableError(ValueError):
+    """A control cannot be had; the message says why."""
 
 
 def inpaintable(degradation: Degradation) -> bool:
@@ -56,29 +54,35 @@ def inpaintable(degradation: Degradation) -> bool:
     return degradation.erases
 
 
-def untrained(autoencoder: Autoencoder, seed: int = 0) -> nn.Module | None:
-    """A copy of `autoencoder` with its parameters drawn anew, from `seed` alone, and a centred one's mean image grey.
+def controlled(recipe: Recipe, control: Control, members: Tensor | None = None) -> Recipe:
+    """`recipe` with the method of `control`, on the same images, degraded alike.
 
-    None where it cannot be made: the autoencoder is no module, has no parameters, or has some in a part without torch's
-    `reset_parameters`.
+    `untrained` and `reference` keep the method; `inpaint` and `nearest`, which holds the `members` (N, C, H, W), have
+    their own and know the operator.
     """
-    if not isinstance(autoencoder, nn.Module):
-        return None
-    fresh = copy.deepcopy(autoencoder)
-    parts = [part for part in fresh.modules() if list(part.parameters(recurse=False))]
-    if not parts or not all(hasattr(part, "reset_parameters") for part in parts):
-        return None
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for part in parts:
-            reset: Any = part.reset_parameters
-            reset()
-    return without_mean(fresh)
+    if control not in (Control.inpaint, Control.nearest):
+        return recipe
+    held = torch.empty(0) if members is None else members
+    method = Inpaint() if control is Control.inpaint else NearestMember(held)
+    return replace(recipe, method=method, operator=Known(), starts=1, extrapolation=0)
 
 
-def without_mean(autoencoder: nn.Module) -> nn.Module:
-    """`autoencoder`, changed in place: it holds grey instead of the members' mean image, if it holds one."""
-    for part in autoencoder.modules():
-        if isinstance(part, Centred):
-            part.mean.fill_(0.5)
-    return autoencoder
+def untrained(autoencoder: Autoencoder, seed: int = 0) -> nn.Module:
+    """A copy of `autoencoder` whose weights are drawn anew (see `redraw`), from `seed` alone.
+
+    Raises `InapplicableError` if it has none, or some that no `reset_parameters` draws, as under `weight_norm`.
+    """
+    if not isinstance(autoencoder, nn.Module) or not list(autoencoder.parameters()):
+        raise InapplicableError("it has no weights to draw anew")
+    try:
+        fresh = copy.deepcopy(autoencoder).cpu()  # so that the draw is the same on every device
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for parameter in fresh.parameters():
+                parameter.fill_(UNDRAWN)
+            redraw(fresh)
+    except Exception as error:  # of the user's code
+        raise InapplicableError(f"its weights cannot be drawn anew: {first_line(error)}") from error
+    if kept := [name for name, parameter in fresh.named_parameters() if (parameter == UNDRAWN).any()]:
+        raise InapplicableError(f"no reset_parameters draws its weights {kept[0]} anew")
+    return fresh.to(next(autoencoder.parameters()).device)

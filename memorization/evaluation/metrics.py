@@ -1,21 +1,38 @@
-"""Per-image scores: how close an answer is to the original, on the erased pixels, on all, and against the members."""
+"""Scores of answers, per image (functions) and over the images of a run while it goes on (torchmetrics).
+
+How close an answer is to the original, on the erased pixels and on all, and against the members.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import BinaryAUROC
+from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+from torchmetrics.utilities import dim_zero_cat
 
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
 from memorization.data import as_float
 
+REVISION = 1  # of the scores, as `revision` is of a part: raised whenever the same answers may get other scores
 PSNR_CAP = 120.0  # dB; float32 rounding of an exact answer, so that no score is infinite
+LEAST_DB = 1e-6  # above the 0 of an image that diverged
+SCALE = 128.0  # brings PSNRs into [0, 1], beyond which torchmetrics takes a sigmoid, without rounding them
+WINDOW = 7  # pixels, the side of SSIM's uniform window
+PIXELS_AT_ONCE = 2**16  # of which SSIM is computed together; with more, the CPU takes five times as long for each
 
 
 def psnr(answer: Tensor, original: Tensor, where: Tensor | None = None) -> Tensor:
     """(B,) `10 log10(1 / MSE)` in dB for pixels in [0, 1], at most 120.
 
     `where` (B, 1, H, W) restricts it to some pixels; an image with none there is scored on all of its pixels.
+    Our own: torchmetrics' takes no such pixels, and without them its rounding differs by up to 1e-5 dB, which the
+    threshold would turn into other results.
     """
     error = (answer - original).square()
     if where is None:
@@ -27,11 +44,35 @@ def psnr(answer: Tensor, original: Tensor, where: Tensor | None = None) -> Tenso
 
 
 def ssim(answer: Tensor, original: Tensor) -> Tensor:
-    """(B,) structural similarity in a uniform window of 7 pixels, or the largest odd one that a smaller image holds."""
-    window = min(7, *(side - 1 + side % 2 for side in answer.shape[2:]))
-    pairs = zip(answer.cpu().numpy(), original.cpu().numpy(), strict=True)
-    settings = {"win_size": window, "data_range": 1.0, "channel_axis": 0, "use_sample_covariance": False}
-    return torch.tensor([float(structural_similarity(a, b, **settings)) for a, b in pairs])
+    """(B,) structural similarity in a uniform window of 7 pixels, or the largest odd one that a smaller image holds.
+
+    The mean over the windows that lie in the image, as scikit-image takes it. In float64, where the variance of a flat
+    bright window keeps its digits: float32 loses up to 5e-4.
+    """
+    window = _window(answer.shape)
+    count = max(1, PIXELS_AT_ONCE // answer[0].numel())
+    parts = zip(answer.split(count), original.split(count), strict=True)
+    return torch.cat([_ssim(a, b, window) for a, b in parts]).float()
+
+
+def _ssim(answer: Tensor, original: Tensor, window: int) -> Tensor:
+    _, whole = structural_similarity_index_measure(
+        answer.double(),
+        original.double(),
+        gaussian_kernel=False,
+        kernel_size=window,
+        data_range=1.0,
+        reduction="none",
+        return_full_image=True,
+    )  # (B, C, H, W), of a window around each pixel, the image mirrored at its edge
+    edge = window // 2
+    inside: Tensor = whole[:, :, edge : whole.shape[2] - edge, edge : whole.shape[3] - edge]
+    return inside.flatten(1).mean(1)
+
+
+def _window(shape: Sequence[int]) -> int:
+    """The side of SSIM's window for images of `shape` (..., H, W): odd."""
+    return min(WINDOW, *(side - 1 + side % 2 for side in shape[-2:]))
 
 
 def nearest_member(answer: Tensor, original: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,3 +104,93 @@ def mask_error(mask: Tensor | None, erased: Tensor) -> Tensor:
     if mask is None:
         return torch.full((len(erased),), torch.nan, device=erased.device)
     return ((mask > 0.5) == erased).flatten(1).float().mean(1)
+
+
+class ErasedPSNR(Metric):
+    """The median erased PSNR in dB of the `members`, or else of the non-members: that of a summary.
+
+    Half of the images are better, whatever became of the others: those of a PSNR of NaN count as the worst. NaN without
+    images.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+    psnr: list[Tensor]
+
+    def __init__(self, members: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.members = members
+        self.add_state("psnr", [], dist_reduce_fx="cat")
+
+    def update(self, psnr_erased: Tensor, member: Tensor) -> None:
+        """psnr_erased: (B,) in dB; member: (B,) bool."""
+        found = psnr_erased[member == self.members]
+        self.psnr.append(torch.where(found.isnan(), -torch.inf, found))
+
+    def compute(self) -> Tensor:
+        ordered = dim_zero_cat(self.psnr).sort().values
+        middle = ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]] if len(ordered) else ordered
+        return middle.mean()
+
+
+class RecoveredShare(Metric):
+    """The share in [0, 1] of the `members`, or else of the non-members, that were recovered; NaN without images."""
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+    found: Tensor
+    total: Tensor
+
+    def __init__(self, members: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.members = members
+        for name in ("found", "total"):
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, recovered: Tensor, member: Tensor) -> None:
+        """recovered, member: (B,) bool."""
+        chosen = member == self.members
+        self.found += (recovered & chosen).sum()
+        self.total += chosen.sum()
+
+    def compute(self) -> Tensor:
+        return self.found / self.total
+
+
+class MembershipAUROC(BinaryAUROC):
+    """The area under the ROC curve by which the erased PSNR tells members from non-members; NaN without both.
+
+    Images that diverged, or whose PSNR is NaN, are the least likely members.
+    """
+
+    def update(self, psnr_erased: Tensor, diverged: Tensor, member: Tensor) -> None:  # type: ignore[override]
+        """psnr_erased: (B,) in dB; diverged, member: (B,) bool."""
+        lost = diverged | psnr_erased.isnan()
+        score = torch.where(lost, 0.0, psnr_erased.clamp(LEAST_DB, PSNR_CAP))
+        super().update(score / SCALE, member.long())
+
+    def compute(self) -> Tensor:  # type: ignore[override]
+        target = dim_zero_cat(self.target)
+        if not 0 < target.sum() < len(target):
+            return torch.full((), torch.nan, device=target.device)
+        area: Tensor = super().compute()
+        return area
+
+
+def recovery_metrics(shape: Sequence[int]) -> MetricCollection:
+    """What a recovery of images of `shape` (C, H, W) has brought back so far, by the names of a summary's columns.
+
+    `psnr` (of the mean squared error) and `ssim` are over all pixels of all images. `update` takes what
+    `RecoveredBatch.compared` gives of a batch. `compute` puts the processes together, so that each must call it.
+    """
+    found: dict[str, Metric | MetricCollection] = {
+        "auc": MembershipAUROC(),
+        "psnr": PeakSignalNoiseRatio(data_range=1.0),
+        "ssim": StructuralSimilarityIndexMeasure(gaussian_kernel=False, kernel_size=_window(shape), data_range=1.0),
+    }
+    for kind, members in (("members", True), ("non_members", False)):
+        found[f"{kind}_recovered"] = RecoveredShare(members)
+        found[f"{kind}_median_psnr"] = ErasedPSNR(members)
+    return MetricCollection(found, compute_groups=False)

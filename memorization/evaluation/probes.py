@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memorization.degradations import Jpeg, image_seeds
+from memorization.degradations import Jpeg
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.metrics import psnr
 from memorization.evaluation.statistics import proportion_interval
-from memorization.recovery import Autoencoder
+from memorization.recovery import Autoencoder, Status
 
 
 def shift(images: Tensor, pixels: float, others: Tensor) -> Tensor:
@@ -118,11 +118,10 @@ def _recovered(
     recipe: Recipe, autoencoder: Autoencoder, probes: Tensor, origins: Tensor, members: Tensor, indices: Sequence[int]
 ) -> pd.DataFrame:
     done = recover_batch(recipe, autoencoder, probes, indices, members)
-    erased = recipe.degradation(probes, image_seeds(recipe.seed, indices)).erased
-    to_member = psnr(done.answers, origins, erased).cpu().numpy()
+    to_member = psnr(done.answers, origins, done.erased).cpu().numpy()
     to_probe = done.scores["psnr_erased"].to_numpy()
     distance = (probes - origins).flatten(1).square().mean(1).sqrt().cpu().numpy()
-    solved = (done.scores["status"] != "diverged").to_numpy()
+    solved = (done.scores["status"] != Status.diverged).to_numpy()
     attracted = (to_member > to_probe) & solved
     held = np.where(distance == 0, solved, attracted)
     return pd.DataFrame(

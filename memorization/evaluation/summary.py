@@ -1,7 +1,7 @@
 """From scores to statistics: how many members came back, how many non-members, and how sure that is.
 
-"Recovered" is a stated rule, applied per image before this module: erased-pixel PSNR of at least `threshold_db`, and no
-member closer to the answer than the original. The statistics themselves, with their intervals, are in `statistics`.
+"Recovered" is a rule that was applied to each image before: its erased-pixel PSNR is at least `threshold_db`, and no
+member is closer to the answer than the original. The statistics themselves, with their intervals, are in `statistics`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from memorization.evaluation.controls import Control
 from memorization.evaluation.scores import Columns, scores
 from memorization.evaluation.statistics import (
     Estimate,
@@ -21,13 +22,16 @@ from memorization.evaluation.statistics import (
     proportion_interval,
     tpr_at_fpr,
 )
-from memorization.evaluation.verdict import KEYS, _judged, controls_of
+from memorization.evaluation.verdict import KEYS, Group, controls_of, verdict_on
+from memorization.recovery import Status
 
 CHOICES = ["dataset", "architecture", "degradation", "fraction", "fill", "noise", "recovery", "operator"]
 FACTS = ["rung", "train_loss", "seed", "threshold_db", "signature"]
 # What ties a control to what it belongs to, with the values of results that have none; see `controls_of`.
-LINKS = {"control": "none", "task": "", "setup": ""}
+LINKS = {"control": Control.none.value, "task": "", "setup": ""}
+ERASES = "erases"  # which results of older versions do not say; it is for the verdict alone
 MEASURED = (*KEYS, "recovered", "psnr_erased", "score", "diverged", "operator_error", "queries", "seconds")
+KINDS = ("members", "non_members")
 RATES = (0.1, 0.01, 0.001)  # false positive rates at which the true positive rate is asked for
 THRESHOLDS = tuple(range(10, 61))  # dB, of a threshold curve
 
@@ -39,53 +43,61 @@ def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -
     What there are no images for, or too few, is NaN: an interval of a median takes six. `auc` and
     `tpr_at_fpr_<rate>` are those of `scores`; a true positive rate is NaN where the non-members are too few to resolve
     the rate, else `fpr_of_<rate>` is the rate really achieved. `verdict` and `controls` are explained at
-    `_judged`; `missing` says why a control was not run. Raises `ValueError` for a table without rows, and for a control
-    that holds other images than the run it belongs to.
+    `verdict_on`; `missing` says why a control was not run. Raises `ValueError` for a table without rows, and for a
+    control that holds other images than the run it belongs to.
     """
     if results.empty:
         raise ValueError("there are no results to summarise: the table has no rows")
-    known = {
-        "recovered": results["recovered"].eq(True),
-        "diverged": results["status"] == "diverged",
-    }  # NaN is no success
+    groups = _groups(_complete(results))
+    summary = _with_intervals(pd.DataFrame([_row(group) for group in groups]))
+    judged = [
+        verdict_on(group, {name: groups[place] for name, place in found.items()}, missing or {})
+        for group, found in zip(groups, controls_of(summary), strict=True)
+    ]
+    return summary.assign(**pd.DataFrame(judged, index=summary.index))
+
+
+def _complete(results: pd.DataFrame) -> pd.DataFrame:
+    """`results` with all columns that a summary needs; NaN in `recovered` is no success."""
+    known = {"recovered": results["recovered"].eq(True), "diverged": results["status"] == Status.diverged}
     table = results.assign(score=scores(results), **known).astype({"member": bool, "operator_error": float})
     for name, default in LINKS.items():
         if name not in table:
             table[name] = default
         elif table[name].isna().any():
             table[name] = table[name].astype(object).fillna(default)
-    order, starts = _grouped(table)
+    return table if ERASES in table else table.assign(**{ERASES: None})
+
+
+def _groups(table: pd.DataFrame) -> list[Group]:
+    """The rows of each run, control and rung."""
+    number = table.groupby(["signature", "control", "rung"], sort=False, dropna=False).ngroup().to_numpy()
+    order = np.argsort(number, kind="stable")
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
     columns = {name: table[name].to_numpy()[order] for name in MEASURED}
-    firsts = table[[*CHOICES, *FACTS, *LINKS]].iloc[order[starts]].to_dict("records")
-    rows: list[dict[str, Any]] = []
-    groups: list[Columns] = []
-    for first, start, end in zip(firsts, starts, [*starts[1:], len(order)], strict=True):
-        group = {name: values[start:end] for name, values in columns.items()}
-        groups.append(group)
-        row: dict[str, Any] = {str(name): value for name, value in first.items()}
-        member = group["member"]
-        for name, part in (("members", member), ("non_members", ~member)):
-            row[name] = int(part.sum())
-            row |= {f"{name}_{key}": value for key, value in _group(group, part).items()}
-        row |= _contrast(group["score"][member], group["score"][~member])
-        row["operator_error"] = float(group["operator_error"][member].mean()) if row["members"] else np.nan
-        row["queries"] = float(group["queries"].mean())
-        row["seconds"] = float(group["seconds"].sum())
-        rows.append(row)
-    summary = _with_intervals(pd.DataFrame(rows))
-    found = controls_of(summary)
-    judged = [_judged(i, rows, groups, found[i], missing or {}) for i in range(len(rows))]
-    return summary.assign(**pd.DataFrame(judged, index=summary.index))
+    facts = table[[*CHOICES, *FACTS, *LINKS, ERASES]].iloc[order[starts]].to_dict("records")
+    ends = [*starts[1:], len(order)]
+    return [
+        Group({str(name): value for name, value in first.items()}, {name: c[start:end] for name, c in columns.items()})
+        for first, start, end in zip(facts, starts, ends, strict=True)
+    ]
 
 
-def _grouped(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """The places of a table's rows, those of each run, control and rung together, and where in them each begins."""
-    group = table.groupby(["signature", "control", "rung"], sort=False, dropna=False).ngroup().to_numpy()
-    order = np.argsort(group, kind="stable")
-    return order, np.flatnonzero(np.diff(group[order], prepend=-1))
+def _row(group: Group) -> dict[str, Any]:
+    """What a summary says of the images of one run, control and rung, with room for what is found for all at once."""
+    images, member = group.images, group.images["member"]
+    row = {name: value for name, value in group.facts.items() if name != ERASES}
+    for name, part in zip(KINDS, (member, ~member), strict=True):
+        row[name] = int(part.sum())
+        row |= {f"{name}_{key}": value for key, value in _statistics(images, part).items()}
+    row |= _contrast(images["score"][member], images["score"][~member])
+    row["operator_error"] = float(images["operator_error"][member].mean()) if row["members"] else np.nan
+    row["queries"] = float(images["queries"].mean())
+    row["seconds"] = float(images["seconds"].sum())
+    return row
 
 
-def _group(columns: Columns, part: np.ndarray) -> dict[str, float]:
+def _statistics(columns: Columns, part: np.ndarray) -> dict[str, float]:
     """The statistics of the members, or of the non-members, with room for the intervals of proportions."""
     psnr = columns["psnr_erased"][part]
     psnr = np.where(np.isnan(psnr), -np.inf, psnr)
@@ -122,7 +134,7 @@ def _contrast(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
 def _with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
     """`summary` with the intervals of its proportions and the excess, of all rows at once."""
     counts = {}
-    for name in ("members", "non_members"):
+    for name in KINDS:
         trials = summary[name].to_numpy(float)
         counts[name] = (summary[f"{name}_recovered"].to_numpy(float) * trials).round(), trials
         summary[f"{name}_recovered_low"], summary[f"{name}_recovered_high"] = proportion_interval(*counts[name])
@@ -146,6 +158,6 @@ def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHO
     with np.errstate(invalid="ignore"):
         share = recovered / trials
     columns = {"threshold_db": limits}
-    for i, name in enumerate(("members", "non_members")):
+    for i, name in enumerate(KINDS):
         columns |= {f"{name}_recovered": share[i], f"{name}_recovered_low": low[i], f"{name}_recovered_high": high[i]}
     return pd.DataFrame(columns | {"excess": share[0] - share[1], "excess_low": excess_low, "excess_high": excess_high})

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from memorization.evaluation.controls import CONTROLS, TO_BEAT
+from memorization.evaluation.controls import CONTROLS, TO_BEAT, Control
 from memorization.evaluation.scores import Columns, bounded
-from memorization.evaluation.statistics import (
-    CONFIDENCE,
-    auc,
-    mcnemar,
-    median_interval,
-)
+from memorization.evaluation.statistics import CONFIDENCE, auc, mcnemar, median_interval
 
 KEYS = ("member", "image")
 CALIBRATED = ("median", "median_low", "median_high", "auc", "auc_low", "auc_high")
 NOT_APPLICABLE = "not applicable"
 UNJUDGED: dict[str, Any] = {"verdict": "", "verdict_p": np.nan, "controls": ""}
 UNJUDGED |= {f"calibrated_{name}": np.nan for name in CALIBRATED}
+
+
+class Group(NamedTuple):
+    """The images of one run, control and rung: what is said of all of them, and the columns that differ."""
+
+    facts: Mapping[str, Any]
+    images: Columns
 
 
 def controls_of(summary: pd.DataFrame) -> list[dict[str, int]]:
@@ -36,11 +38,11 @@ def controls_of(summary: pd.DataFrame) -> list[dict[str, int]]:
     rungs = summary["rung"].to_numpy(float)
     serving: dict[tuple[str, str], list[int]] = {}
     for place, (name, setup, task) in enumerate(zip(names, setups, tasks, strict=True)):
-        if name != "none":
+        if name != Control.none:
             serving.setdefault(("task", task) if setup == "" else ("setup", setup), []).append(place)
     found = []
     for name, setup, task, rung in zip(names, setups, tasks, rungs, strict=True):
-        alike = [*serving.get(("task", task), []), *serving.get(("setup", setup), [])] if name == "none" else []
+        alike = [*serving.get(("task", task), []), *serving.get(("setup", setup), [])] if name == Control.none else []
         with np.errstate(all="ignore"):
             away = np.nan_to_num(np.abs(np.log10(rungs[alike] / rung)), posinf=np.inf)
         ordered = sorted(zip(away.tolist(), alike, strict=True), reverse=True)
@@ -48,55 +50,68 @@ def controls_of(summary: pd.DataFrame) -> list[dict[str, int]]:
     return found
 
 
-def _judged(
-    at: int, rows: list[dict[str, Any]], groups: list[Columns], found: dict[str, int], missing: Mapping[str, str]
-) -> dict[str, Any]:
-    """Whether row `at` beats its controls, and the calibration of its scores by its reference autoencoder.
+def verdict_on(own: Group, controls: Mapping[str, Group], missing: Mapping[str, str]) -> dict[str, Any]:
+    """Whether a run beats its `controls`, and the calibration of its scores by its reference autoencoder.
 
     It is `unremarkable` unless more members came back than of the non-members (Fisher's exact test, one-sided) and than
     from each control on the same members (McNemar's, one-sided), all at 5 %. Since all must hold, the largest of these
     p-values, `verdict_p`, is that of the verdict, without a correction (intersection-union test). The ceiling is not
-    among them. Where a control that applies was not run, the verdict says so. `calibrated_median` is the median over
-    the members of the erased PSNR (dB) minus the reference's, and `calibrated_auc` says how well that difference tells
-    members from non-members. The reference was trained on the non-members, so it is the chance to say which of the two
-    autoencoders held an image.
+    among them. Where a control that applies was not run, the verdict says so; `missing` says of each why.
+    `calibrated_median` is the median over the members of the erased PSNR (dB) minus the reference's, and
+    `calibrated_auc` says how well that difference tells members from non-members. The reference was trained on the
+    non-members, so it is the chance to say which of the two autoencoders held an image.
     """
-    row, own, judged, texts = rows[at], groups[at], UNJUDGED.copy(), list[str]()
-    if not found or not row["members"]:
+    if not controls or not own.images["member"].any():
         return UNJUDGED
-    member, p, complete = own["member"], [_excess_p(own)], True
-    for name in CONTROLS:
-        if name in found:
-            other = _matched(groups[found[name]], own)
-            rung, note = rows[found[name]]["rung"], "" if name in TO_BEAT else " (ceiling)"
-            if rung != row["rung"] and not np.isnan(rung):
-                note = f" (at {rung:.0e})"
-            texts.append(f"{name} {other['recovered'][member].mean():.0%}{note}")
-            if name in TO_BEAT:
-                p.append(mcnemar(own["recovered"][member], other["recovered"][member], greater=True))
-            if name == "reference":
-                own_psnr, its = (bounded(images["psnr_erased"], images["diverged"]) for images in (own, other))
-                judged |= _calibration(own_psnr - its, member)
-        else:
-            reason = missing.get(name) or _absence(name, row)
-            texts.append(f"{name} {reason}")
-            complete &= name not in TO_BEAT or reason.startswith(NOT_APPLICABLE)
-    if any(name in found for name in TO_BEAT):
-        judged["verdict_p"] = max(p)
-        beaten = "beats its controls" if complete else "beats those of its controls that were run"
-        judged["verdict"] = beaten if max(p) <= 1 - CONFIDENCE else "unremarkable"
-    return judged | {"controls": ", ".join(texts)}
+    run = {name: _matched(controls[name].images, own.images) for name in CONTROLS if name in controls}
+    absent = {name: missing.get(name) or _absence(name, own.facts) for name in CONTROLS if name not in controls}
+    results = {name: _result(name, images, controls[name].facts, own) for name, images in run.items()}
+    judged = UNJUDGED | {"controls": ", ".join(f"{name} {(results | absent)[name]}" for name in CONTROLS)}
+    if Control.reference in run:
+        judged |= _calibration(own.images, run[Control.reference])
+    to_beat = [images for name, images in run.items() if name in TO_BEAT]
+    if to_beat:
+        judged["verdict_p"] = _largest_p(own.images, to_beat)
+        complete = all(why.startswith(NOT_APPLICABLE) for name, why in absent.items() if name in TO_BEAT)
+        judged["verdict"] = _verdict(judged["verdict_p"], complete)
+    return judged
 
 
-def _absence(control: str, row: Mapping[str, Any]) -> str:
-    chained = str(row["degradation"]).lower() == "chain"
-    return NOT_APPLICABLE if control == "inpaint" and (chained or row["fill"] == "none") else "not run"
+def _absence(control: Control, facts: Mapping[str, Any]) -> str:
+    """Why a control has no results: it does not apply to the degradation, or was not run.
+
+    Results of older versions do not say whether the degradation erases, but where it has no fill it does not.
+    """
+    erases = facts["erases"]
+    never = facts["fill"] == "none" if pd.isna(erases) else not erases
+    return NOT_APPLICABLE if control is Control.inpaint and never else "not run"
+
+
+def _result(control: Control, images: Columns, facts: Mapping[str, Any], own: Group) -> str:
+    """The share of members that a control brought back, in words."""
+    note = "" if control in TO_BEAT else " (ceiling)"
+    if facts["rung"] != own.facts["rung"] and not np.isnan(facts["rung"]):
+        note = f" (at {facts['rung']:.0e})"
+    return f"{images['recovered'][own.images['member']].mean():.0%}{note}"
+
+
+def _largest_p(own: Columns, controls: list[Columns]) -> float:
+    """The largest p-value of the tests that more members came back than of what they are compared with."""
+    member = own["member"]
+    tests = [mcnemar(own["recovered"][member], other["recovered"][member], greater=True) for other in controls]
+    return max(_excess_p(own), *tests)
 
 
 def _excess_p(images: Columns) -> float:
     """Fisher's exact one-sided p-value of more members than non-members coming back."""
     count, members, recovered = len(images["member"]), images["member"].sum(), images["recovered"].sum()
     return float(stats.hypergeom.sf((images["recovered"] & images["member"]).sum() - 1, count, recovered, members))
+
+
+def _verdict(p: float, complete: bool) -> str:
+    if p > 1 - CONFIDENCE:
+        return "unremarkable"
+    return "beats its controls" if complete else "beats those of its controls that were run"
 
 
 def _matched(other: Columns, own: Columns) -> Columns:
@@ -111,11 +126,14 @@ def _matched(other: Columns, own: Columns) -> Columns:
     return {name: values[rows] for name, values in other.items()}
 
 
-def _calibration(difference: np.ndarray, member: np.ndarray) -> dict[str, float]:
+def _calibration(own: Columns, reference: Columns) -> dict[str, float]:
+    """The statistics of the difference in erased PSNR between a run and its reference."""
+    own_psnr, its = (bounded(images["psnr_erased"], images["diverged"]) for images in (own, reference))
+    difference, member = own_psnr - its, own["member"]
     values = [np.median(difference[member]), *median_interval(difference[member])]
-    if not member.all():
+    if member.all():
+        values += [np.nan] * 3
+    else:
         area = auc(difference[member], difference[~member])
         values += [area.value, area.low, area.high]
-    else:
-        values += [np.nan] * 3
     return {f"calibrated_{name}": float(value) for name, value in zip(CALIBRATED, values, strict=True)}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pandas as pd
 
 from memorization.config.experiment import Experiment
 from memorization.config.schema import Objective
-from memorization.evaluation.controls import CONTROLS, Control
+from memorization.evaluation.controls import CONTROLS, Control, InapplicableError
 from memorization.evaluation.summary import summarise
+from memorization.evaluation.verdict import NOT_APPLICABLE
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.probes import ProbesJob
 from memorization.jobs.recovery import RecoveryJob
@@ -29,16 +31,18 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
     job = RecoveryJob(experiment)
     outcome, results = job.run()
     row = summarise(results).iloc[-1]
-    tables = [results]
+    tables, missing = [results], {}
     for control in controls_of(experiment):
-        if reason := control.inapplicable():
-            print(f"not applicable  control {control.control}: {reason}", flush=True)
+        try:
+            done, table = control.run()
+        except InapplicableError as error:
+            missing[control.control.value] = f"{NOT_APPLICABLE} ({error})"
+            print(f"not applicable  control {control.control}: {error}", flush=True)
             continue
-        done, table = control.run()
         print(done, flush=True)
         tables.append(table)
     if len(tables) > 1:
-        summary = summarise(pd.concat(tables, ignore_index=True))
+        summary = summarise(pd.concat(tables, ignore_index=True), missing)
         row = summary[summary["control"] == Control.none].iloc[-1]
         detail = f"{outcome.detail}; {row['verdict']} (p = {row['verdict_p']:.1g}: {row['controls']})"
         outcome = replace(outcome, detail=detail)
@@ -53,11 +57,9 @@ def plan(experiment: Experiment) -> Outcome:
         return TrainingJob(experiment).plan()
     job = RecoveryJob(experiment)
     parts = {"": job.plan()}
-    parts |= {
-        f"; control {control.control} ": control.plan()
-        for control in controls_of(experiment)
-        if not control.inapplicable()
-    }
+    for control in controls_of(experiment):
+        with suppress(InapplicableError):
+            parts[f"; control {control.control} "] = control.plan()
     for probes in probes_of(job):
         parts["; probes "] = probes.plan()
     found = all(part.status is Standing.found for part in parts.values())

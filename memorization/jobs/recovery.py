@@ -21,7 +21,7 @@ from memorization.engine.callbacks import RecoveryBar
 from memorization.engine.recovery import recover
 from memorization.engine.shards import is_whole
 from memorization.evaluation.batch import Recipe
-from memorization.evaluation.controls import Control, controlled, inpaintable, untrained
+from memorization.evaluation.controls import Control, InapplicableError, controlled, inpaintable, untrained
 from memorization.evaluation.summary import summarise
 from memorization.jobs.identity import Identity, revisions
 from memorization.jobs.outcome import Outcome, Standing
@@ -102,24 +102,24 @@ class RecoveryJob:
         share = f"{degradation['fraction']:g}" if degradation.get("fraction") else ""
         return " ".join(filter(None, [*method, degradation["name"], share]))
 
-    def inapplicable(self) -> str:
-        """Why the control cannot be had; empty if it can."""
-        architecture = self.experiment.architecture
+    def _check_applicable(self) -> None:
+        """Raise `InapplicableError` for a control that cannot be had."""
+        architecture, reason = self.experiment.architecture, ""
         if self.control is Control.inpaint and not inpaintable(self.recipe.degradation):
-            return f"degradation={self.recipe.choices()['degradation']} is no erasure, such as box"
-        if self.control is Control.untrained and architecture.exported:
-            return "an exported program has no weights to draw anew"
-        if self.control is Control.reference and architecture.file:
-            return (
+            reason = f"degradation={self.recipe.choices()['degradation']} is no erasure, such as box"
+        elif self.control is Control.untrained and architecture.exported:
+            reason = "an exported program has no weights to draw anew"
+        elif self.control is Control.reference and architecture.file:
+            reason = (
                 "the weights are given; train a reference without the members and use memorization.audit(reference=...)"
             )
-        return ""
+        if reason:
+            raise InapplicableError(reason)
 
     def check(self) -> None:
         """Raise `ValueError` for settings that cannot be used, whatever the images."""
         self.training.check()
-        if reason := self.inapplicable():
-            raise ValueError(f"control={self.control} is not applicable: {reason}")
+        self._check_applicable()
         if self.experiment.architecture.file is None:
             self.recovering.rungs.among(self.experiment.training.rungs)
         elif self.recovering.rungs.losses:
@@ -132,7 +132,14 @@ class RecoveryJob:
         split, _ = self.training.prepared
         with within("degradation"):
             self.recipe.degradation(as_float(split.members[:1]), [0])
+        if self.control is Control.untrained:
+            _ = self.untrained
         return split
+
+    @cached_property
+    def untrained(self) -> nn.Module:
+        """The autoencoder with its weights drawn anew; raises `InapplicableError` where that is impossible."""
+        return untrained(self.training.prepared[1], self.experiment.seed).eval()
 
     def plan(self) -> Outcome:
         """What `run` would do, after the same checks."""
@@ -182,12 +189,7 @@ class RecoveryJob:
             losses = {rung: autoencoder.rungs[rung] for rung in self._reached(autoencoder)}
             weights = autoencoder.weights(losses)
             return Subject(split, losses, autoencoder.autoencoder, autoencoder.folder.name, reached, weights)
-        model: nn.Module = nn.Identity()
-        if self.control is Control.untrained:
-            fresh = untrained(self.training.prepared[1], self.experiment.seed)
-            if fresh is None:
-                raise ValueError(f"control={self.control} is not applicable: its parameters cannot be drawn anew")
-            model = fresh.eval()
+        model = self.untrained if self.control is Control.untrained else nn.Identity()
         return Subject(split, {math.nan: math.nan}, lambda _: model)
 
     def _reached(self, autoencoder: Run) -> list[float]:
