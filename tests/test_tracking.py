@@ -37,8 +37,7 @@ def of_type(log: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 def track(store: Path, values: list[float]) -> None:
     """A recovery of a train loss a value, with a gallery of two images."""
-    details = {"kind": "recover", "name": "n", "study": "s", "tags": ["a", "a"], "config": {"x": 1}}
-    with module.tracking(SETTINGS, store, **details) as tracker:
+    with module.tracking(SETTINGS, store, module.Details("recover", "n", "s", ["a", "a"], {"x": 1})) as tracker:
         for value in values:
             tracker.log({"train_loss": value, **dict.fromkeys(curves.CURVES["recover"], value)})
         pictures = {name: torch.zeros(2, 1, 5, 5, dtype=torch.uint8) for name in ("original", "answer")}
@@ -53,7 +52,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", DEAD)
     monkeypatch.setattr(module, "OPEN_SECONDS", 2.0)
     monkeypatch.setattr(module, "CLOSE_SECONDS", 2.0)
-    monkeypatch.setattr(module._WandB, "unreachable", False)
+    monkeypatch.setattr(module.Tracker, "unreachable", False)
 
 
 def test_nothing_of_wandb_is_imported_without_tracking(tmp_path):
@@ -164,7 +163,7 @@ from memorization.tracking import tracker as module
 module.CLOSE_SECONDS = 2.0
 from memorization.config.schema import Mode, Tracking
 settings = Tracking(Mode.online, "p")
-with module.tracking(settings, Path(sys.argv[1]), kind="recover", name="n", study="s", tags=[], config={}) as tracker:
+with module.tracking(settings, Path(sys.argv[1]), module.Details("recover", "n", "s", [], {})) as tracker:
     tracker.log({"train_loss": 1.0})
     print("online", flush=True)
     input()
@@ -209,11 +208,11 @@ def test_without_a_key_one_line_says_how_to_send_it_later(online, tmp_path):
 def test_where_pictures_wait_is_set_for_a_run_and_not_for_the_process(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
     settings = Tracking(Mode.offline, "p")
-    details = {"kind": "recover", "name": "n", "study": "s", "tags": [], "config": {}}
-    with module.tracking(settings, tmp_path, **details):
+    details = module.Details("recover", "n", "s", [], {})
+    with module.tracking(settings, tmp_path, details):
         assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "wandb")
     assert "WANDB_DATA_DIR" not in os.environ
     monkeypatch.setenv("WANDB_DATA_DIR", "of the user")
-    with module.tracking(settings, tmp_path, **details):
+    with module.tracking(settings, tmp_path, details):
         assert os.environ["WANDB_DATA_DIR"] == "of the user"
     assert os.environ["WANDB_DATA_DIR"] == "of the user"

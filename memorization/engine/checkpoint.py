@@ -16,7 +16,7 @@ import pickle
 import time
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -28,16 +28,13 @@ from memorization.engine.history import History
 from memorization.store import files
 from memorization.store.signature import checksum
 
-if TYPE_CHECKING:
-    from memorization.engine.training import TrainingModule
-
 State = Record  # what a checkpoint holds: tensors and plain values
 NEEDED = {"step", "autoencoder", "averaged", "optimiser", "random", "random_cuda", "written"}  # of a state
 OTHER_CONTENT = (TypeError, AttributeError, KeyError)  # a whole file that holds something else
 SHARE = 50  # a checkpoint is due after so many times the seconds that the last one took
 
 
-def state_of(module: TrainingModule, folder: Path) -> State:
+def state_of(module: Any, folder: Path) -> State:
     """Everything that the next step depends on; the weights of rungs go to `folder`."""
     optimiser: Any = module.optimizers()
     module.history.seconds = time.monotonic() - module.began
@@ -52,7 +49,7 @@ def state_of(module: TrainingModule, folder: Path) -> State:
     }
 
 
-def resume(module: TrainingModule, folder: Path) -> bool:
+def resume(module: Any, folder: Path) -> bool:
     """Have `module` go on from the checkpoint in `folder`; False if there is none that it can go on from.
 
     One that is damaged, or does not fit, is removed with a note.
@@ -97,7 +94,7 @@ def _read(path: Path) -> State | None:
     return state if whole else None
 
 
-def _fits(module: TrainingModule, state: State) -> bool:
+def _fits(module: Any, state: State) -> bool:
     """Are a checkpoint's weights, their average and the optimiser's parameters of the number and shapes of ours?"""
     ours = [module.autoencoder.state_dict(), module.averaged.state_dict() if module.averaged else {}]
     shapes, expected = (

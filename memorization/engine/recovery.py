@@ -58,7 +58,9 @@ class RecoveryModule(pl.LightningModule):
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.recipe = recipe
         self.on_iteration: Callable[[int], None] | None = None  # is told of each iteration, by the progress bar
-        self.metrics = recovery_metrics(members.shape[1:])  # of the images so far, over all processes where several work
+        self.metrics = recovery_metrics(
+            members.shape[1:]
+        )  # of the images so far, over all processes where several work
         self.register_buffer("members", members, persistent=False)
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> RecoveredBatch:

@@ -68,7 +68,7 @@ class ProbesJob:
         facts = {
             "signature": folder.name,
             "autoencoder": subject.signature,
-            "weights": subject.weights,
+            "weights": subject.weights(subject.losses),
             "setup": job.identity.setup,
             "revisions": revisions(job.identity.record, job.training.identity if subject.signature else {}),
         }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -31,25 +31,36 @@ from memorization.store import files, lock
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import rung_name, signature_of
 from memorization.tracking.curves import rung_metrics
-from memorization.tracking.tracker import Tracker, tracking
+from memorization.tracking.tracker import Details, Tracker, tracking
 
 Pictures = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a run recovers from: at each rung its train loss and its autoencoder; and the images.
+    """What a run recovers from: the images, and at each rung its train loss and its model.
 
-    signature: that of the trained autoencoder, "" for a control that has none. Without one, the only rung is NaN.
-    reached: all rungs that the training reached. weights: the files at these rungs, with their checksums.
+    autoencoder: the trained one; None of a control without one, whose only rung is NaN.
     """
 
     split: Split
     losses: dict[float, float]
     model: Callable[[float], nn.Module]
-    signature: str = ""
-    reached: list[float] = field(default_factory=list)
-    weights: dict[str, str] = field(default_factory=dict)
+    autoencoder: Run | None = None
+
+    @property
+    def signature(self) -> str:
+        """That of the trained autoencoder, or nothing."""
+        return self.autoencoder.folder.name if self.autoencoder else ""
+
+    @property
+    def reached(self) -> list[float]:
+        """All rungs that the training reached."""
+        return list(self.autoencoder.rungs) if self.autoencoder else []
+
+    def weights(self, rungs: Iterable[float]) -> dict[str, str]:
+        """The files of weights at some rungs, with their checksums."""
+        return self.autoencoder.weights(rungs) if self.autoencoder else {}
 
 
 @dataclass(frozen=True)
@@ -185,10 +196,8 @@ class RecoveryJob:
         split = self.prepared
         if self.control in (Control.none, Control.reference):
             autoencoder, split, _ = self.training.obtain()
-            reached = list(autoencoder.rungs)
             losses = {rung: autoencoder.rungs[rung] for rung in self._reached(autoencoder)}
-            weights = autoencoder.weights(losses)
-            return Subject(split, losses, autoencoder.autoencoder, autoencoder.folder.name, reached, weights)
+            return Subject(split, losses, autoencoder.autoencoder, autoencoder)
         model = self.untrained if self.control is Control.untrained else nn.Identity()
         return Subject(split, {math.nan: math.nan}, lambda _: model)
 
@@ -215,7 +224,7 @@ class RecoveryJob:
             "signature": folder.name,
             "name": self.name,
             "autoencoder": subject.signature,
-            "weights": subject.weights,
+            "weights": subject.weights(recovered),
             "reached": subject.reached,
             "recovered_rungs": recovered,
             "study": experiment.study,
@@ -224,18 +233,12 @@ class RecoveryJob:
         }
         batches = -(-(len(split.members) + len(split.non_members)) // self.recovering.batch_size)
         bar = RecoveryBar(self.name, len(rungs), batches, self.recipe, shown=experiment.progress)
-        title = "{dataset} / {architecture}: ".format(**experiment.names) + self.name
         record = self._record(recovered if recovered != subject.reached else [])
-        details: Record = {
-            "kind": "recover",
-            "name": title,
-            "study": experiment.study,
-            "tags": self._tags(),
-            "config": record,
-        }
+        title = "{dataset} / {architecture}: ".format(**experiment.names) + self.name
+        details = Details("recover", title, experiment.study, self._tags(), record)
         with (
             files.creating(folder, record, facts) as aside,
-            tracking(experiment.tracking, experiment.store, **details) as tracker,
+            tracking(experiment.tracking, experiment.store, details) as tracker,
             closing(bar),
         ):
             found = {rung: self._recovered(subject, rung, aside, bar, tracker) for rung in rungs}
@@ -260,7 +263,7 @@ class RecoveryJob:
             subject.model(rung),
             split,
             controlled(self.recovering.recipe, self.control, as_float(split.members)),
-            folder / files.SHARDS / signature_of(subject.weights) / name,  # of these weights
+            folder / files.SHARDS / signature_of(subject.weights([rung])) / name,  # of these weights
             batch_size=self.recovering.batch_size,
             gallery=gallery,
             observers=[bar],
@@ -307,24 +310,18 @@ class RecoveryJob:
     def _earlier(self, subject: Subject) -> dict[float, tuple[pd.DataFrame, Pictures]]:
         """What a finished run of other rungs had before it was reopened, by rung; nothing if its weights are gone."""
         folder = self.folder / files.SHARDS / files.EARLIER
-        if not is_whole(folder):
-            return {}
-        weights = files.read_done(folder)["made_with"]
-        if any(subject.weights.get(name, digest) != digest for name, digest in weights.items()):
+        if (
+            not is_whole(folder)
+            or files.read_done(folder)["made_with"].items() - subject.weights(subject.reached).items()
+        ):
             return {}
         table, pictures = pd.read_parquet(folder / "results.parquet"), load_file(folder / "gallery.safetensors")
-        subject.weights.update(weights)
-        return {
-            rung: (
-                part.reset_index(drop=True),
-                {
-                    name: picture
-                    for name, picture in pictures.items()
-                    if "/" not in name or name.endswith(f"/{rung_name(rung)}")
-                },
-            )
-            for rung, part in ((float(str(key)), part) for key, part in table.groupby("rung"))
-        }
+
+        def of(rung: float) -> tuple[pd.DataFrame, Pictures]:
+            own = {name for name in pictures if "/" not in name or name.endswith(f"/{rung_name(rung)}")}
+            return table[table["rung"] == rung].reset_index(drop=True), {name: pictures[name] for name in own}
+
+        return {rung: of(rung) for rung in table["rung"].unique().tolist()}
 
     def _show(self, tracker: Tracker, table: pd.DataFrame, pictures: Pictures, rung: float) -> None:
         if self.recovering.gallery:

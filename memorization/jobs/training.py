@@ -26,7 +26,7 @@ from memorization.recovery import Access
 from memorization.store import files, lock
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import rung_name, signature_of
-from memorization.tracking.tracker import tracking
+from memorization.tracking.tracker import Details, tracking
 
 NAMED = 5  # skipped images that a note lists
 
@@ -132,16 +132,12 @@ class TrainingJob:
         for line in self._announced(images, facts):
             print(line, flush=True)
         names = experiment.names
-        details: Record = {
-            "kind": "train",
-            "name": f"{names['architecture']}-{names['dataset']}-{self.folder.name[:6]}",
-            "study": experiment.study,
-            "tags": [names["dataset"], names["architecture"], f"seed {experiment.seed}"],
-            "config": self.identity,
-        }
+        title = f"{names['architecture']}-{names['dataset']}-{self.folder.name[:6]}"
+        tags = [names["dataset"], names["architecture"], f"seed {experiment.seed}"]
+        details = Details("train", title, experiment.study, tags, self.identity)
         with (
             files.creating(self.folder, experiment.record, facts) as folder,
-            tracking(experiment.tracking, experiment.store, **details) as tracker,
+            tracking(experiment.tracking, experiment.store, details) as tracker,
         ):
             if given:
                 history = self._taken(model, images, given, folder)

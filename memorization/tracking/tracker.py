@@ -3,6 +3,7 @@
 Each run is opened, filled and finished in one `with` block, so that a sweep in one process never merges two. With
 `tracking=none` nothing of wandb is imported. A server that does not answer costs `OPEN_SECONDS` once, and
 `CLOSE_SECONDS` where it went away during a run; the run is on disk all the same, and `wandb sync` sends it later.
+Lightning's `WandbLogger` logs to the run that is opened here: by itself it would neither fall back nor finish in time.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from memorization.components import Record
 from memorization.config.schema import Mode, Tracking
 from memorization.tracking.curves import CURVES, GALLERY, GALLERY_TABLE, STEPS
 
@@ -27,56 +30,48 @@ if TYPE_CHECKING:
 OPEN_SECONDS, CLOSE_SECONDS = 20.0, 60.0
 
 
-class Tracker(Protocol):
-    """Where the metrics, the final figures and the pictures of one run go.
+@dataclass(frozen=True)
+class Details:
+    """What a run is called and listed by: its kind (train or recover), name, study, tags and configuration."""
 
-    gallery: pictures by name (N, C, H, W) in uint8, and the scores of these N images.
-    """
-
-    @property
-    def loggers(self) -> list[Logger]:
-        """The run for Lightning's Trainer, which is opened and finished here."""
-        ...
-
-    def log(self, metrics: dict[str, Any]) -> None: ...
-    def summarise(self, metrics: dict[str, Any]) -> None: ...
-    def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None: ...
+    kind: str
+    name: str
+    study: str
+    tags: list[str]
+    config: Record
 
 
-class _Nothing:
-    """Takes metrics and does nothing with them."""
+class Tracker:
+    """Where the metrics, the final figures and the pictures of one run go; nowhere without a `run`."""
 
-    loggers: ClassVar[list[Logger]] = []
-
-    def log(self, metrics: dict[str, Any]) -> None:
-        pass
-
-    def summarise(self, metrics: dict[str, Any]) -> None:
-        pass
-
-    def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None:
-        pass
-
-
-class _WandB:
     unreachable: ClassVar[bool] = False  # asked once a process, so that a sweep does not wait for each of its runs
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any = None) -> None:
         self.run = run
 
     @property
     def loggers(self) -> list[Logger]:
+        """The run for Lightning's Trainer."""
+        if not self.run:
+            return []
         from pytorch_lightning.loggers import WandbLogger
 
         return [WandbLogger(experiment=self.run)]
 
     def log(self, metrics: dict[str, Any]) -> None:
-        self.run.log(metrics)
+        """Add a point to curves."""
+        if self.run:
+            self.run.log(metrics)
 
     def summarise(self, metrics: dict[str, Any]) -> None:
-        self.run.summary.update(metrics)
+        """Set final figures."""
+        if self.run:
+            self.run.summary.update(metrics)
 
     def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None:
+        """Show pictures by name (N, C, H, W) in uint8, and the scores of these N images."""
+        if not self.run:
+            return
         import wandb
 
         def image(picture: Tensor, caption: str | None = None) -> wandb.Image:
@@ -97,31 +92,19 @@ class _WandB:
 
 
 @contextlib.contextmanager
-def tracking(
-    settings: Tracking, store: Path, *, kind: str, name: str, study: str, tags: list[str], config: dict[str, Any]
-) -> Iterator[Tracker]:
-    """A tracker of one run of `kind` (train or recover), finished at the end of the block, failed on an exception."""
+def tracking(settings: Tracking, store: Path, details: Details) -> Iterator[Tracker]:
+    """A tracker of one run, finished at the end of the block, failed on an exception."""
     if settings.mode is Mode.none:
-        yield _Nothing()
+        yield Tracker()
         return
     logging.getLogger("wandb").setLevel(logging.ERROR)
     with _data_beside(store):
-        run = _opened(
-            settings.mode,
-            store,
-            project=settings.project,
-            entity=settings.entity,
-            job_type=kind,
-            group=study,
-            name=name,
-            tags=list(dict.fromkeys(tags)),
-            config=config,
-        )
-        run.define_metric(STEPS[kind], hidden=True)
-        for curve in CURVES[kind]:
-            run.define_metric(curve, step_metric=STEPS[kind])
+        run = _opened(settings, store, details)
+        run.define_metric(STEPS[details.kind], hidden=True)
+        for curve in CURVES[details.kind]:
+            run.define_metric(curve, step_metric=STEPS[details.kind])
         try:
-            yield _WandB(run)
+            yield Tracker(run)
         except BaseException:
             _finish(run, exit_code=1)
             raise
@@ -142,7 +125,7 @@ def _data_beside(store: Path) -> Iterator[None]:
         del os.environ[name]
 
 
-def _opened(mode: Mode, store: Path, **details: Any) -> Any:
+def _opened(settings: Tracking, store: Path, details: Details) -> Any:
     """A W&B run; offline, and one line that says so, if it should be online and the server or the key is missing."""
     import wandb
 
@@ -153,14 +136,30 @@ def _opened(mode: Mode, store: Path, **details: Any) -> Any:
         finish_timeout=CLOSE_SECONDS,
         finish_timeout_raises=True,
     )
-    if mode is Mode.online and not _WandB.unreachable:
+
+    def opened(mode: Literal["online", "offline"]) -> Any:
+        return wandb.init(
+            mode=mode,
+            dir=store,
+            reinit="create_new",
+            settings=quiet,
+            project=settings.project,
+            entity=settings.entity,
+            job_type=details.kind,
+            group=details.study,
+            name=details.name,
+            tags=list(dict.fromkeys(details.tags)),
+            config=details.config,
+        )
+
+    if settings.mode is Mode.online and not Tracker.unreachable:
         try:
-            return wandb.init(mode="online", dir=store, reinit="create_new", settings=quiet, **details)
+            return opened("online")
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-            _WandB.unreachable = True
+            Tracker.unreachable = True
             reason, runs = str(error).splitlines()[0].rstrip("."), store / "wandb" / "offline-run-*"
             print(f"note: W&B is not reached ({reason}); nothing is lost, send it later: wandb sync {runs}", flush=True)
-    return wandb.init(mode="offline", dir=store, reinit="create_new", settings=quiet, **details)
+    return opened("offline")
 
 
 def _finish(run: Any, exit_code: int) -> None:
