@@ -51,11 +51,7 @@ def arguments() -> argparse.ArgumentParser:
         action="store_true",
         help="compare methods pairwise on the same members, with p-values, and write no HTML; with --json for programs",
     )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="like --summary, as JSON; what is not a number is null",
-    )
+    parser.add_argument("--json", action="store_true", help="like --summary, as JSON; what is not a number is null")
     return parser
 
 

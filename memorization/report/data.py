@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from memorization.evaluation.scores import scores
 from memorization.evaluation.statistics import Estimate, log_roc, proportion_interval
@@ -23,31 +24,23 @@ from memorization.report.cells import Cell, Group
 from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import Scene
 from memorization.report.labels import without
-from memorization.report.tables import TEXTS, decibels, operating_point, p_values, span
+from memorization.report.tables import TEXTS, decibels, operating_points, p_values, span
 from memorization.store.signature import rung_name
 
 RECOVERED, FAILED, DIVERGED = "rfd"  # the states of an image
-ENDS = ("", "_low", "_high")  # of the columns of an estimate
+Shared = dict[str, dict[Any, int]]  # by the name of the list, see `place`
 Shown = list[float | str | None]  # of an estimate: value, low, high, and the texts of the value and of the interval
 
 
-class Shared:
-    """Values that many cells share: each stands once in a list of its `name`, and cells give its place there."""
-
-    def __init__(self, *names: str) -> None:
-        self.lists: dict[str, dict[Any, int]] = {name: {} for name in names}
-
-    def place(self, name: str, value: Any) -> int:
-        known = self.lists[name]
-        return known.setdefault(value, len(known))
-
-    def packed(self, name: str, values: Iterable[Any]) -> str:
-        return packed([self.place(name, value) for value in values])
+def place(known: dict[Any, int], value: Any) -> int:
+    """The place of a value in a list of those that many cells share, in which each stands once."""
+    return known.setdefault(value, len(known))
 
 
-def packed(numbers: list[int]) -> str:
+def packed(numbers: Iterable[int]) -> str:
     """Whole numbers from 0 on: how many bytes each takes, and all of them in base64."""
-    array = np.asarray(numbers, np.min_scalar_type(max(numbers, default=0)))
+    array = np.array([*numbers])
+    array = array.astype(np.min_scalar_type(array.max(initial=0)))
     return f"{array.itemsize}{base64.b64encode(array.tobytes()).decode()}"
 
 
@@ -58,7 +51,7 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     of a cell, see `_probes`. thresholds: those of the curves, in dB. numbers, shares, rates, operating: see `_images`
     and `_facts`. strongest: the place of the answer's cell.
     """
-    shared = Shared("numbers", "shares", "rates", "operating")
+    shared: Shared = {name: {} for name in ("numbers", "shares", "rates", "operating")}
     places = {(cell.signature, cell.rung): place for place, cell in enumerate(findings.cells)}
     last = {(cell.signature, cell.rung) for cell in findings.last_cells}
     scenes = {key: {"place": place, "size": scene.size} for place, (key, scene) in enumerate(pictures.items())}
@@ -75,8 +68,8 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
         "runs": {signature: _reproduction(findings, signature) for signature, _ in places},
         "scenes": list(scenes.values()),
         "thresholds": THRESHOLDS,
-        **{name: list(values) for name, values in shared.lists.items()},
-        "shares": [_shown(Estimate(*share), "%") for share in shared.lists["shares"]],
+        **{name: list(values) for name, values in shared.items()},
+        "shares": [_shown(Estimate(*share), "%") for share in shared["shares"]],
         "cards": _threat_models(findings),
         "strongest": places[strongest.signature, strongest.rung],
     }
@@ -110,17 +103,22 @@ def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
     curve = threshold_curve(results)
     rates = log_roc(score[member], score[~member]) if 0 < member.sum() < len(member) else ()
     return {
-        "numbers": shared.place("numbers", tuple(results["image"].tolist())),
+        "numbers": place(shared["numbers"], tuple(results["image"].tolist())),
         "order": packed(order.tolist()),
         "psnr": " ".join(map(decibels, results["psnr_erased"].to_numpy()[order].tolist())),
         "states": "".join(states[order]),
-        "roc": [shared.packed("rates", map(_plain, each.tolist())) for each in rates],
+        "roc": [packed(place(shared["rates"], _plain(rate)) for rate in each.tolist()) for each in rates],
         "curves": {
-            key: shared.packed("shares", zip(*(curve[f"{name}_recovered{end}"].tolist() for end in ENDS), strict=True))
+            key: packed(place(shared["shares"], share) for share in _estimates(curve, f"{name}_recovered"))
             for key, name, images in (("members", "members", member), ("others", "non_members", ~member))
             if images.any()
         },
     }
+
+
+def _estimates(table: pd.DataFrame, name: str) -> Iterator[tuple[float, float, float]]:
+    """The value, the low and the high end of each row."""
+    return zip(*(table[f"{name}{end}"].tolist() for end in ("", "_low", "_high")), strict=True)
 
 
 def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | str]]]:
@@ -135,9 +133,9 @@ def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | 
         probes = row["probes"]
         captured, attracted = (round(row[name] * probes) for name in ("captured", "attracted"))
         low, high = map(float, proportion_interval(captured, probes))
-        place = shared.place("shares", (captured / probes, low, high))
+        at = place(shared["shares"], (captured / probes, low, high))
         counts, medians = [probes, captured, attracted], [decibels(row[f"psnr_{to}"]) for to in ("probe", "member")]
-        kinds.setdefault(row["kind"], []).append([row["strength"], f"{row['distance']:.3f}", place, *counts, *medians])
+        kinds.setdefault(row["kind"], []).append([row["strength"], f"{row['distance']:.3f}", at, *counts, *medians])
     return kinds
 
 
@@ -158,7 +156,6 @@ def _task(findings: Findings, cell: Cell) -> dict[str, Any]:
 def _facts(cell: Cell, shared: Shared) -> dict[str, Any]:
     """What stands in the table and on the card; `operating` are places in the list of that name."""
     calibrated = ((cell.calibrated_psnr, "dB"), (cell.calibrated_auc, "AUC"))
-    points = (operating_point(*found, cell.non_members.count) for found in cell.operating.items())
     return {
         "signature": cell.signature,
         "method": cell.labels.method,
@@ -172,7 +169,7 @@ def _facts(cell: Cell, shared: Shared) -> dict[str, Any]:
         "others": _group(cell.non_members, shared),
         "excess": _shown(cell.excess, "%"),
         "auc": _shown(cell.auc, "AUC"),
-        "operating": [shared.place("operating", point) for point in points],
+        "operating": [place(shared["operating"], point) for point in operating_points(cell)],
         "verdict": cell.verdict,
         "p": p_values(cell),
         "controls": cell.controls_text,
@@ -189,7 +186,7 @@ def _group(group: Group, shared: Shared) -> dict[str, Any]:
         "count": group.count,
         "successes": group.successes,
         "diverged": group.diverged,
-        "recovered": shared.place("shares", (share.value, share.low, share.high)),
+        "recovered": place(shared["shares"], (share.value, share.low, share.high)),
         "psnr": _shown(group.psnr, "dB"),
     }
 
@@ -208,9 +205,9 @@ def _threat_models(findings: Findings) -> dict[str, dict[str, str]]:
     """What each method is, its access to the autoencoder and what it knows."""
     return {
         name: {
-            "text": first_paragraph(sys.modules[method.__module__].__doc__),
+            "text": code(first_paragraph(sys.modules[method.__module__].__doc__)),
             "access": method.access,
-            "knows": method.knows,
+            "knows": code(method.knows),
         }
         for name, method in present(METHODS, (cell.recovery for cell in findings.cells))
     }
@@ -225,3 +222,9 @@ def present(registry: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str
 def first_paragraph(text: str | None) -> str:
     """The first paragraph of a docstring, in one line."""
     return " ".join((text or "").split("\n\n")[0].split())
+
+
+def code(text: str) -> Markup:
+    """Text with its `quoted` parts as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))

@@ -14,7 +14,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from memorization.evaluation.comparison import MemberScores, compare
@@ -22,7 +21,7 @@ from memorization.evaluation.probes import attraction
 from memorization.evaluation.statistics import SeedVariation, holm, seed_variation
 from memorization.evaluation.summary import summarise
 from memorization.report.cells import Cell, cell_of, order, partition, strength
-from memorization.report.labels import Labels, Source, label_runs
+from memorization.report.labels import Labels, label_runs
 from memorization.store import versions
 from memorization.store.files import StoreError, verify
 from memorization.store.reading import Run, finished, results_of
@@ -66,7 +65,7 @@ class Findings:
         found, broken = _whole(store, "probes")
         probes = attraction_of(found)
         summary = summarise(results)
-        labels = _labels(audited, summary)
+        labels = label_runs(audited, {row["signature"]: row for row in rows_of(summary)})
         mixed = versions.differing(run.done for run in whole)
         return cls(store, audited, results, _adjusted(summary, labels), probes, labels, (*damaged, *broken), mixed)
 
@@ -104,14 +103,12 @@ class Findings:
     @cached_property
     def pairs(self) -> list[tuple[Cell, Cell]]:
         """Each pair of methods on the same members, autoencoder and degradation, at the lowest rung of both."""
-
-        def comparable(first: Cell, second: Cell) -> bool:
-            members = self.scores[first.signature].image
-            same = np.array_equal(members, self.scores[second.signature].image)
-            return len(members) > 0 and same and first.rung == second.rung
-
-        groups = partition(self.last_cells, "autoencoder", "degradation").values()
-        return [pair for cells in groups for pair in combinations(cells, 2) if comparable(*pair)]
+        alike: dict[tuple[Any, ...], list[Cell]] = {}
+        for cell in self.last_cells:
+            if cell.members.count:
+                key = (cell.labels.autoencoder, cell.labels.degradation, cell.rung)
+                alike.setdefault((*key, *self.scores[cell.signature].image.tolist()), []).append(cell)
+        return [pair for cells in alike.values() for pair in combinations(cells, 2)]
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
@@ -167,18 +164,6 @@ class Findings:
             (str(signature), float(str(rung))): part
             for (signature, rung), part in self.results.groupby(["signature", "rung"], observed=True)
         }
-
-
-def _labels(runs: dict[str, Run], summary: pd.DataFrame) -> dict[str, Labels]:
-    facts = {row["signature"]: row for row in rows_of(summary)}
-    return label_runs(
-        {
-            signature: Source(
-                run.config, facts[signature], run.done.get("autoencoder", ""), versions.revisions_of(run.done)
-            )
-            for signature, run in runs.items()
-        }
-    )
 
 
 def _adjusted(summary: pd.DataFrame, labels: dict[str, Labels]) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from memorization.config.groups import flat
-from memorization.store.versions import Revisions, only, words
+from memorization.store.reading import Run
+from memorization.store.versions import Revisions, only, revisions_of, words
 
 Settings = dict[str, Any]
 
@@ -30,20 +31,6 @@ class Labels:
     degradation: str
     method: str
     variant: str  # the method's name without the method: its operator and settings
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a run is called by.
-
-    facts: any row of its results, for `fraction`, `fill`, `noise`, and `operator`, which is `none` for a method that
-        asks for none. autoencoder: its signature. revisions: of the code that made the run, see `store.versions`.
-    """
-
-    config: Settings
-    facts: Settings
-    autoencoder: str
-    revisions: Revisions
 
 
 def percent(fraction: float) -> str:
@@ -86,14 +73,20 @@ def differing(settings: Sequence[Settings]) -> list[Settings]:
     return [{key: value for key, value in each.items() if len(values[each["name"], key]) > 1} for each in settings]
 
 
-def label_runs(runs: dict[str, Source]) -> dict[str, Labels]:
-    """The labels of each run, by signature."""
+def label_runs(runs: dict[str, Run], facts: dict[str, Settings]) -> dict[str, Labels]:
+    """The labels of each run, by signature.
+
+    facts: any row of each run's results, for `fraction`, `fill`, `noise`, and `operator`, which is `none` for a method
+    that asks for none.
+    """
+    autoencoders = {name: str(run.done.get("autoencoder", "")) for name, run in runs.items()}
+    revisions = {name: revisions_of(run.done) for name, run in runs.items()}
     names = dict(zip(runs, _autoencoders([run.config for run in runs.values()]), strict=True))
     told = _told_apart(
         names,
-        {name: run.autoencoder for name, run in runs.items()},
-        {name: only(run.revisions, _training(run.config)) for name, run in runs.items()},
-        lambda name: f"autoencoder {runs[name].autoencoder[:SHORT]}",
+        autoencoders,
+        {name: only(revisions[name], _training(run.config)) for name, run in runs.items()},
+        lambda name: f"autoencoder {autoencoders[name][:SHORT]}",
     )
     parts: defaultdict[str, list[str]] = defaultdict(list)  # settings are compared on the same autoencoder only
     for name, text in names.items():
@@ -101,12 +94,12 @@ def label_runs(runs: dict[str, Source]) -> dict[str, Labels]:
     labels = {}
     for autoencoder, part in parts.items():
         own = {name: runs[name] for name in part}
-        for name, degradation, method in zip(own, _degradations(own), _methods(own), strict=True):
+        for name, degradation, method in zip(own, _degradations(own, facts), _methods(own, facts), strict=True):
             labels[name] = Labels(autoencoder, degradation, *method)
     told = _told_apart(
         labels,
-        {name: (_settings(run), *sorted(run.revisions.items())) for name, run in runs.items()},
-        {name: run.revisions for name, run in runs.items()},
+        {name: (_settings(run, facts[name]), *sorted(revisions[name].items())) for name, run in runs.items()},
+        revisions,
         lambda name: f"run {name[:SHORT]}",
     )
     return {
@@ -152,9 +145,9 @@ def _degrading(config: Settings) -> set[str]:
     return {config["degradation"]["name"], *flat(config["degradation"])["name"].split(" + ")}
 
 
-def _settings(run: Source) -> str:
+def _settings(run: Run, facts: Settings) -> str:
     """What the numbers of a run depend on beside its autoencoder; the same for repetitions of it."""
-    keys = ("degradation", "recovery", "threshold_db", *(["operator"] if run.facts["operator"] != "none" else []))
+    keys = ("degradation", "recovery", "threshold_db", *(["operator"] if facts["operator"] != "none" else []))
     return json.dumps([run.config[key] for key in keys], sort_keys=True)
 
 
@@ -182,11 +175,11 @@ def _autoencoders(configs: list[Settings]) -> list[str]:
     ]
 
 
-def _degradations(runs: dict[str, Source]) -> list[str]:
+def _degradations(runs: dict[str, Run], rows: dict[str, Settings]) -> list[str]:
     names = {}
     settings = [flat(run.config["degradation"]) for run in runs.values()]
-    for (key, run), own, more in zip(runs.items(), settings, differing(settings), strict=True):
-        name, facts = own["name"], run.facts
+    for key, own, more in zip(runs, settings, differing(settings), strict=True):
+        name, facts = own["name"], rows[key]
         if not math.isnan(facts["fraction"]):
             name += f" {100 * facts['fraction']:.3g} %"
         fill = "" if facts["fill"] == "none" else f"{facts['fill']} fill"
@@ -194,18 +187,18 @@ def _degradations(runs: dict[str, Source]) -> list[str]:
         if noise and not fill and name.endswith("noise"):  # the degradation of that name, or a chain that ends with it
             name, noise = name.removesuffix("noise") + noise, ""
         names[key] = _joined(name, fill, noise, *_words(more, "fraction", "fill", "noise"))
-    made = {key: only(run.revisions, _degrading(run.config)) for key, run in runs.items()}
+    made = {key: only(revisions_of(run.done), _degrading(run.config)) for key, run in runs.items()}
     known = {key: name for key, name in names.items() if made[key]}  # of older code, the method's name says so
     told = _told_apart(known, {key: tuple(made[key].items()) for key in known}, made)
     return [_joined(name, told.get(key)) for key, name in names.items()]
 
 
-def _methods(runs: dict[str, Source]) -> list[tuple[str, str]]:
+def _methods(runs: dict[str, Run], facts: dict[str, Settings]) -> list[tuple[str, str]]:
     """(method, variant) of each run; see `Labels`."""
     methods, operators = (differing([run.config[key] for run in runs.values()]) for key in ("recovery", "operator"))
     names = []
-    for run, method, operator in zip(runs.values(), methods, operators, strict=True):
-        used = [] if run.facts["operator"] == "none" else [run.facts["operator"]]
+    for (name, run), method, operator in zip(runs.items(), methods, operators, strict=True):
+        used = [] if facts[name]["operator"] == "none" else [facts[name]["operator"]]
         variant = _joined(*used, *_words(method), *(_words(operator) if used else []))
         names.append((f"{run.config['recovery']['name']} {variant}".strip(), variant))
     return names

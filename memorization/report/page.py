@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from memorization.recovery import OPERATORS
 from memorization.report import reproduce
 from memorization.report.cells import Cell
-from memorization.report.data import data, first_paragraph, present
+from memorization.report.data import code, data, first_paragraph, present
 from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import scenes
 from memorization.report.labels import percent
@@ -40,10 +40,10 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"percent": percent, "decibels": decibels, "span": span, "code": code}
+    environment.filters |= {"percent": percent, "decibels": decibels, "span": span}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     pictures, extent = scenes(findings)
-    strongest = findings.strongest
+    strongest, shown = findings.strongest, data(findings, pictures)
     return environment.get_template("page.html").render(
         store=findings.store,
         damaged=findings.damaged,
@@ -55,19 +55,17 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         answer=answer(strongest),
         standing=standing(findings),
         strongest=strongest,
-        data=data(findings, pictures) | {"lossless": extent.lossless},
-        pictures=[
-            {"images": scene.images, "answers": scene.answers, "paths": scene.paths} for scene in pictures.values()
-        ],
+        data=shown | {"lossless": extent.lossless},
+        pictures=[vars(scene) for scene in pictures.values()],
         extent=extent,
         pairs=len(findings.pairs),
-        open_pairs=OPEN,
+        open=OPEN,
         compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
         seeds=[(without_seed(cell.labels), found) for cell, found in most_varied(findings, SEEDED)],
         seeded=len(findings.over_seeds),
         judged=any(cell.verdict for cell in findings.cells),
         thresholds=sorted({cell.threshold_db for cell in findings.cells}),
-        operators=_operators(findings),
+        explained=_explained(findings, shown["cards"]),
         versions=reproduce.versions(),
     )
 
@@ -120,13 +118,16 @@ def standing(findings: Findings) -> str:
     )
 
 
-def code(text: str) -> Markup:
-    """Text with its `quoted` parts as code."""
-    parts = text.split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
-
-
-def _operators(findings: Findings) -> list[tuple[str, str, bool]]:
-    """(name, what it is, blind) of the ways to know the operator that occur."""
+def _explained(findings: Findings, cards: dict[str, dict[str, str]]) -> list[tuple[Any, ...]]:
+    """What each method and each knowledge of the operator is: title, description, head and rows of a table."""
     parts = present(OPERATORS, (cell.operator for cell in findings.cells))
-    return [(name, first_paragraph(inspect.getdoc(operator)), operator.blind) for name, operator in parts]
+    methods = [(name, *card.values()) for name, card in cards.items()]
+    operators = [
+        (name, code(first_paragraph(inspect.getdoc(part))), "yes" if part.blind else "no") for name, part in parts
+    ]
+    heads = ("Method", "What it is", "Access to the autoencoder", "Knows"), ("Operator", "What it is", "Blind")
+    title = Markup("What it may know of the degradation <i>H</i>")
+    return [
+        ("What each method may use", "Threat models", heads[0], methods),
+        (title, "Knowledge of the operator", heads[1], operators),
+    ]

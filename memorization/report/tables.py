@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from memorization.evaluation.statistics import Estimate, OperatingPoint, SeedVariation
+from memorization.evaluation.statistics import Estimate, SeedVariation
 from memorization.report.cells import Cell, Group, partition, rungs_of, strength
 from memorization.report.findings import Findings, rows_of
 from memorization.report.labels import Labels, percent
@@ -89,7 +89,10 @@ def strongest(cell: Cell) -> list[str]:
         *lines,
         f"  Excess of members over non-members {percent(excess.value)} (95 % interval {span(excess, '%')} %).",
         f"  AUC of the erased PSNR {TEXTS['AUC'](area.value)} ({span(area, 'AUC')}).",
-        *(_line(*operating_point(*found, cell.non_members.count)) for found in cell.operating.items()),
+        *(
+            f"  {name}: {text}{''.join(f' ({bounds})' for bounds in limits)}"
+            for name, text, *limits in operating_points(cell)
+        ),
     ]
 
 
@@ -161,16 +164,16 @@ def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def operating_point(rate: float, point: OperatingPoint | None, non_members: int) -> tuple[str, ...]:
+def operating_points(cell: Cell) -> list[tuple[str, ...]]:
     """`TPR at FPR 10 %`, `96 %`, `87 to 99 %; FPR achieved 10 %`; or the name and that nothing resolves it."""
-    name = f"TPR at FPR {100 * rate:g} %"
-    if point is None:
-        return name, f"not resolvable with {non_members} non-members ({math.ceil(1 / rate):,} would do)"
-    return name, percent(point.tpr.value), f"{span(point.tpr, '%')} %; FPR achieved {percent(point.fpr)}"
-
-
-def _line(name: str, text: str, limits: str = "") -> str:
-    return f"  {name}: {text}" + (f" ({limits})" if limits else "")
+    known = f"not resolvable with {cell.non_members.count} non-members"
+    return [
+        (name, percent(point.tpr.value), f"{span(point.tpr, '%')} %; FPR achieved {percent(point.fpr)}")
+        if point
+        else (name, f"{known} ({math.ceil(1 / rate):,} would do)")
+        for rate, point in cell.operating.items()
+        for name in [f"TPR at FPR {100 * rate:g} %"]
+    ]
 
 
 def p_values(cell: Cell) -> list[str]:

@@ -23,7 +23,6 @@ const keyOf = cell => `${cell.signature}@${cell.rung}`;
 // ---- text
 
 const esc = text => String(text).replace(/[&<>"']/g, c => `&#${c.charCodeAt(0)};`);
-const inCode = text => esc(text).replace(/`([^`]*)`/g, "<code>$1</code>");
 // An estimate is [value, low, high, value as text, interval as text]; a share is in percent.
 const withInterval = ([value, , , text, span], unit = "") => value === null ? text : `${text}${unit} <small>(${span})</small>`;
 const shares = estimate => withInterval(estimate, " %");
