@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -12,11 +13,15 @@ from scipy.stats import fisher_exact
 from sklearn.metrics import roc_curve
 
 from memorization import audit
-from memorization.degradations import RandomPixels
+from memorization.architectures.autoencoder import reconstruction_loss
+from memorization.components import SettingError
+from memorization.degradations import Blur, Box, Chain, Downsample, RandomPixels, image_seeds
+from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.comparison import MemberScores, compare
+from memorization.evaluation.controls import Control, controlled
 from memorization.evaluation.statistics import auc, difference_interval, mcnemar, tpr_at_fpr
 from memorization.evaluation.summary import summarise, threshold_curve
-from memorization.recovery import Energy
+from memorization.recovery import Anderson, Energy, Inpaint, Iterate, Known, NullSpace, PnPADMM, Robust, solve
 from tests import problems
 
 
@@ -279,3 +284,77 @@ def test_breaches_are_told_even_of_a_single_member(message):
     images = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match=re.escape(message)):
         audit(BREACHES[message], images[:1], images[1:])
+
+
+def test_a_row_says_what_was_done_by_the_names_of_the_registries():
+    members, others = problems.images(3, 1, torch.float32), problems.images(3, 2, torch.float32)
+    degradation = Chain(Box(0.3), RandomPixels(0.5, "grey", 0.1))
+    table = audit(problems.nearest(members), members, others, degradation, seed=4, controls=True).results
+    own = table.drop_duplicates("control").set_index("control")
+    assert own["recovery"].to_dict() == {"none": "pnp_admm", "inpaint": "inpaint", "nearest": "nearest"}
+    assert set(own["operator"]) == {"known"}
+    assert set(own["degradation"]) == {"chain"}
+    row = own.loc["none"]
+    assert (row["fraction"], row["fill"], row["noise"], row["erases"]) == (0.5, "grey", 0.1, True)
+    assert (row["seed"], row["threshold_db"]) == (4, 25)
+
+
+def test_what_makes_a_recipe_s_numbers_is_plain_values():
+    recipe = Recipe(Chain(Blur(2.0), Box(0.3)), NullSpace(), Robust(), 3, 20.0, starts=2, extrapolation=2)
+    identity = recipe.identity()
+    assert json.loads(json.dumps(identity)) == identity
+    assert identity["degradation"]["name"] == "chain"
+    assert (identity["degradation"]["first"]["name"], identity["degradation"]["first"]["width"]) == ("blur", 2.0)
+    recovery = identity["recovery"]
+    assert (recovery["name"], recovery["relaxation"]) == ("null_space", 1.0)
+    assert (recovery["starts"], recovery["extrapolation"], identity["threshold_db"]) == (2, 2, 20)
+    assert identity["operator"]["name"] == "robust"
+    assert {part["revision"] for part in (recovery, identity["operator"], identity["degradation"]["second"])} == {1}
+    assert {*identity["revisions"]} == {"solver", "scores", "anderson"}
+    assert recipe.choices()["recovery"] == "null_space"
+    told = Recipe(Box(0.3), Iterate(), Robust())
+    assert told.identity()["operator"] == {"name": "none"}
+    assert told.choices()["operator"] == "none"
+    json.dumps(controlled(recipe, Control.nearest, torch.rand(2, 1, 8, 8)).identity())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threshold_db": np.inf}, "threshold_db is inf; it must be a finite number of dB"),
+        ({"starts": 0}, "starts is 0; .* at least 1"),
+        ({"starts": 2, "method": Inpaint()}, "starts is 2; Inpaint has one start: set it to 1"),
+        ({"extrapolation": -1}, "extrapolation is -1; it must be at least 1; set it to 0 for no extrapolation"),
+        ({"extrapolation": 3, "method": Energy()}, "extrapolation is 3; .* which Energy is not; set it to 0"),
+        (
+            {"operator": Robust(), "degradation": Chain(Downsample(2), Blur())},
+            "operator is 'robust'; it cannot be estimated where the degradation makes images smaller: choose known",
+        ),
+    ],
+)
+def test_parts_that_do_not_go_together_are_named(settings, message):
+    with pytest.raises(SettingError, match=message):
+        Recipe(**{"degradation": Box(), "method": PnPADMM(), "operator": Known()} | settings)
+
+
+def test_an_extrapolated_method_is_what_is_run():
+    members = problems.images(4, 1, torch.float32)
+    recipe = Recipe(Box(0.3), NullSpace(max_iterations=40), Known(), extrapolation=3)
+    assert recipe.solving == Anderson(recipe.method, 3)
+    f = problems.linear(problems.contraction(symmetric=True).float())
+    expected = solve(f, recipe.degradation(members, image_seeds(0, range(4))), recipe.solving).images
+    assert torch.equal(recover_batch(recipe, f, members, range(4), members).answers, expected)
+
+
+def test_the_loss_is_the_mean_of_all_squared_errors_in_double_precision():
+    images = torch.rand(50, 3, 9, 7, generator=torch.Generator().manual_seed(0))
+
+    def turned(x):
+        """Its answer lies in memory with the channels last."""
+        return (x * 0.9).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+    for f in (lambda x: x * 0.9, turned):
+        expected = ((f(images) - images).double() ** 2).mean().item()
+        assert reconstruction_loss(f, images, 16) == pytest.approx(expected, rel=1e-6)
+        eight_bits = (images * 255).round().to(torch.uint8)
+        assert reconstruction_loss(f, eight_bits, 16) == pytest.approx(expected, rel=1e-2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from scipy import stats
 from torch import nn
 
 from memorization import audit, load_results, load_run
-from memorization.architectures import Centred, FullyConnected
+from memorization.architectures import Centred, FullyConnected, build
 from memorization.degradations import Blur, Box, Chain, Downsample, RandomPixels
-from memorization.evaluation.controls import CONTROLS, inpaintable, untrained
+from memorization.evaluation.controls import CONTROLS, InapplicableError, inpaintable, untrained
 from memorization.evaluation.statistics import auc
 from memorization.evaluation.summary import summarise
 from memorization.jobs.identity import Identity
@@ -39,27 +40,103 @@ def test_the_nearest_member_is_found_through_any_operator(degradation):
     assert torch.equal(answers, MEMBERS[[3, 7]])
 
 
-def test_an_untrained_copy_has_new_weights_from_the_seed_alone_and_no_mean():
-    model = Centred(FullyConnected((1, 8, 8), depth=3, width=16), MEMBERS.mean(0))
-    before, state = torch.nn.utils.parameters_to_vector(model.parameters()).clone(), torch.random.get_rng_state()
-    copies = [torch.nn.utils.parameters_to_vector(untrained(model, seed).parameters()) for seed in (0, 0, 1)]
-    assert torch.equal(copies[0], copies[1])
-    assert not torch.isclose(copies[0], copies[2]).any()
-    assert torch.equal(before, torch.nn.utils.parameters_to_vector(model.parameters()))
+CHOICES = [
+    ("fc", {"depth": 3, "width": 16}),
+    ("fc", {"initialisation": "default"}),
+    ("conv", {"depth": 2, "bottleneck": 5, "activation": "prelu"}),
+    ("unet", {"depth": 3, "skips": "all", "activation": "sigmoid", "output": "sigmoid"}),
+    ("tied", {"width": 20, "initialisation": "orthogonal", "output": "sigmoid"}),
+    ("tied", {"proximal": True, "bias": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), CHOICES)
+@pytest.mark.parametrize("centre", [True, False])
+def test_an_untrained_copy_is_what_the_seed_builds(name, settings, centre):
+    """The same for `audit` and the command line, but for the members' mean, which a new one has not yet."""
+    model, other = (
+        build(name, (1, 8, 8), centre=centre, seed=seed, **settings).requires_grad_(False) for seed in (3, 7)
+    )
+    kept, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    fresh, expected = untrained(model, 7).state_dict(), other.state_dict()
     assert torch.equal(state, torch.random.get_rng_state())
-    assert (untrained(model).mean == 0.5).all()
-    assert torch.equal(model.mean, MEMBERS.mean(0))
+    assert all(torch.equal(kept[key], value) for key, value in model.state_dict().items())
+    for key in expected:
+        assert torch.equal(fresh[key], expected[key] if key != "mean" else torch.full((1, 8, 8), 0.5)), key
+    assert not all(torch.equal(fresh[key], kept[key]) for key in kept if key != "mean")
+
+
+def test_an_untrained_copy_has_the_initial_weights_of_its_architecture():
+    """He's, of standard deviation sqrt(2 / 512) = 0.0625; torch's own have 0.0255."""
+    model = FullyConnected((1, 8, 8), depth=4, width=512)
+    weights = [layer.weight for layer in untrained(model).modules() if isinstance(layer, nn.Linear)]
+    assert weights[1].std().item() == pytest.approx(0.0625, rel=0.02)
+
+
+def test_a_module_draws_the_weights_of_its_parts_by_its_own_rule():
+    class Quiet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def reset_parameters(self):
+            nn.init.constant_(self.layer.weight, 0.25)
+            nn.init.zeros_(self.layer.bias)
+
+    fresh = untrained(nn.Sequential(Quiet(), nn.Linear(4, 4)))
+    assert (fresh[0].layer.weight == 0.25).all()
+    assert fresh[1].weight.std() > 0.1
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+class Partial(nn.Module):
+    """Its `reset_parameters` forgets a part."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def reset_parameters(self):
+        self.first.reset_parameters()
 
 
 def test_what_cannot_be_drawn_anew_has_no_untrained_copy():
-    class Scale(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(1))
+    for unsuitable, reason in [
+        (lambda x: x, "it has no weights"),
+        (nn.Identity(), "it has no weights"),
+        (nn.Sequential(nn.Linear(4, 4), Scale()), "no reset_parameters draws its weights 1.scale anew"),
+        (Partial(), "no reset_parameters draws its weights second.weight anew"),
+    ]:
+        with pytest.raises(InapplicableError, match=reason):
+            untrained(unsuitable)
 
-    assert untrained(lambda x: x) is None
-    assert untrained(nn.Identity()) is None
-    assert untrained(nn.Sequential(nn.Linear(4, 4), Scale())) is None
+
+NORMED = {
+    "weight": torch.nn.utils.parametrizations.weight_norm,
+    "spectral": torch.nn.utils.parametrizations.spectral_norm,
+    "old weight": torch.nn.utils.weight_norm,
+    "old spectral": torch.nn.utils.spectral_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("norm", NORMED)
+def test_weights_that_stay_what_they_were_trained_to_be_are_no_untrained_control(norm, own):
+    model = FullyConnected((1, 8, 8), depth=2, width=16) if own else nn.Sequential(nn.Flatten(), nn.Linear(64, 64))
+    layers = model.layers if own else model
+    layers[-1] = NORMED[norm](layers[-1])
+    with pytest.raises(InapplicableError):
+        untrained(model)
+    autoencoder = model if own else nn.Sequential(model, nn.Unflatten(1, (1, 8, 8)))
+    found = audit(autoencoder.requires_grad_(False), MEMBERS, OTHERS, RandomPixels(0.3), Iterate(5), controls=True)
+    assert "untrained" not in found.results["control"].tolist()
+    assert found.summary().loc[0, "controls"].startswith("untrained not applicable (")
 
 
 def test_inpainting_is_for_erasures():
@@ -75,7 +152,7 @@ def test_a_memory_beats_its_controls():
     assert table.index.tolist() == ["none", "inpaint", "nearest", "reference"]
     assert table.loc["none", "verdict"] == "beats its controls"
     assert table.loc["none", "controls"].split(", ") == [
-        "untrained not applicable (its parameters cannot be drawn anew)",
+        "untrained not applicable (it has no weights to draw anew)",
         "inpaint 0%",
         "reference 0%",
         "nearest 100% (ceiling)",
@@ -122,6 +199,29 @@ def test_a_general_prior_is_unremarkable_beside_its_reference():
     row = summarise(pd.concat(tables)).iloc[0]
     assert row["verdict"] == "unremarkable"
     assert row["controls"] == "untrained 0%, inpaint not run, reference 100%, nearest not run"
+
+
+@pytest.mark.parametrize(
+    ("facts", "complete"),
+    [
+        ({"degradation": "chain", "fill": "zero", "erases": True}, False),  # two erasures
+        ({"degradation": "chain", "fill": "zero", "erases": False}, True),  # blur, then an erasure
+        ({"degradation": "blur", "fill": "none", "erases": False}, True),
+        ({"degradation": "box", "fill": "zero", "erases": np.nan}, False),
+        # of an older version, which did not say whether its degradation erases
+        ({"degradation": "Chain", "fill": "zero"}, False),
+        ({"degradation": "blur", "fill": "none"}, True),
+    ],
+)
+def test_the_verdict_claims_only_what_was_run(facts, complete):
+    """The control `inpaint` was left out: whether it applies is a fact of the degradation."""
+    member = np.arange(40) < 20
+    own = results(np.where(member, 50.0, 10.0), member, task="t", setup="s", control="none", **facts)
+    lost = own.assign(recovered=False, psnr_erased=10.0)
+    row = summarise(pd.concat([own, lost.assign(control="untrained"), lost.assign(control="reference")])).iloc[0]
+    said = "not applicable" if complete else "not run"
+    assert row["controls"] == f"untrained 0%, inpaint {said}, reference 0%, nearest not run"
+    assert row["verdict"] == ("beats its controls" if complete else "beats those of its controls that were run")
 
 
 def test_controls_belong_to_their_task_setup_and_rung():

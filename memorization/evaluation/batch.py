@@ -126,11 +126,10 @@ class RecoveredBatch:
 
     def compared(self, originals: Tensor, member: Tensor) -> dict[str, Tensor]:
         """The arguments of `update` of `metrics.recovery_metrics`; `member` (B,) says which images are members."""
-        status, device = self.scores["status"].to_numpy(), self.answers.device
-        columns = {name: torch.as_tensor(self.scores[name].to_numpy()) for name in ("psnr_erased", "recovered")}
-        columns |= {"member": member, "diverged": torch.as_tensor(status == Status.diverged)}
+        columns = {name: torch.tensor(self.scores[name].to_numpy()) for name in ("psnr_erased", "recovered")}
+        columns |= {"diverged": torch.tensor(self.scores["status"].eq(Status.diverged).to_numpy()), "member": member}
         images = {"preds": self.answers, "target": originals}
-        return images | {name: column.to(device) for name, column in columns.items()}
+        return images | {name: column.to(self.answers.device) for name, column in columns.items()}
 
 
 def recover_batch(
