@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ class SettingError(ValueError):
 
     def __str__(self) -> str:
         value = f"{self.value:g}" if isinstance(self.value, float) else repr(self.value)
+        value = repr(str(self.value)) if isinstance(self.value, str) else value  # of an enumeration, the word
         reason = re.sub(r"`([a-z_.]+)`", lambda found: self._key(found[1]), self.reason)
         return f"{self._key(self.field)} is {value}; {reason}"
 
@@ -46,6 +47,17 @@ def within(name: str) -> Iterator[None]:
         error.path = (name, *error.path)
         error.args = (error.field, error.value, error.reason, error.path)
         raise
+
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def choose(field: str, value: object, choices: Iterable[Choice]) -> Choice:
+    """The one of `choices` (words, or an enumeration of them) that `value` is; raises `SettingError` if it is none."""
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise SettingError(field, value, f"choose one of {', '.join(choices)}")
 
 
 def revision_of(part: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -10,11 +11,12 @@ from scipy.integrate import quad
 from sklearn.decomposition import PCA
 from torch import nn
 
-from memorization.architectures import ARCHITECTURES, Centred, build, least_loss
+from memorization.architectures import ARCHITECTURES, Architecture, Centred, Output, build, has_modes, least_loss
 from memorization.architectures.activations import ACTIVATIONS, GAINS, PROXIMAL
 from memorization.architectures.convolutional import doubling
 from memorization.architectures.initialisation import initialise
 from memorization.architectures.tied import Contraction
+from memorization.components import SettingError
 
 
 def noise(*shape, seed=0, dtype=torch.float32):
@@ -64,6 +66,33 @@ def test_no_least_loss_is_claimed_where_the_last_layer_is_not_linear():
     images = noise(30, 1, 4, 4)
     assert least_loss(build("fc", (1, 4, 4), centre=True, output="sigmoid", seed=0, depth=3, width=6), images) == 0
     assert least_loss(build("conv", (1, 4, 4), centre=True, seed=0), images) == 0
+
+
+class Mixed(nn.Module):
+    """A network of somebody else that holds one of ours beside a dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout, self.ours = nn.Dropout(), build("fc", (1, 4, 4), centre=False, seed=0, depth=2, width=6)
+
+
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("output", Output)
+def test_modes_are_declared_by_the_network_itself(centre, output):
+    model = build("fc", (1, 4, 4), centre=centre, output=output, seed=0, depth=2, width=6)
+    assert not has_modes(model)
+    model.eval()
+    assert has_modes(Mixed())
+    assert has_modes(Centred(Mixed(), torch.zeros(1, 4, 4)))
+
+
+def test_equal_architectures_have_equal_identities_however_they_are_written():
+    short, long = Architecture("conv"), Architecture("conv", {"depth": 4, "channels": [32, 64, 128]}, output="linear")
+    assert json.dumps(short.identity(), sort_keys=True) == json.dumps(long.identity(), sort_keys=True)
+    assert short.identity() != Architecture("conv", {"depth": 3}).identity() != Architecture("unet").identity()
+    assert {"name", "revision", "revisions", "centre", "output", "depth"} <= set(short.identity())
+    with pytest.raises(SettingError, match=r"^name is 'cnv'; choose one of fc, conv"):
+        Architecture("cnv")
 
 
 def test_the_seed_alone_decides_the_weights():
@@ -203,7 +232,7 @@ WRONG = {
 @pytest.mark.parametrize("key", WRONG)
 def test_a_wrong_setting_is_named_with_the_way_out(key):
     name, settings, message = WRONG[key]
-    with pytest.raises(ValueError, match=f"architecture.{key} is {message}"):
+    with pytest.raises(ValueError, match=rf"^{key} is {message}"):
         build(name, (1, 8, 8), centre=True, seed=0, **settings)
 
 
@@ -212,9 +241,9 @@ def test_a_wrong_setting_is_named_with_the_way_out(key):
     [
         (
             {"activation": "gelu"},
-            "'gelu', which is not proximal; choose one of relu, .* or architecture.proximal=false",
+            "^activation is 'gelu'; it is not proximal; choose one of relu, .* or set proximal to false",
         ),
-        ({"output": "sigmoid"}, "architecture.output=sigmoid is not a proximal map"),
+        ({"output": "sigmoid"}, "^output is 'sigmoid'; it is not a proximal map; choose linear, or proximal false"),
     ],
 )
 def test_what_cannot_be_proximal_is_refused(settings, message):
@@ -223,7 +252,6 @@ def test_what_cannot_be_proximal_is_refused(settings, message):
 
 
 def test_a_size_beyond_the_machine_is_named():
-    with pytest.raises(
-        ValueError, match=r"^architecture\.depth=10 architecture\.width=100000000: .* and this machine has"
-    ):
+    message = r"^width is 100000000; .* parameters need .* GB, and this machine has .*; make it smaller"
+    with pytest.raises(ValueError, match=message):
         build("fc", (1, 6, 6), centre=True, seed=0, depth=10, width=100_000_000)

@@ -42,7 +42,7 @@ def composed():
 def test_every_choice_composes_and_instantiates(composed, group, choice):
     config = composed(f"{group}={choice}")[group]
     if (group, choice) == ("architecture", "custom"):
-        with pytest.raises(ValueError, match=r"needs either architecture\.target=package\.module\.Class or"):
+        with pytest.raises(ValueError, match=r"target is ''; name either a class \(package\.module\.Class\), or"):
             architectures.build(shape=(1, 8, 8), seed=0, **OmegaConf.to_container(config))
     elif group == "architecture":
         autoencoder = architectures.build(shape=(1, 8, 8), seed=0, **OmegaConf.to_container(config))
@@ -171,7 +171,7 @@ MISTAKES = {
     "architecture=unet architecture.skips=outer": "architecture.skips is 'outer'; choose one of all, inner, none",
     "architecture=conv architecture.width=3": "architecture.width: there is no such key for architecture=conv",
     "architecture=conv architecture.channels=[8,x]": "architecture.channels=[8,x]: Value 'x' of type 'str' could not",
-    "architecture=tied architecture.proximal=true architecture.activation=gelu": "'gelu', which is not proximal; ",
+    "architecture=tied architecture.proximal=true architecture.activation=gelu": "'gelu'; it is not proximal; ",
     "fraction=0.5": "fraction: there is no such key; did you mean degradation.fraction?",
     "+foo=1": "foo: there is no such key",
     "+recovery.foo=1": "recovery.foo: there is no such key for recovery=pnp_admm; it has penalty",

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file, save_model
 from torch import nn
@@ -28,6 +27,7 @@ from memorization.architectures.external.exported import Exported, read_archive,
 from memorization.architectures.external.weights import load_weights
 from memorization.cli import entry
 from memorization.config import schema
+from memorization.config.experiment import record_of, resolve
 from memorization.data import Digits
 from memorization.degradations import RandomPixels
 from memorization.jobs.identity import of_autoencoder
@@ -35,7 +35,6 @@ from memorization.recovery import Energy, Iterate, Known
 from memorization.report import reproduce
 from memorization.store.reading import finished
 from tests import problems
-from tests.conftest import experiment_of
 
 SHAPE = (1, 8, 8)
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
@@ -194,7 +193,7 @@ def test_what_is_worth_knowing_of_the_images_is_told(monkeypatch, tmp_path, caps
 def test_a_file_counts_by_its_content(composed, tmp_path):
     def signed(file, **changes):
         config = composed(*COMMON, f"architecture.weights={file}", MODEL, *changes.pop("more", []))
-        return of_autoencoder(experiment_of(config))
+        return of_autoencoder(resolve(config))
 
     SAVE["own.pt"](tmp_path / "a.pt")
     shutil.copy(tmp_path / "a.pt", tmp_path / "b.pt")
@@ -209,12 +208,13 @@ def test_a_file_counts_by_its_content(composed, tmp_path):
 def composed():
     schema.register()
     with initialize_config_dir(str(entry.CONF), version_base="1.3"):
-        yield lambda *words: OmegaConf.to_container(compose("recover", overrides=list(words)), resolve=True)
+        yield lambda *words: compose("recover", overrides=list(words))
 
 
 def test_the_command_of_a_report_composes_to_the_same_model(composed):
     config = composed(*COMMON, MODEL, ALLOWED, "architecture.kwargs={dim:16,shape:[1,8,8]}", "architecture.layout=flat")
-    assert composed(*shlex.split(reproduce.command(config))[1:])["architecture"] == config["architecture"]
+    again = composed(*shlex.split(reproduce.command(record_of(config)))[1:])
+    assert resolve(again).architecture == resolve(config).architecture
 
 
 def test_range_and_layout_are_adapted():
@@ -264,7 +264,7 @@ def under(*prefixes):
 MISTAKES = {
     "does not fit": (
         renamed,
-        "own.pt does not fit Transformer: missing: head.weight; unexpected: heads.weight; "
+        "own.pt'; it does not fit Transformer: missing: head.weight; unexpected: heads.weight; "
         "of another shape: position is (2, 32) and should be (4, 32)",
     ),
     "another model": (
@@ -273,31 +273,34 @@ MISTAKES = {
     ),
     "pickle": (
         lambda path: path.write_bytes(pickle.dumps(Malicious())),
-        "own.pt is refused: it is damaged, or a pickle of more than tensors",
+        "architecture.weights is 'own.pt'; it is damaged, or a pickle of more than tensors",
     ),
     "whole model": (lambda path: torch.save(transformer(), path), "save its weights alone: torch.save(model.state_di"),
-    "cut": (lambda path: path.write_bytes(saved(path)[:700]), "own.pt is refused: it is damaged"),
-    "numbered": (lambda path: torch.save({0: torch.zeros(2)}, path), "own.pt holds no state dict"),
+    "cut": (lambda path: path.write_bytes(saved(path)[:700]), "own.pt'; it is damaged"),
+    "numbered": (lambda path: torch.save({0: torch.zeros(2)}, path), "own.pt'; it holds no state dict"),
     "complex": (
         lambda path: torch.save({key: value + 0j for key, value in transformer().state_dict().items()}, path),
         "of other numbers: position is torch.complex64 and should be torch.float32",
     ),
     "whole numbers": (
         lambda path: torch.save(transformer().state_dict() | {"head.bias": torch.ones(1, dtype=torch.int8)}, path),
-        "own.pt does not fit Transformer: of other numbers: head.bias is torch.int8 and should be torch.float32",
+        "own.pt'; it does not fit Transformer: of other numbers: head.bias is torch.int8 and should be torch.float32",
     ),
     "two models": (
         lambda path: torch.save(under("model.", "ema."), path),
-        "own.pt holds the model several times, under ema., model.; save one",
+        "own.pt'; it holds the model several times, under ema., model.; save one",
     ),
     "more than the model": (
         lambda path: torch.save(under("model.") | {"model.head2.bias": torch.zeros(1)}, path),
         "does not fit Transformer: unexpected: head2.bias",
     ),
-    "text": (lambda path: path.write_text("weights"), "own.pt is refused: it is damaged"),
-    "number": (lambda path: torch.save(3, path), "own.pt holds no state dict; save one: torch.save(model.state_dict()"),
-    "program": (SAVE["own.pt2"], "own.pt is an exported program: use architecture.export="),
-    "missing": (lambda path: None, "there is no file own.pt"),
+    "text": (lambda path: path.write_text("weights"), "own.pt'; it is damaged"),
+    "number": (
+        lambda path: torch.save(3, path),
+        "own.pt'; it holds no state dict; save one: torch.save(model.state_dict()",
+    ),
+    "program": (SAVE["own.pt2"], "own.pt'; it is an exported program: name it as architecture.export instead"),
+    "missing": (lambda path: None, "architecture.weights is 'own.pt'; there is no such file"),
 }
 
 
@@ -324,18 +327,18 @@ def test_weights_that_cannot_be_loaded(mistake, command, tmp_path):
 
 
 NAMES = {
-    MODEL: "is outside the allowed packages (memorization, torch.nn); if you trust its code: architecture.allowed=[te",
+    MODEL: "outside the allowed packages (memorization, torch.nn); if you trust its code, set architecture.allowed to",
     f"{ALLOWED} architecture.target=tests.test_own.Transforme": "has no attribute 'Transforme'; is it installed, or",
-    "architecture.target=ViT architecture.allowed=[ViT]": "target=ViT is no class; give package.module.Class",
+    "architecture.target=ViT architecture.allowed=[ViT]": "is 'ViT'; this is no class; give package.module.Class",
     f"{ALLOWED} architecture.target=tests.nowhere.Net": "No module named 'tests.nowhere'; is it installed, or",
-    f"{ALLOWED} architecture.target=tests.test_own.transformer": "transformer is no class of nn.Module",
+    f"{ALLOWED} architecture.target=tests.test_own.transformer": "transformer'; this is no class of nn.Module",
     f"{ALLOWED} {MODEL} architecture.kwargs={{dm:3}}": "unexpected keyword argument 'dm'",
-    f"{ALLOWED} {MODEL} architecture.kwargs=3": "architecture.kwargs is 3; give the class's arguments",
-    "seed=0": "needs either architecture.target=package.module.Class or architecture.export=FILE",
+    f"{ALLOWED} {MODEL} architecture.kwargs=3": "architecture.kwargs is 3; give the arguments of the class by their na",
+    "seed=0": "architecture.target is ''; name either a class (package.module.Class), or a file as architecture.export",
     f"{ALLOWED} {MODEL} architecture.value_range=[1,0]": "value_range is [1.0, 0.0]; give black and white",
-    f"{ALLOWED} {MODEL} architecture.layout=last": "layout is 'last'; choose one of channels_first, channels_last, fl",
-    "architecture.export=own.pt2 architecture.weights=own.pt": "leave out architecture.weights",
-    f"{ALLOWED} {MODEL} architecture.weights=own.pt architecture.centre=true": "it must stay what it is, with",
+    f"{ALLOWED} {MODEL} architecture.layout=last": "layout is 'last'; choose one of channels_first, channels_l",
+    "architecture.export=own.pt2 architecture.weights=own.pt": "leave out architecture.weights and architecture.kwargs",
+    f"{ALLOWED} {MODEL} architecture.weights=own.pt architecture.centre=true": "is; set architecture.centre to",
     f"{ALLOWED} {MODEL} architecture.weights=own.pt rungs=[1e-2]": "an autoencoder whose weights are given has one",
 }
 
@@ -520,7 +523,7 @@ def test_views_of_one_tensor_are_each_loaded(tmp_path):
     with pytest.raises(ValueError, match=r"one in the model and not in the file: encode\.weight$"):
         load_weights(second, tmp_path / "untied.pt")
     torch.save(Expanded().state_dict(), tmp_path / "own.pt")
-    with pytest.raises(ValueError, match=r"own\.pt: Error.* more than one element") as raised:
+    with pytest.raises(ValueError, match=r"own\.pt'; Error.* more than one element") as raised:
         load_weights(Expanded(), tmp_path / "own.pt")
     assert "\n" not in str(raised.value)
 
@@ -594,7 +597,7 @@ CONTRACT = {
     "differ by up to .*e-05": lambda x: x + 1e-4 * torch.rand_like(x),
     "depends on the others in its batch": lambda x: x - x.mean(0),
     "changes its input in place": lambda x: x.mul_(0.5),
-    r"fails on images of \(11, 1, 8, 8\): too many; set another recovery.batch_size": lambda x: few(x),
+    r"^batch_size is 11; .* fails on images of \(11, 1, 8, 8\): too many; choose another": lambda x: few(x),
     "to torch.float16 on cpu; it must keep both": lambda x: x.half(),
     r"fails on images of \(2, 1, 8, 8\): mat1 and mat2 shapes cannot be multiplied": lambda x: x @ torch.ones(3, 3),
 }

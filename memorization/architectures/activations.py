@@ -10,7 +10,6 @@ chaotic at depth 10 with it. They get the gain at which small differences neithe
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +49,3 @@ GAINS = {
 }
 # Never falling and never steeper than 1, so that each is the proximal map of a convex function (of one variable).
 PROXIMAL = ("relu", "leaky_relu", "elu", "tanh", "sigmoid")
-
-
-def choose(key: str, name: str, choices: Collection[str]) -> None:
-    """Raise `ValueError`, naming `architecture.<key>`, unless `name` is one of `choices`."""
-    if name not in choices:
-        raise ValueError(f"architecture.{key} is {name!r}; choose one of {', '.join(choices)}")

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from memorization.architectures.initialisation import Redrawn, activated
+from memorization.components import SettingError
 
 
 def levels(channels: Sequence[int], depth: int) -> list[int]:
-    """The channels of each of `depth` levels, the last of `channels` repeated; raises `ValueError` out of range."""
+    """The channels of each of `depth` levels, the last of `channels` repeated; raises `SettingError` out of range."""
     if depth < 1:
-        raise ValueError(f"architecture.depth is {depth}; it must be at least 1")
+        raise SettingError("depth", depth, "it must be at least 1")
     if not channels or min(channels) < 1:
-        raise ValueError(f"architecture.channels is {list(channels)}; name at least one number of channels above 0")
+        raise SettingError("channels", [*channels], "name at least one number of channels above 0")
     return [channels[min(level, len(channels) - 1)] for level in range(depth)]
 
 
@@ -33,9 +35,9 @@ def sizes(height: int, width: int, halvings: int) -> list[tuple[int, int]]:
 
 
 def check_kernel(kernel_size: int) -> None:
-    """Raise `ValueError` unless a convolution of `kernel_size` can keep the size of its image."""
+    """Raise `SettingError` unless a convolution of `kernel_size` can keep the size of its image."""
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"architecture.kernel_size is {kernel_size}; it must be odd, such as 3 or 5")
+        raise SettingError("kernel_size", kernel_size, "it must be odd, such as 3 or 5")
 
 
 def doubling(inputs: int, outputs: int, kernel_size: int, size: tuple[int, int]) -> nn.ConvTranspose2d:
@@ -57,8 +59,12 @@ class Convolutional(Redrawn):
     activation: between the layers, by name.
     initialisation: `he`, `default` or `orthogonal`; see `initialise`.
 
-    Raises `ValueError` for a size out of range or an unknown name.
+    Raises `SettingError` for a size out of range or an unknown name.
     """
+
+    revision: ClassVar[int] = 1
+    has_modes: ClassVar[bool] = False
+    on_meta: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -74,7 +80,7 @@ class Convolutional(Redrawn):
         widths = [shape[0], *levels(channels, depth)]
         check_kernel(kernel_size)
         if bottleneck < 0:
-            raise ValueError(f"architecture.bottleneck is {bottleneck}; it must be at least 1, or 0 for none")
+            raise SettingError("bottleneck", bottleneck, "it must be at least 1, or 0 for none")
         steps = sizes(shape[1], shape[2], depth)
         padding = kernel_size // 2
         layers: list[nn.Module] = []

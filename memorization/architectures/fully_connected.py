@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from memorization.architectures.initialisation import Redrawn, activated
+from memorization.components import SettingError
 
 
 class FullyConnected(Redrawn):
@@ -24,8 +26,12 @@ class FullyConnected(Redrawn):
     activation: between the layers, by name.
     initialisation: `he`, `default` or `orthogonal`; see `initialise`.
 
-    Raises `ValueError` for a size out of range or an unknown name.
+    Raises `SettingError` for a size out of range or an unknown name.
     """
+
+    revision: ClassVar[int] = 1
+    has_modes: ClassVar[bool] = False
+    on_meta: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -36,10 +42,10 @@ class FullyConnected(Redrawn):
         initialisation: str = "he",
     ) -> None:
         super().__init__()
-        if depth < 2 or width < 1:
-            raise ValueError(
-                f"architecture.depth={depth} architecture.width={width}: the depth must be at least 2, the width 1"
-            )
+        if depth < 2:
+            raise SettingError("depth", depth, "it must be at least 2")
+        if width < 1:
+            raise SettingError("width", width, "it must be at least 1")
         self.shape, self.width = shape, width
         pixels = math.prod(shape)
         sizes = [pixels, *[width] * (depth - 1), pixels]

@@ -8,7 +8,8 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import nn
 
-from memorization.architectures.activations import ACTIVATIONS, GAINS, choose
+from memorization.architectures.activations import ACTIVATIONS, GAINS
+from memorization.components import choose
 
 INITIALISATIONS = ("he", "default", "orthogonal")
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -24,7 +25,7 @@ def initialise(layer: Layer, initialisation: str, activation: str, *, first: boo
     Biases are 0. But a layer whose inputs are sigmoids (any but the `first` one) gets the bias that moves them from
     [0, 1] to zero mean: the network then starts as one of tanh. Without it, signals at depth 10 do not get through.
 
-    Raises `ValueError` for an unknown name.
+    Raises `SettingError` for an unknown name.
     """
     choose("activation", activation, ACTIVATIONS)
     choose("initialisation", initialisation, INITIALISATIONS)

@@ -18,6 +18,7 @@ reproduces every mixture of them, and no training image attracts its surrounding
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from memorization.architectures.activations import ACTIVATIONS, PROXIMAL
 from memorization.architectures.initialisation import Redrawn, initialise
+from memorization.components import SettingError
 
 
 class Contraction(nn.Module):
@@ -51,8 +53,12 @@ class Tied(Redrawn):
     bias: learn `b`; without it, it is 0.
     proximal: keep the largest singular value of `W` at most 1; `rho` must be one of `PROXIMAL`.
 
-    Raises `ValueError` for a size out of range, an unknown name, or an activation that is never proximal.
+    Raises `SettingError` for a size out of range, an unknown name, or an activation that is never proximal.
     """
+
+    revision: ClassVar[int] = 1
+    has_modes: ClassVar[bool] = False
+    on_meta: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -66,17 +72,15 @@ class Tied(Redrawn):
     ) -> None:
         super().__init__()
         if width < 1:
-            raise ValueError(f"architecture.width is {width}; it must be at least 1")
+            raise SettingError("width", width, "it must be at least 1")
         if not 0 < scale < math.inf:
-            raise ValueError(f"architecture.scale is {scale:g}; it must be above 0 and finite, such as 0.1")
+            raise SettingError("scale", scale, "it must be above 0 and finite, such as 0.1")
         self.shape = shape
         pixels = math.prod(shape)
         self.layer = initialise(nn.Linear(pixels, width), initialisation, activation, first=True)
         if proximal and activation not in PROXIMAL:
-            raise ValueError(
-                f"architecture.activation is {activation!r}, which is not proximal; choose one of "
-                f"{', '.join(PROXIMAL)}, or architecture.proximal=false"
-            )
+            reason = f"it is not proximal; choose one of {', '.join(PROXIMAL)}, or set `proximal` to false"
+            raise SettingError("activation", activation, reason)
         if initialisation == "he":  # W^T sums over `width` units: the larger of both numbers decides
             scale *= math.sqrt(min(1.0, pixels / width))
         self.layer.weight.data *= scale

@@ -7,14 +7,23 @@ pooling, and no normalisation layers (a reconstruction must not depend on its ba
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from memorization.architectures.activations import choose
 from memorization.architectures.convolutional import check_kernel, doubling, levels, sizes
 from memorization.architectures.initialisation import Redrawn, activated, initialise
+from memorization.components import SettingError, choose
 
-SKIPS = ("all", "inner", "none")
+
+class Skips(StrEnum):
+    """The levels whose features the decoder sees: all, all but full resolution, or none."""
+
+    all = "all"
+    inner = "inner"
+    none = "none"
 
 
 class UNet(Redrawn):
@@ -25,37 +34,41 @@ class UNet(Redrawn):
     shape: (C, H, W) of the images.
     channels: of each level; the last number serves all deeper levels.
     depth: number of levels, at least 2.
-    skips: levels whose features the decoder sees: `all`, `inner` (all but full resolution) or `none`.
+    skips: levels whose features the decoder sees, see `Skips`.
     kernel_size: of all convolutions but the last, odd.
     activation: between the layers, by name.
     initialisation: `he`, `default` or `orthogonal`; see `initialise`.
 
-    Raises `ValueError` for a size out of range or an unknown name.
+    Raises `SettingError` for a size out of range or an unknown name.
     """
+
+    revision: ClassVar[int] = 1
+    has_modes: ClassVar[bool] = False
+    on_meta: ClassVar[bool] = True
 
     def __init__(
         self,
         shape: tuple[int, int, int],
         channels: tuple[int, ...] = (32, 64, 128),
         depth: int = 4,
-        skips: str = "none",
+        skips: Skips = Skips.none,
         kernel_size: int = 3,
         activation: str = "silu",
         initialisation: str = "he",
     ) -> None:
         super().__init__()
         if depth < 2:
-            raise ValueError(f"architecture.depth is {depth}; a U-Net has at least 2 levels")
+            raise SettingError("depth", depth, "a U-Net has at least 2 levels")
         widths = levels(channels, depth)
         check_kernel(kernel_size)
-        choose("skips", skips, SKIPS)
+        choose("skips", skips, Skips)
 
         def convolution(inputs: int, outputs: int, stride: int = 1, first: bool = False) -> list[nn.Module]:
             layer = nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2)
             return activated(layer, initialisation, activation, first=first)
 
         steps = sizes(shape[1], shape[2], depth - 1)
-        self.skipped = [skips == "all" or (skips == "inner" and level > 0) for level in range(depth - 1)]
+        self.skipped = [skips == Skips.all or (skips == Skips.inner and level > 0) for level in range(depth - 1)]
         self.encoder = nn.ModuleList()
         for level, width in enumerate(widths):
             before = convolution(widths[level - 1], width, stride=2) if level else convolution(shape[0], width, 1, True)

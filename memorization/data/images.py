@@ -75,7 +75,7 @@ class Images(Dataset):
             if getattr(self, name) not in choices:
                 raise ValueError(f"dataset.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
         count = self.members + self.non_members
-        check_memory(self.size**2 * count, f"dataset.size={self.size}: {count} such images")
+        check_memory(self.size**2 * count, "size", self.size, f"{count} such images")
         source = self._source()
         pool = self._survey(source, decoder)
         beside = f"{counted(source.passed_over)} passed over" if source.passed_over else ""

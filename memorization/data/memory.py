@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
+from memorization.components import SettingError
 
-def check_memory(needed: int, what: str) -> None:
-    """Raise `ValueError`, which begins with `what`, if `needed` bytes are more than the machine's memory."""
+
+def check_memory(needed: int, field: str, value: object, what: str) -> None:
+    """Raise `SettingError` if the `what` that a setting asks for needs more bytes than the machine's memory."""
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
-        raise ValueError(
-            f"{what} need {needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f}; make it smaller"
+        raise SettingError(
+            field,
+            value,
+            f"{what} need {needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f}; make it smaller",
         )

@@ -11,7 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from memorization.data.duplicates import alike, hashes_of, limit_of, thumbnails
 
+REVISION = 1  # of decoding, of finding duplicates and of the draw
 COLUMNS_AT_ONCE = 4096  # pixels whose mean is taken together; a multiple of every vector width
 
 
@@ -61,6 +62,8 @@ class Split:
 class Dataset(ABC):
     """Where members and non-members come from: a frozen dataclass, whose fields are its settings."""
 
+    revision: ClassVar[int] = 1  # raised whenever the same settings may give other images
+
     @abstractmethod
     def load(self, seed: int) -> Split:
         """Draw both sets; raises `ValueError` for settings or images that do not allow it."""
@@ -71,7 +74,13 @@ class Dataset(ABC):
 
     def identity(self) -> dict[str, Any]:
         """The fingerprint and the settings that can change the draw: what the signature of a run is made of."""
-        return {**asdict(self), "fingerprint": self.fingerprint()}  # type: ignore[call-overload]
+        settings: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
+        return {
+            **settings,
+            "fingerprint": self.fingerprint(),
+            "revision": self.revision,
+            "revisions": {"drawing": REVISION},
+        }
 
 
 def as_float(images: Tensor) -> Tensor:

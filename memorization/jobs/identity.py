@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from memorization.components import Record, revision_of
+from memorization.components import Record, revision_of, within
 from memorization.config.experiment import Experiment
 from memorization.data import DATASETS
 from memorization.evaluation.controls import Control, controlled
@@ -20,10 +20,14 @@ from memorization.store.signature import signature_of
 def of_autoencoder(experiment: Experiment, swap: bool = False) -> Record:
     """Of the trained autoencoder; with `swap`, of the reference, which is trained on the non-members."""
     dataset = experiment.dataset
+    with within("dataset"):
+        images = dataset.identity()
+    with within("architecture"):
+        architecture = experiment.architecture.identity()
     identity: Record = {
         "seed": experiment.seed,
-        "dataset": {"name": DATASETS.name_of(dataset), "revision": revision_of(dataset), **dataset.identity()},
-        "architecture": experiment.architecture.identity(),
+        "dataset": {"name": DATASETS.name_of(dataset), "revision": revision_of(dataset), **images},
+        "architecture": architecture,
         "precision": experiment.hardware.precision,
     }
     if experiment.architecture.file is None:  # else there is no training

@@ -87,8 +87,7 @@ class RecoveryJob:
     @cached_property
     def identity(self) -> Identity:
         """What the signature is made of, beside the rungs: of one setup they are all in one run."""
-        with within("dataset"):
-            return Identity.of(self.experiment)
+        return Identity.of(self.experiment)
 
     @cached_property
     def training(self) -> TrainingJob:

@@ -46,8 +46,7 @@ class TrainingJob:
     @cached_property
     def identity(self) -> Record:
         """What the signature is made of."""
-        with within("dataset"):
-            return identity.of_autoencoder(self.experiment, self.swap)
+        return identity.of_autoencoder(self.experiment, self.swap)
 
     @property
     def folder(self) -> Path:
@@ -72,11 +71,11 @@ class TrainingJob:
             split = experiment.dataset.load(experiment.seed)
         with within("architecture"):
             model = experiment.architecture.build(split.shape, experiment.seed)
-            if experiment.architecture.external:
-                some = torch.cat([split.members[:1], split.non_members[:1]])
-                count = min(self.at_once, len(split.members) + len(split.non_members))
-                with evaluating(model):
-                    check_contract(model, as_float(some), self.access, count)
+        if experiment.architecture.external:
+            some = torch.cat([split.members[:1], split.non_members[:1]])
+            count = min(self.at_once, len(split.members) + len(split.non_members))
+            with within("recovery"), evaluating(model):
+                check_contract(model, as_float(some), self.access, count)
         if file is None and not any(parameter.requires_grad for parameter in model.parameters()):
             raise ValueError(f"{type(model).__name__} has no parameters to train; give architecture.weights=FILE")
         return split, model

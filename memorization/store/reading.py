@@ -69,7 +69,7 @@ class Run:
         """
         from safetensors.torch import load_file
 
-        from memorization import architectures
+        from memorization.architectures import Architecture
 
         if self.done.get("autoencoder") == "":
             raise StoreError(f"{self.folder} is a control without a trained autoencoder")
@@ -83,12 +83,11 @@ class Run:
         rung = reached[-1] if rung is None else rung
         if rung not in reached:
             raise StoreError(f"{self.folder}: no rung {rung:g}; it has {', '.join(f'{r:g}' for r in reached)}")
-        settings, name = dict(self.config["architecture"]), f"weights/{rung_name(rung)}"
-        if settings["name"] == "custom":
-            export = str(verified(self.folder, f"{name}.pt2", self.done)) if settings["export"] else ""
-            settings |= {"weights": "", "export": export, "allowed": self.packages}
-        model = architectures.build(shape=tuple(self.done["shape"]), seed=0, **settings)
-        if not settings.get("export"):
+        name = f"weights/{rung_name(rung)}"
+        trained = Architecture.of(**self.config["architecture"])
+        program = verified(self.folder, f"{name}.pt2", self.done) if trained.exported else None
+        model = trained.stored(program, self.packages).build(tuple(self.done["shape"]), seed=0)
+        if not program:
             model.load_state_dict(load_file(verified(self.folder, f"{name}.safetensors", self.done)))
         return model.eval().requires_grad_(False)
 

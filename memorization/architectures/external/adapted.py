@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 
 from torch import Tensor, nn
 
-from memorization.architectures.activations import choose
+from memorization.architectures.centred import has_modes
+from memorization.components import SettingError, choose
 
-LAYOUTS = ("channels_first", "channels_last", "flat")
+
+class Layout(StrEnum):
+    """How a network takes and gives images: (B, C, H, W), (B, H, W, C), or (B, C H W)."""
+
+    channels_first = "channels_first"
+    channels_last = "channels_last"
+    flat = "flat"
 
 
 class Adapted(nn.Module):
@@ -16,30 +24,33 @@ class Adapted(nn.Module):
 
     network: any callable; a module's own mode, device and weights go with this one's.
     value_range: the values of its black and white, such as (-1, 1).
-    layout: of its input and output: `channels_first` (B, C, H, W), `channels_last` (B, H, W, C) or `flat` (B, C H W).
+    layout: of its input and output, see `Layout`.
 
-    Raises `ValueError` for an empty range or an unknown layout.
+    Raises `SettingError` for an empty range or an unknown layout.
     """
 
     def __init__(
         self,
         network: Callable[[Tensor], Tensor],
         value_range: Sequence[float] = (0.0, 1.0),
-        layout: str = "channels_first",
+        layout: str = Layout.channels_first,
     ) -> None:
         super().__init__()
-        choose("layout", layout, LAYOUTS)
         if len(value_range) != 2 or not value_range[0] < value_range[1]:
-            raise ValueError(f"architecture.value_range is {list(value_range)}; give black and white, such as [-1,1]")
+            raise SettingError("value_range", [*value_range], "give black and white, such as [-1,1]")
         self.network = network
         self.low, self.high = value_range
-        self.layout = layout
+        self.layout = choose("layout", layout, Layout)
+
+    @property
+    def has_modes(self) -> bool:
+        return has_modes(self.network)
 
     def forward(self, x: Tensor) -> Tensor:
         own = x * (self.high - self.low) + self.low
-        if self.layout == "channels_last":
+        if self.layout is Layout.channels_last:
             own = own.permute(0, 2, 3, 1)  # (B, H, W, C)
-        elif self.layout == "flat":
+        elif self.layout is Layout.flat:
             own = own.flatten(1)  # (B, C H W)
         y: object = self.network(own)
         if not isinstance(y, Tensor) or y.shape != own.shape:
@@ -47,8 +58,8 @@ class Adapted(nn.Module):
             raise ValueError(
                 f"its output is {given} and its input, {self.layout}, {tuple(own.shape)}; they must be alike"
             )
-        if self.layout == "channels_last":
+        if self.layout is Layout.channels_last:
             y = y.permute(0, 3, 1, 2)
-        elif self.layout == "flat":
+        elif self.layout is Layout.flat:
             y = y.view_as(x)
         return (y - self.low) / (self.high - self.low)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder
-from memorization.architectures.external.custom import first_line
+from memorization.architectures.external import first_line
+from memorization.components import SettingError
 from memorization.data import as_float
 
 TOLERANCE = 1e-3  # by which an answer may depend on the batch, in pixels of [0, 1]: a quarter of an 8-bit level
@@ -26,7 +27,7 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
     """Raise `ValueError` unless `autoencoder`, in eval mode, can be audited on images (B, C, H, W) like `images`.
 
     `access` is that of the recovery method: with `gradients`, the autoencoder must give derivatives. `batch_size` is
-    the number of images that it will be asked for at once.
+    the number of images that it will be asked for at once; `SettingError` if that is what does not fit.
     """
     images = images[:BATCH]
     if isinstance(autoencoder, type):
@@ -53,11 +54,11 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
             with torch.no_grad():
                 _answer(autoencoder, images[:1].repeat(batch_size, 1, 1, 1))
         except ValueError as error:
-            raise ValueError(f"{error}; set another recovery.batch_size (batch_size of audit)") from error
+            raise SettingError("batch_size", batch_size, f"{error}; choose another") from error
     if access == "gradients" and not _is_differentiable(autoencoder, images):
         raise ValueError(
-            "the autoencoder gives no gradients, which the method needs; choose one that only queries it: iterate, "
-            "pnp_admm or null_space"
+            "the autoencoder gives no gradients, which the method needs; choose one that only queries it, such as "
+            "iterate"
         )
 
 

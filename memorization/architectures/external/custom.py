@@ -14,9 +14,11 @@ from typing import Any
 
 from torch import nn
 
-from memorization.architectures.external.adapted import Adapted
+from memorization.architectures.external import first_line
+from memorization.architectures.external.adapted import Adapted, Layout
 from memorization.architectures.external.exported import Exported
 from memorization.architectures.external.weights import load_weights
+from memorization.components import SettingError
 
 ALLOWED = ("memorization", "torch.nn")  # packages whose classes a configuration may name
 
@@ -28,7 +30,7 @@ def custom(
     weights: str = "",
     export: str = "",
     value_range: tuple[float, float] = (0.0, 1.0),
-    layout: str = "channels_first",
+    layout: Layout = Layout.channels_first,
     allowed: tuple[str, ...] = (),
 ) -> nn.Module:
     """An autoencoder of the user's own for images of `shape` (C, H, W).
@@ -40,55 +42,51 @@ def custom(
     value_range, layout: see `Adapted`.
     allowed: packages beside `memorization` and `torch.nn` from which a class may be imported.
 
-    Raises `ValueError` for what cannot be loaded, and for a class outside the allowed packages.
+    Raises `SettingError` for what cannot be loaded, and for a class outside the allowed packages.
     """
     if bool(target) == bool(export):
-        raise ValueError(
-            "architecture=custom needs either architecture.target=package.module.Class or architecture.export=FILE"
-        )
+        raise SettingError("target", target, "name either a class (package.module.Class), or a file as `export`")
     if not isinstance(kwargs, dict | None):
-        raise ValueError(
-            f"architecture.kwargs is {kwargs!r}; give the class's arguments: 'architecture.kwargs={{dim:16}}'"
-        )
+        raise SettingError("kwargs", kwargs, "give the arguments of the class by their names, such as {dim:16}")
     if export and (weights or kwargs):
-        raise ValueError("architecture.export holds the weights; leave out architecture.weights and .kwargs")
+        raise SettingError("export", export, "the program holds its weights; leave out `weights` and `kwargs`")
     network = Exported(Path(export).expanduser()) if export else make(target, kwargs or {}, shape, allowed)
     if weights:
         load_weights(network, Path(weights).expanduser())
-    plain = tuple(value_range) == (0.0, 1.0) and layout == "channels_first"
+    plain = tuple(value_range) == (0.0, 1.0) and layout == Layout.channels_first
     return network if plain else Adapted(network, value_range, layout)
+
+
+custom.revision = 1  # type: ignore[attr-defined]
+custom.files = ("weights", "export")  # type: ignore[attr-defined]
+custom.incidental = ("allowed",)  # type: ignore[attr-defined]
+custom.external = True  # type: ignore[attr-defined]
 
 
 def make(target: str, kwargs: dict[str, Any], shape: tuple[int, int, int], allowed: Sequence[str]) -> nn.Module:
     """An instance of the class `target`; see `custom`."""
-    if "." not in target:
-        raise ValueError(f"architecture.target={target} is no class; give package.module.Class")
+    module, _, name = target.rpartition(".")
+    if not module:
+        raise SettingError("target", target, "this is no class; give package.module.Class")
     packages = (*ALLOWED, *allowed)
     if not any(target.startswith(f"{package}.") for package in packages):
-        raise ValueError(
-            f"architecture.target={target} is outside the allowed packages ({', '.join(packages)}); if you trust its "
-            f"code: architecture.allowed=[{target.partition('.')[0]}], or load_run(folder, packages=[...])"
+        raise SettingError(
+            "target",
+            target,
+            f"it is outside the allowed packages ({', '.join(packages)}); if you trust its code, set `allowed` to "
+            f"[{target.partition('.')[0]}], or load the run with load_run(folder, packages=[...])",
         )
-    module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # of the user's code
         missing = isinstance(error, ImportError | AttributeError)
         hint = "; is it installed, or its folder on the PYTHONPATH?" if missing else ""
-        raise ValueError(f"architecture.target={target}: {first_line(error)}{hint}") from error
+        raise SettingError("target", target, f"{first_line(error)}{hint}") from error
     if not inspect.isclass(found) or not issubclass(found, nn.Module):
-        raise ValueError(f"architecture.target={target} is no class of nn.Module")
+        raise SettingError("target", target, "this is no class of nn.Module")
     if "shape" in inspect.signature(found).parameters:
         kwargs = {"shape": shape, **kwargs}
     try:
         return found(**kwargs)
     except Exception as error:  # of the user's code
-        raise ValueError(f"architecture.target={target} architecture.kwargs={kwargs}: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error of the user's code says first, with its kind where that says more."""
-    text = str(error).strip().split("\n")[0]
-    return (
-        text if text and isinstance(error, RuntimeError | TypeError) else f"{type(error).__name__}: {text}".strip(": ")
-    )
+        raise SettingError("kwargs", kwargs, f"{target} cannot be made of them: {first_line(error)}") from error

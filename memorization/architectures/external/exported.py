@@ -24,6 +24,8 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from memorization.components import SettingError
+
 SYMBOL = re.compile(r"Symbol\('\w+'(, \w+=(True|False))*\)")
 FUNCTIONS = "Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv"  # of SymPy and torch, of sizes
 SIZE = re.compile(rf"(\d|[\s+\-*/(),.<>=]|\b({FUNCTIONS})\b)*")
@@ -61,19 +63,18 @@ class Exported(nn.Module):
 
 
 def read_program(path: Path) -> nn.Module:
-    """The program in an archive of `torch.export.save`; raises `ValueError` for any other file, or an unsafe one."""
+    """The program in an archive of `torch.export.save`; raises `SettingError` for any other file, or an unsafe one."""
     if not path.is_file():
-        raise ValueError(f"architecture.export={path}: there is no such file")
+        raise SettingError("export", str(path), "there is no such file")
     try:
         files = read_archive(path)
         reason = unsafe(files)
         program = None if reason else _loaded(files)
     except Exception as error:  # of what kind depends on the damage
-        raise ValueError(
-            f"architecture.export={path} is no exported program, or damaged; make one: {EXPORT}"
-        ) from error
+        reason = f"this is no exported program, or damaged; make one: {EXPORT}"
+        raise SettingError("export", str(path), reason) from error
     if program is None:
-        raise ValueError(f"architecture.export={path} is refused: it holds {reason}, which could run any code")
+        raise SettingError("export", str(path), f"it is refused: it holds {reason}, which could run any code")
     return program
 
 

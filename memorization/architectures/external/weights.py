@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from memorization.components import SettingError
+
 SHOWN = 3  # keys of each kind that an error names
 UNDER = ("state_dict", "model_state_dict", "model")  # where checkpoints keep a state dict
 SAFE = "torch.save(model.state_dict(), FILE), or safetensors.torch.save_file(model.state_dict(), FILE)"
@@ -23,24 +25,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict in a safetensors file or a torch checkpoint, on the CPU.
 
     A checkpoint may hold it under `state_dict`, as Lightning's do, `model_state_dict` or `model`. It is read with
-    `weights_only=True`, which builds tensors and plain values and runs no code; raises `ValueError` for a file that
+    `weights_only=True`, which builds tensors and plain values and runs no code; raises `SettingError` for a file that
     holds anything else.
     """
     if not path.is_file():
-        raise ValueError(f"architecture.weights={path}: there is no such file")
+        raise _refused(path, "there is no such file")
     try:
         if path.suffix == ".safetensors" or _is_safetensors(path):
             return load_file(path)
         if zipfile.is_zipfile(path) and any(name.endswith("/archive_format") for name in _names(path)):
-            raise ValueError(f"architecture.weights={path} is an exported program: use architecture.export={path}")
+            raise _refused(path, "it is an exported program: name it as `export` instead")
         with warnings.catch_warnings(action="ignore"):  # of pickles of another kind than torch's; refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise ValueError(f"architecture.weights={path} is no safetensors file, or damaged ({error})") from error
+        raise _refused(path, f"it is no safetensors file, or damaged ({error})") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
-        raise ValueError(
-            f"architecture.weights={path} is refused: it is damaged, or a pickle of more than tensors, which can run "
-            f"any code when it is read. Where you trust it, load it yourself and save its weights alone: {SAFE}"
+        raise _refused(
+            path,
+            "it is damaged, or a pickle of more than tensors, which can run any code when it is read. Where you trust "
+            f"it, load it yourself and save its weights alone: {SAFE}",
         ) from error
     for name in UNDER:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
@@ -48,12 +51,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
-        raise ValueError(f"architecture.weights={path} holds no state dict; save one: {SAFE}")
+        raise _refused(path, f"it holds no state dict; save one: {SAFE}")
     return dict(content)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load the weights in the file `path` into `model`; raises `ValueError` that names the keys if they do not fit.
+    """Load the weights in the file `path` into `model`; raises `SettingError` that names the keys if they do not fit.
 
     A prefix under which the file holds all of the model's keys (`model.`, `module.`) is taken off; what lies beside it
     is left out, with a note. Without a prefix there may be nothing but the model's keys. Of tensors that are one in the
@@ -90,14 +93,18 @@ def load_weights(model: nn.Module, path: Path) -> None:
         try:
             model.load_state_dict(state)
         except RuntimeError as error:  # of a tensor that cannot be written to, such as one that was expanded
-            raise ValueError(f"architecture.weights={path}: {' '.join(str(error).split())}") from error
+            raise _refused(path, " ".join(str(error).split())) from error
         own = model.state_dict()
         wrong["one in the model and not in the file"] = [
             key for key in known if not torch.equal(own[key].nan_to_num(), state[key].to(own[key]).nan_to_num())
         ]
     if any(wrong.values()):
         parts = [f"{fault}: {_some(keys)}" for fault, keys in wrong.items() if keys]
-        raise ValueError(f"architecture.weights={path} does not fit {kind}: {'; '.join(parts)}")
+        raise _refused(path, f"it does not fit {kind}: {'; '.join(parts)}")
+
+
+def _refused(path: Path, reason: str) -> SettingError:
+    return SettingError("weights", str(path), reason)
 
 
 def _names_of(expected: Mapping[str, Tensor]) -> list[list[str]]:
@@ -117,16 +124,14 @@ def _without_prefix(
     """The part of `state` that is the model's, by the model's keys.
 
     Its prefix is one under which every tensor of the model is found, else what all keys have in common and the model
-    lacks. Raises `ValueError` if there are several models.
+    lacks. Raises `SettingError` if there are several models.
     """
     ends = names[0] if names else []
     prefixes = {key.removesuffix(end) for key in state for end in ends if key.endswith(f".{end}")}
     whole = [prefix for prefix in sorted(prefixes) if all(any(prefix + key in state for key in same) for same in names)]
     if whole and not all(any(key in state for key in same) for same in names):
         if len(whole) > 1:
-            raise ValueError(
-                f"architecture.weights={path} holds the model several times, under {', '.join(whole)}; save one: {SAFE}"
-            )
+            raise _refused(path, f"it holds the model several times, under {', '.join(whole)}; save one: {SAFE}")
         beside = [key for key in state if not key.startswith(whole[0])]
         if beside:
             print(f"note: of {path}, what is not under {whole[0]} is left out: {_some(beside)}", flush=True)

@@ -1,0 +1,175 @@
+"""An architecture as a value: the choice, its settings, and what stands around the network.
+
+A choice is a class of `nn.Module` or a function that makes one, with the images' `shape` and then its settings as
+arguments. It may declare, as attributes:
+
+revision: raised whenever the same settings may give other numbers.
+has_modes: whether it may answer otherwise in training than in eval mode; it may unless this is False.
+on_meta: whether it can be made on torch's meta device, where its size is found before any memory is taken.
+files: settings that name a file of a model that is trained already; one called `export` names a whole program.
+incidental: settings that change no number.
+external: whether it is somebody else's code; all choices of other packages are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from memorization.architectures.centred import Bounded, Centred, count_parameters
+from memorization.architectures.convolutional import Convolutional
+from memorization.architectures.external.custom import custom
+from memorization.architectures.fully_connected import FullyConnected
+from memorization.architectures.tied import Tied
+from memorization.architectures.unet import UNet
+from memorization.components import Registry, SettingError, choose, revision_of
+from memorization.data.memory import check_memory
+
+REVISION = 1  # of what the choices share: activations, initial weights, what stands around the network
+ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(
+    "architectures", {"fc": FullyConnected, "conv": Convolutional, "unet": UNet, "tied": Tied, "custom": custom}
+)
+
+
+class Output(StrEnum):
+    """What an autoencoder gives: the network's output, which is not clamped, or a sigmoid of it."""
+
+    linear = "linear"
+    sigmoid = "sigmoid"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How an untrained autoencoder is made, for images of any shape.
+
+    name: one of `ARCHITECTURES`. arguments: its settings; those left out have their defaults.
+    centre: subtract the members' mean image inside, see `Centred`. output: see `Output`.
+
+    Raises `SettingError` for an unknown name, and for settings that exclude each other.
+    """
+
+    name: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    centre: bool = True
+    output: Output = Output.linear
+
+    def __post_init__(self) -> None:
+        choose("name", self.name, ARCHITECTURES)
+        object.__setattr__(self, "output", choose("output", self.output, Output))
+        if self.output is Output.sigmoid and self.arguments.get("proximal"):
+            raise SettingError("output", self.output, "it is not a proximal map; choose linear, or `proximal` false")
+        value_range = self.arguments.get("value_range", (0, 1))
+        if self.centre and isinstance(value_range, Sequence) and tuple(value_range) != (0, 1):
+            raise SettingError("centre", True, "it leaves no value range; set it to false, or leave out `value_range`")
+        if self.file and (self.centre or self.output is not Output.linear):
+            name, value = ("centre", True) if self.centre else ("output", self.output)
+            reason = "the weights are given, so that it must stay what it is; set `centre` to false, `output` to linear"
+            raise SettingError(name, value, reason)
+
+    @classmethod
+    def of(cls, name: str, centre: bool = True, output: str = "linear", **arguments: object) -> Architecture:
+        """The architecture of settings that lie side by side, as in a configuration."""
+        return cls(name, arguments, centre, choose("output", output, Output))
+
+    @property
+    def part(self) -> Callable[..., nn.Module]:
+        """What makes the network."""
+        return ARCHITECTURES[self.name]
+
+    @property
+    def file(self) -> Path | None:
+        """The file of weights, or of a program, that is named; None if the autoencoder is to be trained."""
+        return next((Path(str(self.arguments[key])).expanduser() for key in self._files), None)
+
+    @property
+    def exported(self) -> bool:
+        """Is it a whole program, whose weights cannot be drawn anew?"""
+        return "export" in self._files
+
+    @property
+    def _files(self) -> list[str]:
+        return [key for key in getattr(self.part, "files", ()) if self.arguments.get(key)]
+
+    @property
+    def external(self) -> bool:
+        """Is it the code of somebody else, which may not do what an autoencoder must?"""
+        return bool(getattr(self.part, "external", self.name not in ARCHITECTURES.own))
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Those from which its class may be imported, beside our own and `torch.nn`."""
+        allowed = self.arguments.get("allowed", ())
+        assert isinstance(allowed, list | tuple)
+        return tuple(allowed)
+
+    def stored(self, program: Path | None, packages: Sequence[str]) -> Architecture:
+        """The same as a store has it: what it names is the `program`, or weights that are loaded into it later.
+
+        A class is imported from the given `packages` only, whatever the stored settings allow.
+        """
+        given = {"export": str(program)} if program else {}
+        instead = {**dict.fromkeys(self._files, ""), **given, "allowed": packages}
+        known = self._settings()
+        return replace(self, arguments={**self.arguments, **{k: v for k, v in instead.items() if k in known}})
+
+    def build(self, shape: tuple[int, int, int], seed: int) -> nn.Module:
+        """The untrained autoencoder for images of `shape` (C, H, W), or the trained one that its file holds.
+
+        A centred one has a mean image of zeros until its training (or its weights) set it. The initial weights depend
+        on `seed` alone; the global random state is left as it was. Raises `SettingError` for settings out of range.
+        """
+        with torch.random.fork_rng():
+            if getattr(self.part, "on_meta", False):
+                self._check_size(shape)
+            torch.manual_seed(seed)
+            network = self.part(shape, **self.arguments)
+        if self.centre:
+            return Centred(network, torch.zeros(shape), self.output is Output.sigmoid)
+        return Bounded(network) if self.output is Output.sigmoid else network
+
+    def _check_size(self, shape: tuple[int, int, int]) -> None:
+        with torch.device("meta"):
+            parameters = count_parameters(self.part(shape, **self.arguments))
+        numbers = {
+            key: value if isinstance(value, list | tuple) else [value] for key, value in self._settings().items()
+        }
+        sizes = {key: max(value) for key, value in numbers.items() if {*map(type, value)} == {int}}
+        largest = max(sizes, key=lambda key: sizes[key])
+        check_memory(4 * parameters, largest, sizes[largest], f"{parameters:.1e} parameters")
+
+    def _settings(self) -> dict[str, object]:
+        """The arguments, and the defaults of those that were left out."""
+        signature = inspect.signature(self.part)
+        bound = signature.bind_partial(**self.arguments)
+        bound.apply_defaults()
+        return {name: value for name, value in bound.arguments.items() if name != "shape"}
+
+    def identity(self) -> dict[str, object]:
+        """What can change the untrained autoencoder, as plain values; a file counts by its content, not its place.
+
+        Raises `SettingError` for a file that is not there.
+        """
+        left_out = {*getattr(self.part, "files", ()), *getattr(self.part, "incidental", ())}
+        identity = {key: value for key, value in self._settings().items() if key not in left_out}
+        identity |= {"name": self.name, "centre": self.centre, "output": self.output}
+        identity |= {"revision": revision_of(self.part), "revisions": {"building": REVISION}}
+        if self.file:
+            if not self.file.is_file():
+                raise SettingError(self._files[0], str(self.file), "there is no such file")
+            with self.file.open("rb") as content:
+                identity["weights"] = hashlib.file_digest(content, "sha256").hexdigest()
+        return identity
+
+
+def build(
+    name: str, shape: tuple[int, int, int], *, centre: bool, output: str = "linear", seed: int, **settings: object
+) -> nn.Module:
+    """The untrained autoencoder `name` with some `settings`; see `Architecture`."""
+    return Architecture.of(name, centre, output, **settings).build(shape, seed)
