@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.architectures.external.__init__ import first_line
+from memorization.architectures.external import first_line
 from memorization.architectures.initialisation import redraw
 from memorization.degradations import Degradation
 from memorization.evaluation.batch import Recipe
