@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from memorization.components import SettingError
-from memorization.degradations import Mask, Measurement
-from memorization.jobs.identity import recovery_method
-from memorization.recovery import Alternating, Anderson, Energy, Inpaint, Iterate, NullSpace, PnPADMM, solve
+from memorization.degradations import Mask, Measurement, RandomPixels
+from memorization.evaluation.batch import Recipe
+from memorization.recovery import Alternating, Anderson, Energy, Inpaint, Iterate, Known, NullSpace, PnPADMM, solve
 from memorization.recovery.problem import Problem
 from tests import problems
 
@@ -100,9 +100,9 @@ def test_where_the_residual_doubles_the_past_is_forgotten():
     assert not state.images[2].any()
 
 
-def test_the_config_turns_it_on():
-    assert recovery_method({"name": "iterate", "extrapolation": 2}) == Anderson(Iterate(), 2)
-    assert recovery_method({"name": "iterate", "extrapolation": 0}) == Iterate()
+def test_a_recipe_turns_it_on():
+    assert Recipe(RandomPixels(), Iterate(), Known(), extrapolation=2).solving == Anderson(Iterate(), 2)
+    assert Recipe(RandomPixels(), Iterate(), Known()).solving == Iterate()
 
 
 @pytest.mark.parametrize(("method", "depth"), [(Energy(), 1), (Inpaint(), 1), (Iterate(), -1)])
