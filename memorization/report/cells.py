@@ -94,11 +94,6 @@ def partition(cells: Iterable[Cell], *parts: str) -> dict[tuple[str, ...], list[
     return groups
 
 
-def rungs_of(cells: Iterable[Cell]) -> list[float]:
-    """The rungs that occur, highest train loss first."""
-    return sorted({cell.rung for cell in cells}, reverse=True)
-
-
 def order(row: dict[str, Any], labels: Labels) -> tuple[Any, ...]:
     """A key that sorts rows of the summary by autoencoder, degradation, method and falling rung."""
 

@@ -25,6 +25,7 @@ from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import Scene
 from memorization.report.labels import without
 from memorization.report.tables import TEXTS, decibels, operating_points, p_values, span
+from memorization.store.reading import Run
 from memorization.store.signature import rung_name
 
 RECOVERED, FAILED, DIVERGED = "rfd"  # the states of an image
@@ -52,7 +53,6 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     and `_facts`. strongest: the place of the answer's cell.
     """
     shared: Shared = {name: {} for name in ("numbers", "shares", "rates", "operating")}
-    places = {(cell.signature, cell.rung): place for place, cell in enumerate(findings.cells)}
     last = {(cell.signature, cell.rung) for cell in findings.last_cells}
     scenes = {key: {"place": place, "size": scene.size} for place, (key, scene) in enumerate(pictures.items())}
     records = []
@@ -61,17 +61,18 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
         scene |= _task(findings, cell)
         shown = _facts(cell, shared) | _images(findings.rows[key], shared)
         records.append(shown | {"scene": scene["place"], "last": key in last})
-    strongest = findings.strongest
     return {
         "cells": records,
-        "probes": {places[cell.signature, cell.rung]: _probes(table, shared) for cell, table in findings.probed},
-        "runs": {signature: _reproduction(findings, signature) for signature, _ in places},
+        "probes": {
+            findings.places[cell.signature, cell.rung]: _probes(table, shared) for cell, table in findings.probed
+        },
+        "runs": {signature: _reproduction(findings.runs[signature]) for signature, _ in findings.places},
         "scenes": list(scenes.values()),
         "thresholds": THRESHOLDS,
         **{name: list(values) for name, values in shared.items()},
         "shares": [_shown(Estimate(*share), "%") for share in shared["shares"]],
         "cards": _threat_models(findings),
-        "strongest": places[strongest.signature, strongest.rung],
+        "strongest": findings.places[findings.strongest.signature, findings.strongest.rung],
     }
 
 
@@ -191,14 +192,9 @@ def _group(group: Group, shared: Shared) -> dict[str, Any]:
     }
 
 
-def _reproduction(findings: Findings, signature: str) -> dict[str, Any]:
-    run = findings.runs[signature]
-    versions = run.done.get("versions", {})
-    return {
-        "folder": str(run.folder),
-        "command": reproduce.command(run.config),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-    }
+def _reproduction(run: Run) -> dict[str, str]:
+    versions = ", ".join(f"{name} {version}" for name, version in run.done.get("versions", {}).items())
+    return {"folder": str(run.folder), "command": reproduce.command(run.config), "versions": versions}
 
 
 def _threat_models(findings: Findings) -> dict[str, dict[str, str]]:

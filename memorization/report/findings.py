@@ -83,6 +83,11 @@ class Findings:
         ]
 
     @cached_property
+    def places(self) -> dict[tuple[str, float], int]:
+        """Where in `cells` the cell of a run (signature) and rung stands."""
+        return {(cell.signature, cell.rung): place for place, cell in enumerate(self.cells)}
+
+    @cached_property
     def last_cells(self) -> list[Cell]:
         """The cells of the lowest rung of each run."""
         return [cells[-1] for cells in partition(self.cells, "autoencoder", "degradation", "method").values()]

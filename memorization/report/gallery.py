@@ -85,12 +85,8 @@ def _webp(pixels: bytes, shape: tuple[int, ...], lossless: bool) -> str:
 def scenes(findings: Findings) -> tuple[dict[tuple[str, str], Scene], Extent]:
     """The pictures by autoencoder and degradation (labels), as many as the page can hold."""
     extent = _extent(findings)
-    places = {(cell.signature, cell.rung): i for i, cell in enumerate(findings.cells)}
-    cells = findings.cells if extent.every_rung else findings.last_cells
-    found = {}
-    for key, part in partition(cells, "autoencoder", "degradation").items():
-        found[key[0], key[1]] = _scene(findings, part, extent, places)
-    return found, extent
+    parts = partition(findings.cells if extent.every_rung else findings.last_cells, "autoencoder", "degradation")
+    return {(key[0], key[1]): _scene(findings, part, extent) for key, part in parts.items()}, extent
 
 
 def _sizes(findings: Findings, cell: Cell) -> tuple[int, int, int]:
@@ -120,7 +116,7 @@ def _extent(findings: Findings) -> Extent:
     return next(fitting, extents[-1])
 
 
-def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent, places: dict[tuple[str, float], int]) -> Scene:
+def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent) -> Scene:
     """`cells` are those of one autoencoder and degradation, so that their images were degraded alike."""
     galleries = {name: Run(findings.runs[name].folder).gallery for name in {cell.signature for cell in cells}}
     kept = [_kept(galleries[cell.signature]["row"], findings.rows[cell.signature, cell.rung]) for cell in cells]
@@ -145,9 +141,9 @@ def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent, places: di
                 side_by_side = torch.cat(path[image.at, : len(steps)].unbind(), 2)
                 pixels = webp(side_by_side, extent.lossless)
                 paths[row] = {"pixels": pixels, "steps": steps, "iterations": image.iterations}
-        scene.answers[places[cell.signature, cell.rung]] = answers
+        scene.answers[findings.places[cell.signature, cell.rung]] = answers
         if any(paths):
-            scene.paths[places[cell.signature, cell.rung]] = paths
+            scene.paths[findings.places[cell.signature, cell.rung]] = paths
     return scene
 
 

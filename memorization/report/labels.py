@@ -20,6 +20,7 @@ from memorization.store.versions import Revisions, only, revisions_of, words
 
 Settings = dict[str, Any]
 
+TRAINED = ("dataset", "architecture", "training")  # the groups that make an autoencoder
 SHORT = 8  # characters of a signature that a label shows
 
 
@@ -82,10 +83,11 @@ def label_runs(runs: dict[str, Run], facts: dict[str, Settings]) -> dict[str, La
     autoencoders = {name: str(run.done.get("autoencoder", "")) for name, run in runs.items()}
     revisions = {name: revisions_of(run.done) for name, run in runs.items()}
     names = dict(zip(runs, _autoencoders([run.config for run in runs.values()]), strict=True))
+    trained = {name: {"data", "training", *(run.config[key]["name"] for key in TRAINED)} for name, run in runs.items()}
     told = _told_apart(
         names,
         autoencoders,
-        {name: only(revisions[name], _training(run.config)) for name, run in runs.items()},
+        {name: only(revisions[name], trained[name]) for name in runs},
         lambda name: f"autoencoder {autoencoders[name][:SHORT]}",
     )
     parts: defaultdict[str, list[str]] = defaultdict(list)  # settings are compared on the same autoencoder only
@@ -135,16 +137,6 @@ def _joined(*texts: str | None) -> str:
     return ", ".join(filter(None, texts))
 
 
-def _training(config: Settings) -> set[str]:
-    """The parts of the code that make an autoencoder."""
-    return {"data", "training", *(config[group]["name"] for group in ("dataset", "architecture", "training"))}
-
-
-def _degrading(config: Settings) -> set[str]:
-    """The parts of the code that degrade images."""
-    return {config["degradation"]["name"], *flat(config["degradation"])["name"].split(" + ")}
-
-
 def _settings(run: Run, facts: Settings) -> str:
     """What the numbers of a run depend on beside its autoencoder; the same for repetitions of it."""
     keys = ("degradation", "recovery", "threshold_db", *(["operator"] if facts["operator"] != "none" else []))
@@ -165,7 +157,7 @@ def _autoencoders(configs: list[Settings]) -> list[str]:
         }
         for config in configs
     ]
-    groups = [[config[group] for config in configs] for group in ("dataset", "architecture", "training")]
+    groups = [[config[group] for config in configs] for group in TRAINED]
     return [
         _joined(
             f"{config['dataset']['name']} / {config['architecture']['name']}",
@@ -187,7 +179,10 @@ def _degradations(runs: dict[str, Run], rows: dict[str, Settings]) -> list[str]:
         if noise and not fill and name.endswith("noise"):  # the degradation of that name, or a chain that ends with it
             name, noise = name.removesuffix("noise") + noise, ""
         names[key] = _joined(name, fill, noise, *_words(more, "fraction", "fill", "noise"))
-    made = {key: only(revisions_of(run.done), _degrading(run.config)) for key, run in runs.items()}
+    made = {
+        key: only(revisions_of(run.done), [run.config["degradation"]["name"], *own["name"].split(" + ")])
+        for (key, run), own in zip(runs.items(), settings, strict=True)
+    }
     known = {key: name for key, name in names.items() if made[key]}  # of older code, the method's name says so
     told = _told_apart(known, {key: tuple(made[key].items()) for key in known}, made)
     return [_joined(name, told.get(key)) for key, name in names.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import statistics
+from importlib.metadata import version
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
@@ -14,7 +15,6 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from memorization.recovery import OPERATORS
-from memorization.report import reproduce
 from memorization.report.cells import Cell
 from memorization.report.data import code, data, first_paragraph, present
 from memorization.report.findings import Findings, rows_of
@@ -25,6 +25,14 @@ from memorization.report.tables import decibels, most_varied, share, span, witho
 SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
 COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
 SEEDED = 100  # runs with other seeds that the page shows
+PACKAGES = (
+    "memorization",
+    "torch",
+    "pytorch-lightning",
+    "numpy",
+    "scikit-image",
+    "scikit-learn",
+)  # that can change a number
 OPEN = 10  # pairs that it shows at once; more, on a click
 
 
@@ -43,30 +51,25 @@ def build(findings: Findings, *, watching: bool = False) -> str:
     environment.filters |= {"percent": percent, "decibels": decibels, "span": span}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     pictures, extent = scenes(findings)
-    strongest, shown = findings.strongest, data(findings, pictures)
+    shown = data(findings, pictures)
     return environment.get_template("page.html").render(
-        store=findings.store,
-        damaged=findings.damaged,
-        mixed=findings.mixed,
+        found=findings,
         watching=watching,
         style=Markup(_file("page.css")),
         script=Markup("\n".join(_file(f"script/{name}.js") for name in SCRIPTS)),
         plotly=Markup(get_plotlyjs()),
-        answer=answer(strongest),
+        answer=answer(findings.strongest),
         standing=standing(findings),
-        strongest=strongest,
         data=shown | {"lossless": extent.lossless},
         pictures=[vars(scene) for scene in pictures.values()],
         extent=extent,
-        pairs=len(findings.pairs),
         open=OPEN,
         compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
         seeds=[(without_seed(cell.labels), found) for cell, found in most_varied(findings, SEEDED)],
-        seeded=len(findings.over_seeds),
         judged=any(cell.verdict for cell in findings.cells),
         thresholds=sorted({cell.threshold_db for cell in findings.cells}),
         explained=_explained(findings, shown["cards"]),
-        versions=reproduce.versions(),
+        versions={name: version(name) for name in PACKAGES},
     )
 
 

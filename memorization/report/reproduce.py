@@ -1,16 +1,13 @@
-"""How to get a run again: the command that makes it, and the versions at hand."""
+"""How to get a run again: the command that makes it."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import Any
 
 from memorization.config.groups import GROUPS, choice_of
 from memorization.report.labels import value_text
-
-PACKAGES = ("memorization", "torch", "pytorch-lightning", "numpy", "scikit-image", "scikit-learn")
 
 
 def command(config: dict[str, Any]) -> str:
@@ -31,8 +28,3 @@ def _overrides(path: str, settings: dict[str, Any]) -> Iterator[str]:
             yield from _overrides(f"{path}.{key}", value)
         elif key != "name":
             yield f"{path}.{key}={value_text(value)}"
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that can change a number, as installed where the report was made."""
-    return {name: version(name) for name in PACKAGES}

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from memorization.evaluation.statistics import Estimate, SeedVariation
-from memorization.report.cells import Cell, Group, partition, rungs_of, strength
+from memorization.report.cells import Cell, Group, partition, strength
 from memorization.report.findings import Findings, rows_of
 from memorization.report.labels import Labels, percent
 from memorization.store.signature import rung_name
@@ -55,12 +55,6 @@ def span(estimate: Estimate, unit: str) -> str:
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return "–"
     return f"{TEXTS[unit](estimate.low)} to {TEXTS[unit](estimate.high)}"
-
-
-def images(cells: list[Cell]) -> str:
-    """`50 members and 50 non-members`: how many images the cells of an autoencoder count."""
-    counts = sorted({(cell.members.count, cell.non_members.count) for cell in cells})
-    return ", ".join(f"{members} members and {others} non-members" for members, others in counts)
 
 
 def headline(findings: Findings) -> str:
@@ -192,8 +186,10 @@ def _block(name: str, cells: list[Cell], findings: Findings) -> str:
     methods = max(len(cell.labels.method) for cell in cells) + 4
     table = {(cell.labels.degradation, cell.labels.method, cell.rung): _text(cell) for cell in cells}
     column = max(len(text) for text in [*table.values(), "1e-08"]) + 2
-    lines = [f"{name}: {images(cells)}"]
-    fitting, every_rung = max(1, (WIDTH - methods) // column), rungs_of(cells)
+    counts = sorted({(cell.members.count, cell.non_members.count) for cell in cells})
+    lines = [f"{name}: {', '.join(f'{members} members and {others} non-members' for members, others in counts)}"]
+    every_rung = sorted({cell.rung for cell in cells}, reverse=True)
+    fitting = max(1, (WIDTH - methods) // column)
     for start in range(0, len(every_rung), fitting):
         rungs = every_rung[start : start + fitting]
         lines += ["", "  train loss".ljust(methods) + "".join(rung_name(rung).rjust(column) for rung in rungs)]

@@ -24,15 +24,15 @@ function plotSections(list) {
     swept("fraction", "share of pixels erased", "Against the share of pixels erased"),
     swept("noise", "standard deviation of the noise", "Against noise"),
     {
-      heading: "Members told from non-members", text: "ROC of the erased PSNR; both axes are logarithmic, and a rate of 0 stands at half of the least that the images can show. Dotted: chance.",
+      heading: "Members told from non-members", text: "ROC curve of the erased PSNR. Both axes are logarithmic; a rate of 0 is drawn at half of the smallest rate that the images can show. Dotted: chance.",
       facets: facets(list.filter(cell => cell.members.count && cell.others.count), groupName).map(([key, part]) => ({title: key, label: `ROC curves, ${key}`, build: () => roc(part), height: 380})),
     },
     {
-      heading: "If the threshold were another", text: `The share recovered, had the threshold been another; it was the dashed line. Right image and no divergence are asked for at each. Of more than ${BARRED} methods, intervals are shown on hovering only.`,
+      heading: "If the threshold were another", text: `The share recovered at each threshold. The dashed line is the threshold that was used. At each threshold the answer must not have diverged, and no member may be closer to it than the original. With more than ${BARRED} methods, intervals are shown on hovering only.`,
       facets: facets(list, groupName).map(([key, part]) => ({title: key, label: `Recovered share against the threshold, ${key}`, build: () => sensitivity(part), height: 380})),
     },
     {
-      heading: "Close to a member", text: "Near-member probes: images that the autoencoder never saw, made from members. Each line is a kind of change and shows how many are answered with the member itself (at the threshold of “recovered”); what is answered with the member from afar was memorised. ★ is the member unchanged. At the lowest train loss of each run.",
+      heading: "Close to a member", text: "Near-member probes are changed copies of members, which the autoencoder never saw. Each line is one kind of change. It shows the share of probes that are answered with the member itself (at the threshold of “recovered”). A member that answers distant probes is memorised. ★ is the member unchanged. At the lowest train loss of each run.",
       facets: facets(any.filter(cell => data.probes[cell.place]), cell => [groupName(cell), cell.method].join("; ")).map(([key, [cell]]) => ({title: key, label: `Share of near-member probes answered with their member against their distance, ${key}`, build: () => attraction(cell), height: 380})),
     },
   ].filter(section => section.facets.length);
