@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
 from pathlib import Path
 
 import datasets
@@ -17,7 +18,8 @@ from omegaconf import OmegaConf
 from PIL import Image, ImageDraw, ImageEnhance
 from sklearn.datasets import load_digits
 
-from memorization.data import DATASETS, Digits, Faces, Images, Patches, as_float, mean_image, split
+from memorization.data import DATASETS, Digits, Faces, Images, Patches, as_float, images, mean_image, pool, split
+from memorization.data.decoding import Decoder
 from memorization.data.duplicates import LIMIT, hashes_of, limit_of
 from memorization.data.sources import HubSet
 
@@ -97,7 +99,7 @@ def test_settings_at_their_defaults_are_no_part_of_the_identity(folder, tmp_path
 def test_duplicates_count_once():
     pool = torch.rand(6, 1, 4, 4)
     pool = torch.cat([pool, pool[:4]])
-    with pytest.raises(ValueError, match="need 7 images; here has 6 distinct ones"):
+    with pytest.raises(ValueError, match=r"^members is 4; with non_members 3 it needs 7 images; here has 6 dis"):
         split(pool, 4, 3, 0, "here")
     drawn = split(pool, 3, 3, 0, "here")
     assert len(as_set(torch.cat([drawn.members, drawn.non_members]))) == 6
@@ -105,7 +107,7 @@ def test_duplicates_count_once():
 
 
 def test_more_images_than_there_are():
-    with pytest.raises(ValueError, match=r"dataset\.members=90 .* need 140 images; faces has 100"):
+    with pytest.raises(ValueError, match=r"^members is 90; .* needs 140 images; faces has 100"):
         Faces(members=90).load(0)
 
 
@@ -164,7 +166,7 @@ def test_near_duplicates_of_members_are_no_non_members(tmp_path, copy):
     files = sorted(tmp_path.iterdir())
     for image, index in zip(drawn.non_members, drawn.non_member_indices, strict=True):
         np.testing.assert_array_equal(image.permute(1, 2, 0), np.asarray(Image.open(files[index])))
-    with pytest.raises(ValueError, match=r"need 40 images; of the 40 distinct ones of .* are near duplicates of an im"):
+    with pytest.raises(ValueError, match=r"needs 40 images; of the 40 distinct ones of .* are near duplicates of an i"):
         Images(str(tmp_path), members=10, non_members=30).load(0)
 
 
@@ -248,11 +250,11 @@ def test_non_members_of_another_folder(folder, tmp_path_factory):
     assert "others" not in dataset.identity()
     swapped = Images(str(others), others=str(folder)).fingerprint()
     assert len({dataset.fingerprint(), swapped, Images(str(folder)).fingerprint()}) == 3
-    with pytest.raises(ValueError, match=r"has 8 distinct ones, and dataset\.others 7 beside"):
+    with pytest.raises(ValueError, match=r"has 8 distinct ones, and others 7 beside"):
         Images(str(folder), members=9, others=str(others)).load(0)
-    with pytest.raises(ValueError, match=r"need 7 images; of .* 3 are near duplicates of an image trained on"):
+    with pytest.raises(ValueError, match=r"needs 7 images; of .* 3 are near duplicates of an image trained on"):
         Images(str(folder), 2, 5, others=str(others)).load(0)
-    with pytest.raises(ValueError, match=r"dataset\.others=/nope: there is no such folder"):
+    with pytest.raises(ValueError, match=r"^others is '/nope'; there is no such folder"):
         Images(str(folder), others="/nope").load(0)
     Image.new("RGB", (9, 9)).save(others / "odd.png")
     with pytest.raises(ValueError, match=rf"{others}/odd\.png is 9x9"):
@@ -274,7 +276,7 @@ def test_a_parquet_file_gives_the_images_of_its_folder(folder, tmp_path_factory,
     for column in ("", "img"):
         drawn = Images(str(path), 5, 3, column=column).load(0)
         assert checksums(drawn) == checksums(expected)
-    with pytest.raises(ValueError, match=r"dataset\.column=image: .* has the columns label, img"):
+    with pytest.raises(ValueError, match=r"^column is 'image'; .* has the columns label, img"):
         Images(str(path), 5, 3, column="image").load(0)
     assert len(Images(str(path)).fingerprint()) == 64
 
@@ -287,7 +289,7 @@ def test_a_downloaded_set_of_the_hub_has_splits(folder, tmp_path_factory):
     parquet_of(folder / "a" / "0", copied / "data" / "test-00000-of-00001.parquet")
     assert checksums(Images(str(copied), 5, 3).load(0)) == checksums(Images(str(folder), 5, 3).load(0))
     assert len(Images(str(copied), 2, 2, split="test").load(0).members) == 2
-    with pytest.raises(ValueError, match=r"dataset\.split=valid: .*valid"):
+    with pytest.raises(ValueError, match=r"^path is .*; with split valid: .*valid.*; choose another"):
         Images(str(copied), 5, 3, split="valid").load(0)
 
 
@@ -297,7 +299,7 @@ def test_a_downloaded_set_of_the_hub_has_splits(folder, tmp_path_factory):
 def test_settings_without_effect_are_refused(folder, tmp_path_factory, setting, value):
     table = tmp_path_factory.mktemp("table") / "images.parquet"
     parquet_of(folder, table)
-    way = rf"^dataset\.{setting}={value} has no effect on .*; leave it out and name .*dataset\.path=FOLDER$"
+    way = rf"^{setting} is '{value}'; it has no effect on .*; leave it out and name .* as path$"
     for path in (folder, *([table] if setting != "column" else [])):
         with pytest.raises(ValueError, match=way):
             Images(str(path), 5, 3, **{setting: value}).load(0)
@@ -333,7 +335,7 @@ def test_a_mapped_set_is_read_to_its_end(monkeypatch):
 def test_a_hub_that_cannot_be_reached(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        ValueError, match=r"owner/set: there is no such .*, and the hub cannot be reached .* give a local"
+        ValueError, match=r"^path is 'owner/set'; there is no such .*, and the hub cannot be reached .* give a local"
     ):
         Images("owner/set").load(0)
 
@@ -350,7 +352,7 @@ def test_bad_tables(tmp_path):
     with pytest.raises(ValueError, match=r"differ in their columns \(image; label\); name one file"):
         Images(str(tmp_path / "labels")).load(0)
     (tmp_path / "file.txt").write_text("no")
-    with pytest.raises(ValueError, match="neither a folder nor a parquet file; put the images into a folder, or their"):
+    with pytest.raises(ValueError, match="it is neither a folder nor a parquet file; put the images into a folder, or"):
         Images(str(tmp_path / "file.txt")).load(0)
 
 
@@ -403,9 +405,9 @@ def test_size_scales_the_short_side_and_crops_the_middle(tmp_path):
     cropped = by_index(path, size=10)
     assert cropped.shape == (4, 10, 10, 1)
     assert [np.unique(image).tolist() for image in cropped] == [[255], [85], [51], [36]]
-    with pytest.raises(ValueError, match=r"1\.png is 20x60 pixels, .* 60x20; .* crop them with dataset\.size=20"):
+    with pytest.raises(ValueError, match=r"1\.png is 20x60 pixels, .* 60x20; .* crop them to, such as 20"):
         Images(path, 2, 2).load(0)
-    with pytest.raises(ValueError, match=r"dataset\.size is 3"):
+    with pytest.raises(ValueError, match=r"^size is 3; it must be at least 8"):
         Images(path, 2, 2, size=3).load(0)
 
 
@@ -466,7 +468,7 @@ def animated(folder):
 UNUSABLE = {
     r"cut\.jpg: cannot be read as an image \(image file is truncated": truncated,
     r"moving\.gif: animated or of several pages: 4 of them": animated,
-    r"dot\.png: tiny: 1x1 pixels, fewer than dataset\.min_side=8": lambda folder: Image.new("RGB", (1, 1)).save(
+    r"dot\.png: tiny: 1x1 pixels; min_side is 8": lambda folder: Image.new("RGB", (1, 1)).save(
         folder / "a" / "dot.png"
     ),
     r"broken\.png: cannot be read as an image \(of no format": lambda folder: (folder / "a" / "broken.png").write_bytes(
@@ -484,7 +486,9 @@ UNUSABLE = {
 def test_an_unusable_file_is_refused_or_skipped(folder, reason):
     expected = Images(str(folder), 5, 3).load(0)
     UNUSABLE[reason](folder)
-    with pytest.raises(ValueError, match=f"{reason}.*remove or repair it, or set dataset.unusable=skip") as raised:
+    with pytest.raises(
+        ValueError, match=f"^unusable is 'refuse'; .*{reason}.*remove or repair it, or choose"
+    ) as raised:
         Images(str(folder), 5, 3).load(0)
     assert "\n" not in str(raised.value)
     drawn = Images(str(folder), 5, 3, unusable="skip").load(0)
@@ -507,7 +511,7 @@ def test_a_folder_that_cannot_be_opened_is_no_empty_one(folder, monkeypatch):
     expected = Images(str(folder), 5, 3).load(0)
     monkeypatch.setattr("os.scandir", refusing)
     reason = r"a/locked: is a folder that cannot be opened \(Permission denied\)"
-    with pytest.raises(ValueError, match=f"{reason}; remove or repair it, or set dataset.unusable=skip"):
+    with pytest.raises(ValueError, match=f"{reason}; remove or repair it, or choose skip"):
         Images(str(folder), 5, 3).load(0)
     drawn = Images(str(folder), 5, 3, unusable="skip").load(0)
     assert torch.equal(drawn.members, expected.members)
@@ -551,7 +555,7 @@ def test_a_name_that_is_no_text_is_read(folder):
 
 
 def test_a_size_that_enlarges_is_told_and_one_beyond_the_machine_refused(folder):
-    assert list(Images(str(folder), 5, 3, size=11).load(0).notes) == ["dataset.size=11 enlarges 8 of 8 images"]
+    assert list(Images(str(folder), 5, 3, size=11).load(0).notes) == ["a size of 11 pixels enlarges 8 of 8 images"]
     assert not Images(str(folder), 5, 3, size=10).load(0).notes
     with pytest.raises(ValueError, match=r"^size is 9000000; 8 such images need .* GB, and this machine has \d+; "):
         Images(str(folder), 5, 3, size=9_000_000).load(0)
@@ -560,9 +564,7 @@ def test_a_size_that_enlarges_is_told_and_one_beyond_the_machine_refused(folder)
 def test_many_unusable_files_are_counted(folder):
     for i in range(8):
         (folder / f"{i}.jpg").write_bytes(b"")
-    with pytest.raises(
-        ValueError, match=r"0\.jpg: .*; and 3 more; remove or repair them, or set dataset\.unusable=skip"
-    ):
+    with pytest.raises(ValueError, match=r"0\.jpg: .*; and 3 more; remove or repair them, or choose skip"):
         Images(str(folder), 2, 2).load(0)
     for path in folder.rglob("*.png"):
         path.write_bytes(b"")
@@ -579,6 +581,207 @@ def test_the_fingerprint_follows_the_content_not_the_place(folder, tmp_path):
     assert Images(str(moved)).fingerprint() != before
 
 
+@pytest.fixture
+def counted(monkeypatch, tmp_path_factory):
+    """What is read and decoded, by name; the clock is an hour ahead, so that all files are old. `new` is a process."""
+
+    class Counted:
+        def __init__(self):
+            self.reads, self.decodings = [], 0
+
+        def of(self, act):
+            self.reads, self.decodings = [], 0
+            result = act()
+            return result, len(self.reads), self.decodings
+
+        def new(self):
+            pool._recent.clear()
+            images._last.clear()
+
+    counts, read, decode, clock = Counted(), Path.read_bytes, Decoder.decode, time.time_ns
+
+    def reading(path):
+        counts.reads.append(path.name)
+        return read(path)
+
+    def decoding(decoder, content):
+        counts.decodings += 1
+        return decode(decoder, content)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    monkeypatch.setattr(Decoder, "decode", decoding)
+    monkeypatch.setattr(time, "time_ns", lambda: clock() + 3600 * 10**9)
+    counts.new()
+    yield counts
+    counts.new()
+
+
+def test_a_pool_is_read_once_in_a_process_and_not_at_all_where_nothing_changed(folder, counted):
+    dataset = Images(str(folder), 2, 2)
+    before, reads, decodings = counted.of(dataset.fingerprint)
+    assert (reads, decodings) == (8, 8)
+    drawn, reads, decodings = counted.of(lambda: dataset.load(0))
+    assert (reads, decodings) == (4, 4)  # of the images drawn
+    for _ in range(3):
+        assert counted.of(dataset.fingerprint) == (before, 0, 0)
+        assert counted.of(lambda: Images(str(folder), 2, 2).load(0))[1:] == (0, 0)
+    assert counted.of(lambda: dataset.load(1))[1:] == (4, 4)
+    counted.new()
+    assert counted.of(dataset.fingerprint) == (before, 0, 0)
+    again, reads, decodings = counted.of(lambda: dataset.load(0))
+    assert (reads, decodings) == (4, 4)
+    assert checksums(again) == checksums(drawn)
+    assert (again.skipped, again.notes) == (drawn.skipped, drawn.notes)
+    lines = [f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in
+             sorted(folder.rglob("*.png"))]  # fmt: skip
+    assert before == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_tables_are_read_once(folder, counted, tmp_path_factory):
+    table = tmp_path_factory.mktemp("set") / "train.parquet"
+    parquet_of(folder, table)
+    for path in (table, table.parent):
+        dataset = Images(str(path), 2, 2)
+        before, _, decodings = counted.of(dataset.fingerprint)
+        assert decodings == 8
+        assert counted.of(lambda dataset=dataset: dataset.load(0))[2] == 4
+        counted.new()
+        assert counted.of(dataset.fingerprint) == (before, 0, 0)
+        parquet_of(folder / "a" / "0", table)
+        assert dataset.fingerprint() != before
+        parquet_of(folder, table)
+
+
+def rewritten(folder, other):
+    """Another image of as many bytes, at the same time of the same clock: only the time of the change differs."""
+    file = folder / "a" / "0" / "0.png"
+    state, content = file.stat(), bytearray(file.read_bytes())
+    content[-20] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def relinked(folder, other):
+    (folder / "a" / "link.png").unlink()
+    (folder / "a" / "link.png").symlink_to(other / "two.png")
+
+
+CHANGES = {
+    "rewritten": rewritten,
+    "relinked": relinked,
+    "renamed": lambda folder, other: (folder / "a" / "0" / "0.png").rename(folder / "a" / "0" / "9.png"),
+    "new": lambda folder, other: Image.new("RGB", (12, 10)).save(folder / "new.png"),
+    "gone": lambda folder, other: (folder / "a" / "0" / "0.png").unlink(),
+    "others": lambda folder, other: Image.new("RGB", (12, 10)).save(other / "three.png"),
+}
+
+
+@pytest.mark.parametrize("new_process", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_never_missed(folder, counted, tmp_path_factory, change, new_process):
+    other = tmp_path_factory.mktemp("other")
+    for name, pixels in zip(("one", "two"), COLOUR, strict=False):
+        Image.fromarray(pixels).resize((12, 10)).save(other / f"{name}.png", compress_level=0)
+        os.utime(other / f"{name}.png", ns=(10**18, 10**18))
+    (folder / "a" / "link.png").symlink_to(other / "one.png")
+    dataset = Images(str(folder), 2, 2, others=str(other))
+    before = dataset.fingerprint()
+    assert counted.of(dataset.fingerprint) == (before, 0, 0)
+    CHANGES[change](folder, other)
+    if new_process:
+        counted.new()
+    assert dataset.fingerprint() != before
+
+
+def test_another_setting_or_other_libraries_find_another_pool(folder, counted, monkeypatch):
+    Images(str(folder), 2, 2).load(0)
+    for settings in ({"size": 8}, {"mode": "L"}, {"min_side": 2}, {"others": str(folder / "a" / "0")}):
+        counted.new()
+        assert counted.of(Images(str(folder), 2, 2, **settings).fingerprint)[2] >= 8
+    assert Images(str(folder), 2, 2, mode="L").load(0).shape == (1, 10, 12)
+    assert Images(str(folder), 2, 2).load(0).shape == (3, 10, 12)
+    monkeypatch.setattr(pool, "VERSIONS", ("another",))
+    assert counted.of(Images(str(folder), 2, 2).fingerprint)[2] == 8
+
+
+def test_files_as_young_as_the_reading_are_read_again(folder, counted, monkeypatch):
+    """Written again within the clock's tick, they would look the same."""
+    newest = max(file.stat().st_ctime_ns for file in folder.rglob("*.png"))
+    for after, again in ((pool.TICK // 2, 8), (pool.TICK + 1, 0)):
+        counted.new()
+        monkeypatch.setattr(time, "time_ns", lambda after=after: newest + after)
+        dataset = Images(str(folder), 2, 2)
+        dataset.fingerprint()
+        assert counted.of(dataset.fingerprint)[1] == again
+        counted.new()
+        assert counted.of(dataset.fingerprint)[1] == again
+
+
+def test_a_failure_that_may_pass_is_not_kept(folder, counted, monkeypatch):
+    read, failing = Path.read_bytes, True
+
+    def reading(path):
+        if failing and path.name == "3.png":
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    dataset = Images(str(folder), 2, 2, unusable="skip")
+    before = dataset.load(0)
+    assert len(before.skipped) == 1
+    failing = False
+    assert not dataset.load(0).skipped
+
+
+def test_images_that_a_table_names_by_their_paths_are_read_again(folder, counted, tmp_path):
+    files = sorted(folder.rglob("*.png"))
+    rows = [{"bytes": None, "path": str(file)} for file in files]
+    pq.write_table(pa.table({"img": rows}), tmp_path / "images.parquet")
+    dataset = Images(str(tmp_path / "images.parquet"), 2, 2)
+    before = dataset.fingerprint()
+    files[0].write_bytes(files[1].read_bytes())
+    assert dataset.fingerprint() != before
+
+
+@pytest.mark.parametrize("damage", [b"", b"no archive", None])
+def test_a_cache_that_is_damaged_or_cannot_be_written_is_done_without(folder, counted, monkeypatch, tmp_path, damage):
+    if damage is None:
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    dataset = Images(str(folder), 2, 2)
+    before = dataset.fingerprint()
+    for kept in (Path(os.environ["XDG_CACHE_HOME"]) / "memorization").glob("*"):
+        assert kept.suffix == ".npz"
+        kept.write_bytes(damage)
+    counted.new()
+    assert counted.of(dataset.fingerprint) == (before, 8, 8)
+    assert counted.of(dataset.fingerprint) == (before, 0, 0)
+
+
+def test_what_was_skipped_is_told_from_the_cache_too(folder, counted):
+    (folder / "a" / "broken.png").write_bytes(b"not an image")
+    (folder / "a" / "gone.png").symlink_to("nowhere")
+    dataset = Images(str(folder), 2, 2, unusable="skip")
+    drawn = dataset.load(0)
+    counted.new()
+    again, _, decodings = counted.of(lambda: dataset.load(0))
+    assert decodings == 4
+    assert list(again.skipped) == list(drawn.skipped)
+    assert len(drawn.skipped) == 2
+    with pytest.raises(ValueError, match=r"^unusable is 'refuse'"):
+        Images(str(folder), 2, 2).load(0)
+
+
+def test_a_long_reading_shows_how_far_it_is(folder, counted, monkeypatch, capsys):
+    Images(str(folder)).fingerprint()
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(pool, "SLOW", 0)
+    counted.new()
+    Images(str(folder), mode="L").fingerprint()
+    assert "reading the images" in capsys.readouterr().err
+
+
 def test_folders_behind_links_count_once(folder, tmp_path_factory):
     linked = tmp_path_factory.mktemp("linked")
     (linked / "b").symlink_to(folder / "a")
@@ -589,9 +792,9 @@ def test_folders_behind_links_count_once(folder, tmp_path_factory):
 
 
 def test_bad_folders(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"dataset\.path=/nope: there is no such folder"):
+    with pytest.raises(ValueError, match=r"^path is '/nope'; there is no such folder"):
         Images("/nope").load(0)
-    with pytest.raises(ValueError, match=r"dataset\.path is empty"):
+    with pytest.raises(ValueError, match=r"^path is ''; name a folder"):
         Images().load(0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no image in it"):
@@ -603,5 +806,5 @@ def test_bad_folders(folder, tmp_path):
 
 @pytest.mark.parametrize("setting", ["mode", "unusable", "duplicates"])
 def test_a_setting_that_is_none_of_the_choices(folder, setting):
-    with pytest.raises(ValueError, match=rf"dataset\.{setting} is 'purple'; choose one of"):
+    with pytest.raises(ValueError, match=rf"^{setting} is 'purple'; choose one of"):
         Images(str(folder), 2, 2, **{setting: "purple"}).load(0)

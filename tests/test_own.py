@@ -187,7 +187,7 @@ def test_what_is_worth_knowing_of_the_images_is_told(monkeypatch, tmp_path, caps
     train.main()
     out = capsys.readouterr().out
     assert "note: 1 .heic passed over: files of other kinds\n" in out
-    assert "note: dataset.size=16 enlarges 4 of 4 images\n" in out
+    assert "note: a size of 16 pixels enlarges 4 of 4 images\n" in out
 
 
 def test_a_file_counts_by_its_content(composed, tmp_path):

@@ -5,11 +5,20 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MODES = ("auto", "RGB", "L")
+from memorization.components import SettingError, choose
+
+
+class Mode(StrEnum):
+    """The colours of the images: RGB, grey, or grey if every image is and else RGB."""
+
+    auto = "auto"
+    RGB = "RGB"
+    L = "L"
 
 
 class UnusableError(ValueError):
@@ -20,24 +29,21 @@ class UnusableError(ValueError):
 class Decoder:
     """How files become images of one kind.
 
-    mode: `RGB` or `L` (grey); `auto` gives RGB.
+    mode: `RGB` or `L`; `auto` gives RGB.
     size: side of the square to which an image is scaled (its shorter side) and cropped (its middle); 0 to leave it.
     min_side: pixels that the shorter side of the file must have.
     """
 
-    mode: str = "auto"
+    mode: Mode = Mode.auto
     size: int = 0
     min_side: int = 8
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"dataset.mode is {self.mode!r}; choose one of {', '.join(MODES)}")
+        object.__setattr__(self, "mode", choose("mode", self.mode, Mode))
         if self.size and self.size < 8:
-            raise ValueError(
-                f"dataset.size is {self.size}; it must be at least 8 pixels, or 0 to leave images as they are"
-            )
+            raise SettingError("size", self.size, "it must be at least 8 pixels, or 0 to leave images as they are")
         if self.min_side < 1:
-            raise ValueError(f"dataset.min_side is {self.min_side}; it must be at least 1 pixel")
+            raise SettingError("min_side", self.min_side, "it must be at least 1 pixel")
 
     def decode(self, content: bytes) -> Image.Image:
         """The image that the bytes of a file hold, upright; raises `UnusableError` if they hold none that can be used.
@@ -55,9 +61,7 @@ class Decoder:
                 reason = "of no format that is known"
             raise UnusableError(f"cannot be read as an image ({reason})") from error
         if min(image.size) < self.min_side:
-            raise UnusableError(
-                f"tiny: {image.width}x{image.height} pixels, fewer than dataset.min_side={self.min_side}"
-            )
+            raise UnusableError(f"tiny: {image.width}x{image.height} pixels; `min_side` is {self.min_side}")
         if image.mode.startswith("I;16") or (image.mode == "I" and pnm):  # PNM's greys are scaled to 16 bits
             values = np.asarray(image).astype(np.uint32)
             image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
@@ -65,7 +69,7 @@ class Decoder:
             raise UnusableError("has 32 bits a pixel, of a range that is not told; convert it to 8 or 16")
         if image.has_transparency_data:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-        return image.convert("L" if self.mode == "L" else "RGB")
+        return image.convert("L" if self.mode is Mode.L else "RGB")
 
     def fit(self, image: Image.Image) -> Image.Image:
         """`image`, scaled and cropped to `size`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from memorization.components import SettingError
 from memorization.data.split import Dataset, Split, split
 
 
@@ -59,12 +60,12 @@ class Patches(Dataset):
 
     def load(self, seed: int) -> Split:
         if not 8 <= self.size <= 256:
-            raise ValueError(f"dataset.size is {self.size}; patches can be 8 to 256 pixels wide")
+            raise SettingError("size", self.size, "patches can be 8 to 256 pixels wide")
         crops = [self._crops(photograph) for photograph in _photographs()]
         pool = torch.from_numpy(np.concatenate(crops)).permute(0, 3, 1, 2).contiguous()  # (N, 3, size, size) uint8
         contrast = (pool.float() / 255).flatten(1).std(1)
         if not bool((contrast >= self.min_contrast).any()):
-            raise ValueError(f"dataset.min_contrast is {self.min_contrast:g}; no crop has as much (0.08 keeps most)")
+            raise SettingError("min_contrast", self.min_contrast, "no crop has as much (0.08 keeps most)")
         return split(pool[contrast >= self.min_contrast], self.members, self.non_members, seed, "patches")
 
     def _crops(self, photograph: np.ndarray) -> np.ndarray:

@@ -1,27 +1,41 @@
 """Images of your own or of the hub: a folder, a parquet file, or a set by its name.
 
-Files are decoded twice and never kept: once to know the whole pool by a digest and a perceptual hash of each image, and
-once more for those that the draw chose. So the memory needed is that of the images drawn, 8 bits a value.
+Files are never kept decoded: they are decoded once to know the whole pool (see `pool`), and those that the draw chose
+once more. So the memory needed is that of the images drawn, 8 bits a value.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memorization.data.decoding import Decoder, UnusableError
-from memorization.data.duplicates import perceptual_hashes, thumbnail
+from memorization.components import SettingError, choose
+from memorization.data.decoding import Decoder, Mode
 from memorization.data.memory import check_memory
-from memorization.data.sources import Pair, Source, counted, open_source
+from memorization.data.pool import Pool, pool_of
+from memorization.data.sources import Pair, Source, counted, of_others, open_source
 from memorization.data.split import Dataset, Split, draw
 
-HASHED_AT_ONCE = 256
 NAMED = 5  # images that a message lists
+
+
+class Unusable(StrEnum):
+    """What a file that cannot be used leads to: the whole set is refused, or the file is skipped."""
+
+    refuse = "refuse"
+    skip = "skip"
+
+
+class Duplicates(StrEnum):
+    """What is left out between members and non-members: near duplicates as well, or equal images only."""
+
+    near = "near"
+    exact = "exact"
 
 
 @dataclass(frozen=True)
@@ -31,11 +45,11 @@ class Images(Dataset):
     path: the folder, the file (or a folder of such files), or the name, `OWNER/NAME`.
     split, subset, column: of a set with several; the column is the first that holds images unless it is named. They are
         refused where they have no effect: all three for a folder of image files, the former two for a parquet file.
-    mode: `RGB`, `L` (grey), or `auto`: grey if every image is, else RGB.
+    mode: see `Mode`.
     size: side of the square to which images are scaled (the shorter side) and cropped (the middle); 0 leaves them.
-    unusable: `refuse` the whole set for a file that cannot be read, is tiny or animated, or `skip` the file.
+    unusable: what to do with a file that cannot be read, is tiny or animated, see `Unusable`.
     min_side: pixels, below which an image is tiny.
-    duplicates: `near` leaves out near duplicates between members and non-members, `exact` only equal images.
+    duplicates: which of them to leave out, see `Duplicates`.
     others: where to draw the non-members from, if not from `path`: another folder, file or set. `path` then holds what
         the autoencoder was trained on, `others` what it was not; an image in both counts in `path` only. A member's
         index is twice its position in `path`, a non-member's twice its position in `others`, plus 1.
@@ -47,73 +61,59 @@ class Images(Dataset):
     split: str = "train"
     subset: str = ""
     column: str = ""
-    mode: str = "auto"
+    mode: Mode = Mode.auto
     size: int = 0
-    unusable: str = "refuse"
+    unusable: Unusable = Unusable.refuse
     min_side: int = 8
-    duplicates: str = "near"
+    duplicates: Duplicates = Duplicates.near
     others: str = ""
 
-    INCIDENTAL: ClassVar = (
-        "path",
-        "others",
-        "split",
-        "subset",
-        "column",
-        "unusable",
-    )  # the content counts, not where it lies
-    PRESET: ClassVar = {
-        "split": ("train",),
-        "subset": ("", "cropped_digits"),
-        "column": ("",),
-    }  # what conf/dataset sets
+    INCIDENTAL: ClassVar = ("path", "others", "split", "subset", "column", "unusable")  # the content counts alone
+    PRESET: ClassVar = {"split": ("train",), "subset": ("", "cropped_digits"), "column": ("",)}  # by conf/dataset
     LATER: ClassVar = ("mode", "size", "min_side", "duplicates")  # at their defaults, runs are what they were before
 
+    def __post_init__(self) -> None:
+        for name, choices in (("mode", Mode), ("unusable", Unusable), ("duplicates", Duplicates)):
+            object.__setattr__(self, name, choose(name, getattr(self, name), choices))
+        _ = self._decoder
+
     def load(self, seed: int) -> Split:
-        decoder = Decoder(self.mode, self.size, self.min_side)
-        for name, choices in (("unusable", ("refuse", "skip")), ("duplicates", ("near", "exact"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"dataset.{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
-        count = self.members + self.non_members
-        check_memory(self.size**2 * count, "size", self.size, f"{count} such images")
-        source = self._source()
-        pool = self._survey(source, decoder)
+        source, pool = self._pool()
+        if pool.manifest and (known := _last.get((self, seed, pool.manifest))):
+            return known
+        self._check(source, pool)
         beside = f"{counted(source.passed_over)} passed over" if source.passed_over else ""
-
-        def pixels(chosen: list[int]) -> Tensor:
-            return _read(source, decoder, [pool.positions[index] for index in chosen], pool.shape)
-
         drawn = draw(
             pool.digests,
             pool.hashes,
-            pixels,
+            lambda chosen: _read(source, self._decoder, [pool.positions[index] for index in chosen], pool.shape),
             self.members,
             self.non_members,
             seed,
             self.path,
             apart=[position % 2 == 1 for position in pool.positions] if self.others else None,
-            near=self.duplicates == "near",
+            near=self.duplicates is Duplicates.near,
             beside=f" ({beside})" if beside else "",
         )
-        enlarged = f"dataset.size={self.size} enlarges {pool.enlarged} of {len(pool.positions)} images"
-        return replace(
+        enlarged = f"a size of {self.size} pixels enlarges {pool.enlarged} of {len(pool.positions)} images"
+        split = replace(
             drawn,
             member_indices=[pool.positions[index] for index in drawn.member_indices],
             non_member_indices=[pool.positions[index] for index in drawn.non_member_indices],
-            skipped=pool.problems,
+            skipped=_told(source, pool),
             notes=[
                 *([f"{beside}: files of other kinds"] if beside else []),
                 *([enlarged] if pool.enlarged else []),
             ],
         )
+        if pool.manifest:
+            _last.clear()
+            _last[self, seed, pool.manifest] = split
+        return split
 
     def fingerprint(self) -> str:
         """Names and contents of the files: what identifies the images, wherever the folder lies."""
-        digest = hashlib.sha256()
-        for encoded in self._source().read():
-            line = f"{encoded.name} {hashlib.sha256(encoded.content).hexdigest()}\n"
-            digest.update(line.encode(errors="surrogateescape"))  # a name may be no text
-        return digest.hexdigest()
+        return self._pool()[1].fingerprint
 
     def identity(self) -> dict[str, Any]:
         defaults = {field.name: field.default for field in fields(self)}
@@ -121,86 +121,60 @@ class Images(Dataset):
         identity = super().identity()
         return {key: value for key, value in identity.items() if key not in usual and key not in self.INCIDENTAL}
 
+    @property
+    def _decoder(self) -> Decoder:
+        return Decoder(self.mode, self.size, self.min_side)
+
+    def _pool(self) -> tuple[Source, Pool]:
+        """Where the images are, and what is there."""
+        count = self.members + self.non_members
+        check_memory(self.size**2 * count, "size", self.size, f"{count} such images")
+        source = self._source()
+        return source, pool_of(source, self._decoder)
+
     def _source(self) -> Source:
-        """Where the images are; raises `ValueError` for a setting without effect there, unless a preset makes it."""
+        """Where the images are; raises `SettingError` for a setting without effect there, unless a preset makes it."""
         source = open_source(self.path, self.subset, self.split, self.column)
         if self.others:
-            try:
+            with of_others():
                 source = Pair(source, open_source(self.others, self.subset, self.split, self.column))
-            except ValueError as error:
-                raise ValueError(str(error).replace("dataset.path", "dataset.others")) from error
         for name, preset in self.PRESET.items():
             value = getattr(self, name)
             if value not in preset and name not in source.settings:
-                raise ValueError(
-                    f"dataset.{name}={value} has no effect on the image files or the parquet file at {self.path}; "
-                    "leave it out and name the sub-folder or the file wanted: dataset.path=FOLDER"
+                reason = (
+                    f"it has no effect on the image files or the parquet file at {self.path}; leave it out and name "
+                    "the sub-folder or the file wanted as `path`"
                 )
+                raise SettingError(name, value, reason)
         return source
 
-    def _survey(self, source: Source, decoder: Decoder) -> Pool:
-        """What there is; decides what `auto` means.
-
-        Raises `ValueError` for images of several sizes, or that cannot be used and may not be skipped.
-        """
-        pool = Pool()
-        small: list[np.ndarray] = []
-        hashes: list[np.ndarray] = []
-        grey = True
-        sizes: dict[tuple[int, int], str] = {}
-        for position, name, content, problem in source.read():
-            try:
-                if problem:
-                    raise UnusableError(problem)
-                whole = decoder.decode(content)
-            except UnusableError as error:
-                pool.problems.append(f"{source.locate(name)}: {error}")
-                continue
-            image = decoder.fit(whole)
-            pool.enlarged += min(whole.size) < self.size
-            array = np.asarray(image)
-            grey = grey and (image.mode == "L" or bool((array == array[..., :1]).all()))
-            sizes.setdefault(image.size, source.locate(name))
-            pool.positions.append(position)
-            pool.digests.append(hashlib.sha256(array.tobytes()).digest())
-            small.append(thumbnail(image))
-            if len(small) == HASHED_AT_ONCE:
-                hashes.append(perceptual_hashes(np.stack(small)))
-                small.clear()
-        if pool.problems and (self.unusable == "refuse" or not pool.positions):
-            raise ValueError(self._refusal(pool.problems, anything=bool(pool.positions)))
+    def _check(self, source: Source, pool: Pool) -> None:
+        """Raise `SettingError` for images of several sizes, or that cannot be used and may not be skipped."""
+        if pool.problems and (self.unusable is Unusable.refuse or not pool.positions):
+            told = _told(source, pool)
+            more = f"; and {len(told) - NAMED} more" if len(told) > NAMED else ""
+            way = "remove or repair it" if len(told) == 1 else "remove or repair them"
+            reason = f"{'; '.join(told[:NAMED])}{more}; {way}"
+            if pool.positions:
+                raise SettingError("unusable", self.unusable, f"{reason}, or choose skip")
+            raise SettingError("path", self.path, reason)
         if not pool.positions:
-            raise ValueError(f"dataset.path={self.path}: no image in it")
-        if len(sizes) > 1:
-            (width, height), (other, name) = next(iter(sizes)), list(sizes.items())[1]
-            raise ValueError(
-                f"{name} is {other[0]}x{other[1]} pixels, the images before it {width}x{height}; all images of a "
-                f"dataset must have one size: scale and crop them with dataset.size={min(width, height, *other)}"
+            raise SettingError("path", self.path, "no image in it")
+        if len(pool.sizes) > 1:
+            ((width, height), _), (other, name) = pool.sizes[:2]
+            raise SettingError(
+                "size",
+                self.size,
+                f"{source.locate(name)} is {other[0]}x{other[1]} pixels, the images before it {width}x{height}; all "
+                f"must have one size: give the side to scale and crop them to, such as {min(width, height, *other)}",
             )
-        pool.hashes = np.concatenate([*hashes, perceptual_hashes(np.stack(small))] if small else hashes)
-        width, height = next(iter(sizes))
-        pool.shape = (1 if grey and self.mode != "RGB" else 3, height, width)
-        return pool
-
-    def _refusal(self, problems: list[str], *, anything: bool) -> str:
-        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        way = "remove or repair it" if len(problems) == 1 else "remove or repair them"
-        return f"{'; '.join(problems[:NAMED])}{more}; {way}" + (", or set dataset.unusable=skip" if anything else "")
 
 
-@dataclass
-class Pool:
-    """The usable images of a source, in its order, each by its position there, a digest and a perceptual hash.
+_last: dict[tuple[Images, int, str], Split] = {}  # the last draw, by its seed and the manifest; it is only read
 
-    shape: (C, H, W) of every one. problems: what could not be used, and why. enlarged: how many `size` enlarged.
-    """
 
-    positions: list[int] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
-    hashes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
-    problems: list[str] = field(default_factory=list)
-    enlarged: int = 0
-    shape: tuple[int, int, int] = (0, 0, 0)
+def _told(source: Source, pool: Pool) -> list[str]:
+    return [f"{source.locate(name)}: {reason}" for name, reason in pool.problems]
 
 
 def _read(source: Source, decoder: Decoder, positions: list[int], shape: tuple[int, int, int]) -> Tensor:

@@ -12,13 +12,16 @@ import pickle
 import re
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from memorization.components import SettingError
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),
@@ -36,12 +39,46 @@ class Encoded(NamedTuple):
 
     position, name: its number in the source, and what it is called there.
     content: its bytes; empty if they cannot be had, for the reason `problem`.
+    told: whether a change of it, or of its problem, shows in the manifest of the source.
     """
 
     position: int
     name: str
     content: bytes
     problem: str = ""
+    told: bool = True
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What tells, without reading an image, that a source is what it was.
+
+    place: where it lies, and what is chosen in it. files: of each file its path and its state, or why it has none.
+    newest: the last time at which one of them changed, in nanoseconds.
+    """
+
+    place: tuple[str, ...]
+    files: list[tuple[str | int, ...]]
+    newest: int = 0
+
+    @classmethod
+    def of(cls, place: tuple[str, ...], folder: Path, files: Iterable[Path]) -> Manifest:
+        """Of the files below `folder`; links count for what they lead to."""
+        states = [(str(file.relative_to(folder)), *_state(file)) for file in files]
+        return cls(place, states, max((time for state in states for time in state[4:] if type(time) is int), default=0))
+
+
+def _state(file: Path) -> tuple[str | int, ...]:
+    """What tells that a file is what it was (its problem, inode, size, and times of change), or its problem alone."""
+    try:
+        state = file.stat()
+    except OSError as error:
+        return (str(error.strerror),)
+    return _irregular(state), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def _irregular(state: os.stat_result) -> str:
+    return "" if stat.S_ISREG(state.st_mode) else "is a pipe, a socket or a device"
 
 
 class Source(Protocol):
@@ -57,8 +94,17 @@ class Source(Protocol):
         """How many files that hold no image that is read lie there, by their suffix; hidden ones do not count."""
         ...
 
+    @property
+    def total(self) -> int | None:
+        """How many images there are, where that is known without reading them."""
+        ...
+
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         """All images, or those at the `chosen` positions."""
+        ...
+
+    def manifest(self) -> Manifest | None:
+        """What tells that the source is what it was; None where only its images do."""
         ...
 
     def locate(self, name: str) -> str:
@@ -80,18 +126,29 @@ class Folder:
 
     settings: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def total(self) -> int:
+        return len(self.files)
+
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         for position, file in enumerate(self.files):
             if chosen is None or position in chosen:
                 name = str(file.relative_to(self.path))
                 problem = f"is a folder that cannot be opened ({self.closed[file]})" if file in self.closed else ""
+                told = True
                 try:
-                    if not problem and not stat.S_ISREG(file.stat().st_mode):
-                        problem = "is a pipe, a socket or a device"
+                    problem = problem or _irregular(file.stat())
                     content = b"" if problem else file.read_bytes()
                 except OSError as error:
                     content, problem = b"", f"cannot be read ({error.strerror})"
-                yield Encoded(position, name, content, problem)
+                    told = isinstance(error, FileNotFoundError)  # a link that leads nowhere; all else may pass
+                yield Encoded(position, name, content, problem, told)
+
+    def manifest(self) -> Manifest:
+        place = ("folder", os.path.abspath(self.path))  # noqa: PTH100 (a link may come to lead elsewhere)
+        closed = [(str(folder), reason) for folder, reason in self.closed.items()]
+        manifest = Manifest.of(place, self.path, self.files)
+        return replace(manifest, files=[*manifest.files, *closed])
 
     def locate(self, name: str) -> str:
         return printable(str(self.path / name))
@@ -109,6 +166,7 @@ class ParquetFile:
 
     settings: ClassVar[tuple[str, ...]] = ("column",)
     passed_over: ClassVar[Mapping[str, int]] = {}
+    total: ClassVar[int | None] = None
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         try:
@@ -116,7 +174,11 @@ class ParquetFile:
             column = _image_column(file.schema_arrow, self.column, self.path)
             yield from _rows(file.iter_batches(ROWS_AT_ONCE, columns=[column]), column, chosen)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"dataset.path={self.path}: cannot be read as parquet ({error}); repair it") from error
+            raise SettingError("path", self.path, f"it cannot be read as parquet ({error}); repair it") from error
+
+    def manifest(self) -> Manifest:
+        file = Path(self.path).expanduser().absolute()
+        return Manifest.of(("parquet", str(file), self.column), file.parent, [file])
 
     def locate(self, name: str) -> str:
         return f"{self.path}, {name}"
@@ -127,6 +189,7 @@ class HubSet:
     """The rows of one column of a set of the hub, or of a folder laid out like one, as the library `datasets` opens it.
 
     rows: a `datasets.Dataset` (downloaded once and kept in the library's cache) or `datasets.IterableDataset`.
+    chosen: the subset and the split. files: all files of a folder.
     """
 
     path: str
@@ -134,7 +197,11 @@ class HubSet:
     column: str
     passed_over: Mapping[str, int]
 
+    chosen: tuple[str, str] = ("", "train")
+    files: Sequence[Path] = ()
+
     settings: ClassVar[tuple[str, ...]] = ("split", "subset", "column")
+    total: ClassVar[int | None] = None
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         from datasets.table import CastError
@@ -147,12 +214,20 @@ class HubSet:
                     yield from _rows(_batches(self.rows.select_columns([column])), column, chosen)
         except CastError as error:
             columns = (", ".join(names) for names in (error.requested_column_names, error.table_column_names))
-            raise ValueError(
-                f"dataset.path={self.path}: its parquet files differ in their columns ({'; '.join(columns)}); "
-                "name one file: dataset.path=FILE"
-            ) from error
+            reason = f"its parquet files differ in their columns ({'; '.join(columns)}); name one file"
+            raise SettingError("path", self.path, reason) from error
         except pa.ArrowException as error:
-            raise ValueError(f"dataset.path={self.path}: cannot be read as parquet ({error}); repair it") from error
+            raise SettingError("path", self.path, f"it cannot be read as parquet ({error}); repair it") from error
+
+    def manifest(self) -> Manifest | None:
+        import datasets
+
+        own = (*self.chosen, self.column, datasets.__version__)
+        if self.files:
+            folder = Path(self.path).expanduser().absolute()
+            return Manifest.of(("set", str(folder), *own), folder, [file.absolute() for file in self.files])
+        fingerprint = getattr(self.rows, "_fingerprint", None)  # of a `datasets.Dataset`
+        return Manifest(("hub", self.path, *own), [(fingerprint,)]) if fingerprint else None
 
     def locate(self, name: str) -> str:
         return f"{self.path}, {name}"
@@ -173,15 +248,38 @@ class Pair:
     def passed_over(self) -> Mapping[str, int]:
         return Counter(self.first.passed_over) + Counter(self.second.passed_over)
 
+    @property
+    def total(self) -> int | None:
+        counts = [source.total for source in (self.first, self.second) if source.total is not None]
+        return sum(counts) if len(counts) == 2 else None
+
+    def manifest(self) -> Manifest | None:
+        first, second = self.first.manifest(), self.second.manifest()
+        if first is None or second is None:
+            return None
+        files = [*first.files, (OF_SECOND,), *second.files]
+        return Manifest((*first.place, *second.place), files, max(first.newest, second.newest))
+
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         for which, source in enumerate((self.first, self.second)):
             own = None if chosen is None else {position // 2 for position in chosen if position % 2 == which}
-            for image in source.read(own):
-                yield image._replace(position=2 * image.position + which, name=OF_SECOND * which + image.name)
+            with of_others() if which else contextlib.nullcontext():
+                for image in source.read(own):
+                    yield image._replace(position=2 * image.position + which, name=OF_SECOND * which + image.name)
 
     def locate(self, name: str) -> str:
         source = self.second if name.startswith(OF_SECOND) else self.first
         return source.locate(name.removeprefix(OF_SECOND))
+
+
+@contextlib.contextmanager
+def of_others() -> Iterator[None]:
+    """In this block, a path that cannot be used is that of the second source of a pair."""
+    try:
+        yield
+    except SettingError as error:
+        field = "others" if error.field == "path" else error.field
+        raise SettingError(field, error.value, error.reason) from error
 
 
 def _batches(rows: Any) -> Iterator[Any]:
@@ -210,22 +308,20 @@ def _rows(batches: Iterable[Any], column: str, chosen: Collection[int] | None) -
 
 def _encoded(position: int, value: Any) -> Encoded:
     """The image of a row: bytes, or a structure of `bytes` and `path` as `datasets` stores images."""
-    if isinstance(value, dict):
-        content, path = value.get("bytes"), value.get("path")
-        if content is None and path is not None and Path(path).is_file():
-            content = Path(path).read_bytes()
-    else:
-        content = value
+    content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    name, told = f"row {position}", content is not None or path is None
+    if content is None and path is not None and Path(path).is_file():
+        content = Path(path).read_bytes()
     if not isinstance(content, bytes):
-        return Encoded(position, f"row {position}", b"", "holds no image")
-    return Encoded(position, f"row {position}", content)
+        return Encoded(position, name, b"", "holds no image", told)
+    return Encoded(position, name, content, told=told)
 
 
 def _image_column(schema: pa.Schema, wanted: str, path: str) -> str:
-    """The column `wanted`, or the first of images where that is empty; raises `ValueError` if there is none."""
+    """The column `wanted`, or the first of images where that is empty; raises `SettingError` if there is none."""
     if wanted:
         if wanted not in schema.names:
-            raise ValueError(f"dataset.column={wanted}: {path} has the columns {', '.join(schema.names)}")
+            raise SettingError("column", wanted, f"{path} has the columns {', '.join(schema.names)}")
         return wanted
     for field in schema:
         kind = field.type
@@ -233,23 +329,25 @@ def _image_column(schema: pa.Schema, wanted: str, path: str) -> str:
             return str(field.name)
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             return str(field.name)
-    raise ValueError(f"dataset.path={path}: no column of it holds images; it has {', '.join(schema.names)}")
+    raise SettingError("path", path, f"no column of it holds images; it has {', '.join(schema.names)}")
 
 
 def open_source(path: str, subset: str = "", split: str = "train", column: str = "") -> Source:
     """The images at `path`: a folder of image files, a parquet file or a folder of them, or a set of the hub.
 
     subset, split, column: of a set with several; the column is the first with images unless it is named.
-    Raises `ValueError` if there are none.
+    Raises `SettingError` if there are none.
     """
     place = Path(path).expanduser()
     if not path:
-        raise ValueError("dataset.path is empty; name a folder of images: dataset.path=FOLDER")
+        raise SettingError("path", path, "name a folder of images")
     if place.is_file():
         if place.suffix.lower() != ".parquet":
-            raise ValueError(
-                f"dataset.path={path}: neither a folder nor a parquet file; put the images into a folder, or their "
-                "encoded bytes into a column of a parquet file"
+            raise SettingError(
+                "path",
+                path,
+                "it is neither a folder nor a parquet file; put the images into a folder, or their encoded bytes into "
+                "a column of a parquet file",
             )
         return ParquetFile(path, column)
     if place.is_dir():
@@ -265,21 +363,20 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
         if images:
             return Folder(place, images, closed, others)
         if capital := next((file for file in tables if file.suffix != ".parquet"), None):
-            raise ValueError(
-                f"dataset.path={path}: {capital.name} is passed over by the library `datasets`; rename it to "
-                f"{capital.stem}.parquet, or name this one file: dataset.path=FILE"
+            raise SettingError(
+                "path",
+                path,
+                f"{capital.name} is passed over by the library of the hub; rename it to {capital.stem}.parquet, or "
+                "name this one file",
             )
         if tables:
-            return HubSet(path, _opened(path, str(place), subset, split, streaming=True), column, others)
-        raise ValueError(
-            f"dataset.path={path}: no image in it (looked for {', '.join(IMAGE_SUFFIXES)}, .parquet"
-            + (f"; it has {counted(others)})" if others else ")")
-        )
+            rows = _opened(path, str(place), subset, split, streaming=True)
+            return HubSet(path, rows, column, others, (subset, split), files)
+        there = f"; it has {counted(others)}" if others else ""
+        raise SettingError("path", path, f"no image in it (looked for {', '.join(IMAGE_SUFFIXES)}, .parquet{there})")
     if not HUB_NAME.fullmatch(path):
-        raise ValueError(
-            f"dataset.path={path}: there is no such folder or file (a set of the hub is called OWNER/NAME)"
-        )
-    return HubSet(path, _opened(path, path, subset, split, streaming=False), column, {})
+        raise SettingError("path", path, "there is no such folder or file (a set of the hub is called OWNER/NAME)")
+    return HubSet(path, _downloaded(path, subset, split), column, {}, (subset, split))
 
 
 def printable(name: str) -> str:
@@ -314,21 +411,28 @@ def _files(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     return sorted([*found, *closed]), closed
 
 
+@cache  # the hub is asked once; a failure is not remembered
+def _downloaded(path: str, subset: str, split: str) -> Any:
+    return _opened(path, path, subset, split, streaming=False)
+
+
 def _opened(path: str, name: str, subset: str, split: str, *, streaming: bool) -> Any:
-    """The set called `name`, opened by `datasets`; raises `ValueError`, naming `path`, if that fails."""
+    """The set called `name`, opened by `datasets`; raises `SettingError`, naming `path`, if that fails."""
     import datasets
 
     try:
         with _silent("huggingface_hub"):  # its five attempts to reach the hub are reported once, below
             return datasets.load_dataset(name, subset or None, split=split, streaming=streaming)
     except ConnectionError as error:
-        raise ValueError(
-            f"dataset.path={path}: there is no such folder or file here, and the hub cannot be reached "
-            f"({error}); give a local folder or parquet file: dataset.path=FOLDER"
+        raise SettingError(
+            "path",
+            path,
+            f"there is no such folder or file here, and the hub cannot be reached ({error}); give a local folder or "
+            "parquet file",
         ) from error
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        chosen = f"dataset.subset={subset} " * bool(subset) + f"dataset.split={split}"
-        raise ValueError(f"dataset.path={path} {chosen}: {error}; choose another") from error
+        chosen = f"`subset` {subset}, " * bool(subset) + f"`split` {split}"
+        raise SettingError("path", path, f"with {chosen}: {error}; choose another") from error
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memorization.components import SettingError
 from memorization.data.duplicates import alike, hashes_of, limit_of, thumbnails
 
 REVISION = 1  # of decoding, of finding duplicates and of the draw
@@ -66,7 +67,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, seed: int) -> Split:
-        """Draw both sets; raises `ValueError` for settings or images that do not allow it."""
+        """Draw both sets; raises `SettingError` for settings, `ValueError` for images that do not allow it."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -109,9 +110,9 @@ def check_images(images: Tensor, source: str) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Raise `ValueError` for a seed that a generator cannot take."""
+    """Raise `SettingError` for a seed that a generator cannot take."""
     if not 0 <= seed < 2**63:
-        raise ValueError(f"seed is {seed}; it must be at least 0 and below 2^63")
+        raise SettingError("seed", seed, "it must be at least 0 and below 2^63")
 
 
 def split(pool: Tensor, members: int, non_members: int, seed: int, source: str) -> Split:
@@ -142,12 +143,13 @@ def draw(
         all taken for images that the autoencoder was trained on.
     near: leave out non-members that are near duplicates of an image trained on.
     beside: what an error adds of the files that hold no image.
-    Raises `ValueError` if too few images remain.
+    Raises `SettingError` if too few images remain.
     """
     unique = sorted({digest: i for i, digest in reversed(list(enumerate(digests)))}.values())
-    if members < 1 or non_members < 1:
-        raise ValueError(f"dataset.members={members} dataset.non_members={non_members}: each must be at least 1")
-    wanted = f"dataset.members={members} and dataset.non_members={non_members} need {members + non_members} images"
+    for name, count in (("members", members), ("non_members", non_members)):
+        if count < 1:
+            raise SettingError(name, count, "it must be at least 1")
+    wanted = f"with `non_members` {non_members} it needs {members + non_members} images"
     order = np.random.default_rng([seed, 0]).permutation(unique)
     if apart is None:
         chosen, candidates, has = order[:members], order[members:], f"{source} has {len(unique)} distinct ones"
@@ -156,9 +158,9 @@ def draw(
         other = np.asarray(apart)[order]
         trained_on, candidates = order[~other], order[other]
         chosen = trained_on[:members]
-        has = f"{source} has {len(trained_on)} distinct ones, and dataset.others {len(candidates)} beside those"
+        has = f"{source} has {len(trained_on)} distinct ones, and `others` {len(candidates)} beside those"
     if len(chosen) < members or len(candidates) < non_members:
-        raise ValueError(f"{wanted}; {has}{beside}")
+        raise SettingError("members", members, f"{wanted}; {has}{beside}")
 
     suspects: dict[int, np.ndarray] = {}  # a candidate's rank to the images trained on whose hash is near its own
     clear = 0
@@ -183,10 +185,9 @@ def draw(
             copies.add(rank)
     kept = [rank for rank in range(taken) if rank not in copies][:non_members]
     if len(kept) < non_members:
-        raise ValueError(
-            f"{wanted}; of the {len(unique)} distinct ones of {source}, {len(copies)} are near duplicates "
-            f"of an image trained on{beside}"
-        )
+        near_ones = f"{len(copies)} are near duplicates of an image trained on"
+        reason = f"{wanted}; of the {len(unique)} distinct ones of {source}, {near_ones}{beside}"
+        raise SettingError("members", members, reason)
     for place, rank in enumerate(kept):
         if place != rank:
             images[members + place] = images[members + rank]
