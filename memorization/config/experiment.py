@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from memorization.architectures import Architecture
 from memorization.components import Record, SettingError, within
-from memorization.config.groups import EXTRA, GROUPS, component_fields, parts_of
+from memorization.config.groups import GROUPS, component_fields, parts_of
 from memorization.config.messages import check_keys
 from memorization.config.schema import Objective, Tracking
-from memorization.data import Dataset
+from memorization.data import Dataset, check_seed
 from memorization.engine.settings import Hardware, Training
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control
@@ -107,11 +107,8 @@ class Experiment:
     def of_control(self, control: Control) -> Experiment:
         """This experiment as one of its controls."""
         assert self.recovering
-        return replace(
-            self,
-            recovering=replace(self.recovering, control=control),
-            record={**self.record, "control": control.value},
-        )
+        record = {**self.record, "control": control.value}
+        return replace(self, recovering=replace(self.recovering, control=control), record=record)
 
 
 def record_of(config: DictConfig, resolve: bool = True) -> Record:
@@ -130,19 +127,18 @@ def resolve(config: DictConfig) -> Experiment:
     node: Any = OmegaConf.to_object(config)
     if not node.store:
         raise SettingError("store", node.store, "name a folder: store=FOLDER")
-    if not 0 <= node.seed < 2**63:
-        raise SettingError("seed", node.seed, "it must be at least 0 and below 2^63")
+    check_seed(node.seed)
+    with within("architecture"):
+        architecture = Architecture.of(**vars(node.architecture))
     return Experiment(
-        seed=node.seed,
+        **{
+            name: getattr(node, name)
+            for name in ("seed", "study", "progress", "checkpoint_seconds", "plan", "tracking")
+        },
         store=Path(node.store),
-        study=node.study,
-        progress=node.progress,
-        checkpoint_seconds=node.checkpoint_seconds,
-        plan=node.plan,
         dataset=_part("dataset", node.dataset),
-        architecture=_architecture(node.architecture),
+        architecture=architecture,
         training=_part("training", node.training),
-        tracking=node.tracking,
         hardware=node.trainer,
         recovering=_recovering(node) if "recovery" in record else None,
         record={key: value for key, value in record.items() if key != "plan"},
@@ -158,33 +154,17 @@ def _part(group: str, node: Any, name: str = "") -> Any:
         return make(**settings, **{key: _part(group, getattr(node, key), key) for key in inner})
 
 
-def _architecture(node: Any) -> Architecture:
-    extra = {key: getattr(node, key) for key, _, _ in EXTRA["architecture"]}
-    arguments = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in ("name", *extra)}
-    with within("architecture"):
-        return Architecture(node.name, arguments, **extra)
-
-
 def _recovering(node: Any) -> Recovering:
     parts = {"degradation": "degradation", "method": "recovery", "operator": "operator"}
     built = {name: _part(group, getattr(node, group)) for name, group in parts.items()}
     try:
-        recipe = Recipe(
-            **built,
-            seed=node.seed,
-            threshold_db=node.threshold_db,
-            starts=node.recovery.starts,
-            extrapolation=node.recovery.extrapolation,
-        )
+        own = {"starts": node.recovery.starts, "extrapolation": node.recovery.extrapolation}
+        recipe = Recipe(**built, **own, seed=node.seed, threshold_db=node.threshold_db)
     except SettingError as error:
         raise SettingError(RECIPE_KEYS.get(error.field, error.field), error.value, error.reason) from error
     return Recovering(
         recipe=recipe,
         rungs=Rungs.parse(node.rungs),
         batch_size=node.recovery.batch_size,
-        gallery=node.gallery,
-        controls=node.controls,
-        control=node.control,
-        probes=node.probes,
-        objective=node.objective,
+        **{name: getattr(node, name) for name in ("gallery", "controls", "control", "probes", "objective")},
     )
