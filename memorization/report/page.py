@@ -25,14 +25,7 @@ from memorization.report.tables import decibels, most_varied, share, span, witho
 SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
 COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
 SEEDED = 100  # runs with other seeds that the page shows
-PACKAGES = (
-    "memorization",
-    "torch",
-    "pytorch-lightning",
-    "numpy",
-    "scikit-image",
-    "scikit-learn",
-)  # that can change a number
+PACKAGES = ("memorization", "torch", "pytorch-lightning", "numpy", "scikit-image", "scikit-learn")  # of the footer
 OPEN = 10  # pairs that it shows at once; more, on a click
 
 
