@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from memorization.architectures.initialisation import redraw
+
 DARKEST = 0.5 / 255  # half an 8-bit level: how near to 0 or 1 a mean pixel is taken to be under a sigmoid
 
 
@@ -27,6 +29,11 @@ class Centred(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.network(x - self.mean)
         return torch.sigmoid(y + torch.logit(self.mean, DARKEST)) if self.sigmoid else y + self.mean
+
+    def reset_parameters(self) -> None:
+        """Draw the network's weights anew, and forget the mean image for grey."""
+        redraw(self.network)
+        self.mean.fill_(0.5)
 
     @property
     def has_modes(self) -> bool:
