@@ -176,8 +176,9 @@ class RecoveryJob:
                 if made:
                     self._make(subject)
         run = load_run(self.folder)
-        results, rungs = run.results, self.recovering.rungs.among(run.done["reached"])
-        if rungs:
+        results = run.results
+        if run.done["reached"]:  # a control without an autoencoder has no rungs
+            rungs = self.recovering.rungs.among(run.done["reached"])
             results = results[results["rung"].isin(rungs)].reset_index(drop=True)
         outcome = Outcome(self.name, Standing.done if made else Standing.found, told(results, run))
         return outcome, results.assign(task=self.identity.task, setup=self.identity.setup)
