@@ -40,7 +40,7 @@ def experiment_of(config: dict[str, Any]) -> Experiment:
 
     root = OmegaConf.structured(RecoverConfig if "recovery" in config else TrainConfig)
     for key, value in config.items():
-        root[key] = node(key, value) if key in GROUPS else value
+        OmegaConf.update(root, key, node(key, value) if key in GROUPS else value, merge=key not in GROUPS)
     return resolve(root)
 
 

@@ -17,6 +17,7 @@ import torch
 
 from memorization import load_results
 from memorization.config.schema import Mode, Tracking
+from memorization.evaluation.metrics import recovery_metrics
 from memorization.tracking import curves
 from memorization.tracking import tracker as module
 
@@ -80,9 +81,12 @@ def test_curves_against_the_train_loss_are_native_charts(smoke):
             steps = {metric["name"]: metric.get("step_metric") for metric in of_type(log, "metric")}
             assert steps == {curves.STEPS[kind]: None, **dict.fromkeys(curves.CURVES[kind], curves.STEPS[kind])}
             logged = [row["item"] for row in of_type(log, "history")]
-            assert all(
-                {curves.STEPS[kind], *curves.CURVES[kind]} <= row.keys() for row in logged if "gallery" not in str(row)
-            )
+            running = [row for row in logged if any(name.startswith("running/") for name in row)]
+            ended = [row for row in logged if "gallery" not in str(row) and row not in running]
+            assert all({curves.STEPS[kind], *curves.CURVES[kind]} <= row.keys() for row in ended)
+            assert len(running) == (2 if kind == "recover" else 0)  # a batch at each of two rungs
+            names = {f"running/{name}" for name in recovery_metrics((1, 8, 8))}
+            assert all(names <= row.keys() for row in running)
             assert {"digits", "fc", "seed 0"} <= set(run["tags"])
     results = load_results(folder / "runs")
     for run, log in by_kind["recover"]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from memorization.components import SettingError
 from memorization.config.experiment import Experiment
 from memorization.config.schema import Objective
 from memorization.evaluation.controls import CONTROLS, Control, InapplicableError
@@ -28,7 +29,7 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
     """
     if experiment.recovering is None:
         return TrainingJob(experiment).run()
-    job = RecoveryJob(experiment)
+    job = _own(experiment)
     outcome, results = job.run()
     row = summarise(results).iloc[-1]
     tables, missing = [results], {}
@@ -55,7 +56,7 @@ def plan(experiment: Experiment) -> Outcome:
     """What `run` would do: `found` if the store has it all, the controls and probes asked for as well."""
     if experiment.recovering is None:
         return TrainingJob(experiment).plan()
-    job = RecoveryJob(experiment)
+    job = _own(experiment)
     parts = {"": job.plan()}
     for control in controls_of(experiment):
         with suppress(InapplicableError):
@@ -65,6 +66,16 @@ def plan(experiment: Experiment) -> Outcome:
     found = all(part.status is Standing.found for part in parts.values())
     detail = "".join(text + part.detail for text, part in parts.items())
     return Outcome(parts[""].name, Standing.found if found else Standing.missing, detail)
+
+
+def _own(experiment: Experiment) -> RecoveryJob:
+    """The recovery that an experiment names, which may be a control; raises `SettingError` where that cannot be had."""
+    job = RecoveryJob(experiment)
+    try:
+        job.check()
+    except InapplicableError as error:
+        raise SettingError("control", job.control.value, f"it is not applicable: {error}") from error
+    return job
 
 
 def controls_of(experiment: Experiment) -> Iterator[RecoveryJob]:

@@ -116,7 +116,7 @@ class RecoveryJob:
         """Raise `InapplicableError` for a control that cannot be had."""
         architecture, reason = self.experiment.architecture, ""
         if self.control is Control.inpaint and not inpaintable(self.recipe.degradation):
-            reason = f"degradation={self.recipe.choices()['degradation']} is no erasure, such as box"
+            reason = f"the degradation {self.recipe.choices()['degradation']} is no erasure, such as box"
         elif self.control is Control.untrained and architecture.exported:
             reason = "an exported program has no weights to draw anew"
         elif self.control is Control.reference and architecture.file:
