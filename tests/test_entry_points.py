@@ -178,7 +178,7 @@ MISTAKES = {
     "seed=x": "seed=x: Value 'x' of type 'str' could not be converted to Integer",
     "dataset.members=90": "dataset.members is 90; with dataset.non_members 50 it needs 140 images; faces has 100",
     "degradation.fraction=1.5": "degradation.fraction is 1.5; it must lie between 0 and 1",
-    "recovery.extrapolation=-1": "recovery.extrapolation is -1; it must be at least 1; set it to 0 for no extrapolation",
+    "recovery.extrapolation=-1": "recovery.extrapolation is -1; it must be at least 1; set it to 0 for none",
     "dataset=images": "dataset.path is ''; name a folder",
     "dataset=images dataset.path=/a=b": "needs quotes within quotes: 'dataset.path=\"/a=b\"'",
     "store=/proc/nowhere": "store=/proc/nowhere: cannot write there",
@@ -191,7 +191,7 @@ MISTAKES = {
     "recovery.penalty=1e-300": "recovery.penalty is 1e-300; it must be from 1e-06 to 1e+06",
     "probes=-1": "probes is -1; it must be at least 0",
     "control=none_such": "control is 'none_such'; choose one of none, untrained, inpaint, reference, nearest",
-    "control=inpaint degradation=blur": "control is 'inpaint'; it is not applicable: the degradation blur is no erasure, such as box",
+    "control=inpaint degradation=blur": "control is 'inpaint'; it is not applicable: the degradation blur is no erasure",
     "tracking.mode=wandb": "choose one of offline, online, none",
 }
 

@@ -173,7 +173,7 @@ OTHER = {
     "training.ladder": [0.5], "architecture.activation": "elu", "architecture.initialisation": "orthogonal",
     "architecture.output": "sigmoid", "degradation.fill": "grey", "degradation.second.fill": "grey",
     "degradation.side": "left", "degradation.direction": "vertical", "degradation.angle": 30.0, "dataset.path": "copy",
-    "operator.family": "gain",
+    "operator.family": "gain", "tracking.mode": "none", "objective": "minus_recovered",
 }  # fmt: skip
 ELSEWHERE = {
     "name",

@@ -50,7 +50,7 @@ class Recipe:
         try:
             method = self.solving
         except SettingError as error:
-            reason = f"{error.reason}; set it to 0 for no extrapolation"
+            reason = f"{error.reason}; set it to 0 for none"
             raise SettingError("extrapolation", self.extrapolation, reason) from error
         solver.check_starts(method, self.starts)
         if self.asks_operator and self.operator.blind and not self.degradation.keeps_shape:
