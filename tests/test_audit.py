@@ -324,7 +324,7 @@ def test_what_makes_a_recipe_s_numbers_is_plain_values():
         ({"threshold_db": np.inf}, "threshold_db is inf; it must be a finite number of dB"),
         ({"starts": 0}, "starts is 0; .* at least 1"),
         ({"starts": 2, "method": Inpaint()}, "starts is 2; Inpaint has one start: set it to 1"),
-        ({"extrapolation": -1}, "extrapolation is -1; it must be at least 1; set it to 0 for no extrapolation"),
+        ({"extrapolation": -1}, "extrapolation is -1; it must be at least 1; set it to 0 for none"),
         ({"extrapolation": 3, "method": Energy()}, "extrapolation is 3; .* which Energy is not; set it to 0"),
         (
             {"operator": Robust(), "degradation": Chain(Downsample(2), Blur())},

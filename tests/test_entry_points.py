@@ -191,7 +191,7 @@ MISTAKES = {
     "recovery.penalty=1e-300": "recovery.penalty is 1e-300; it must be from 1e-06 to 1e+06",
     "probes=-1": "probes is -1; it must be at least 0",
     "control=none_such": "control is 'none_such'; choose one of none, untrained, inpaint, reference, nearest",
-    "control=inpaint degradation=blur": "control is 'inpaint'; it is not applicable: the degradation blur is no erasure",
+    "control=inpaint degradation=blur": "control is 'inpaint'; it is not applicable: the degradation blur is no",
     "tracking.mode=wandb": "choose one of offline, online, none",
 }
 
