@@ -65,16 +65,9 @@ class RecoveryBar(Callback):
 
     def __init__(self, name: str, rungs: int, batches: int, recipe: Recipe, shown: bool = True) -> None:
         self.each = recipe.starts * recipe.solving.max_iterations  # iterations a batch
-        self.rung, self.bar = (
-            "",
-            tqdm(
-                total=rungs * batches * self.each,
-                desc=name,
-                unit="it",
-                disable=not shown,
-                mininterval=0.5 if sys.stderr.isatty() else 10,
-            ),
-        )
+        self.rung, total = "", rungs * batches * self.each
+        mininterval = 0.5 if sys.stderr.isatty() else 10
+        self.bar = tqdm(total=total, desc=name, unit="it", disable=not shown, mininterval=mininterval)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "bar": None}  # to another process

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from memorization.data import Split, as_float
 from memorization.engine.hardware import stopping, trainer_on
@@ -30,21 +29,27 @@ from memorization.evaluation.metrics import recovery_metrics
 ITERATES = (0, 1, 3, 10, 30, 100, 300, 1000)  # numbers of iterations after which the answers are kept for the gallery
 
 
-class Originals(Dataset[tuple[Tensor, int, bool, int]]):
-    """The images of a draw, members first, as they are stored: image, index in the pool, is it a member, row."""
+@dataclass
+class Batches(Dataset[list[Tensor]]):
+    """Whole batches, which `starts` names by their first row: a batch has the same images on whatever device.
 
-    def __init__(self, split: Split) -> None:
-        self.split = split
-        self.indices = split.member_indices + split.non_member_indices
+    Members come first. Of each image: as it is stored, its index in the pool, is it a member, its row.
+    """
+
+    split: Split
+    size: int
+    starts: list[int]
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.starts)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, int, bool, int]:
-        members = self.split.members
-        is_member = row < len(members)
-        image = members[row] if is_member else self.split.non_members[row - len(members)]
-        return image, self.indices[row], is_member, row
+    def __getitem__(self, index: int) -> list[Tensor]:
+        split, count = self.split, len(self.split.members)
+        indices = torch.tensor(split.member_indices + split.non_member_indices)
+        rows = torch.arange(len(indices))[self.starts[index] :][: self.size]
+        member = rows < count
+        images = torch.cat([split.members[rows[member]], split.non_members[rows[~member] - count]])
+        return [images, indices[rows], member, rows]
 
 
 class RecoveryModule(pl.LightningModule):
@@ -58,9 +63,7 @@ class RecoveryModule(pl.LightningModule):
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.recipe = recipe
         self.on_iteration: Callable[[int], None] | None = None  # is told of each iteration, by the progress bar
-        self.metrics = recovery_metrics(
-            members.shape[1:]
-        )  # of the images so far, over all processes where several work
+        self.metrics = recovery_metrics(members.shape[1:])  # of the images so far, over all processes
         self.register_buffer("members", members, persistent=False)
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], batch_index: int) -> RecoveredBatch:
@@ -79,24 +82,6 @@ class RecoveryModule(pl.LightningModule):
         done.scores["member"] = is_member.tolist()
         done.scores["row"] = rows.tolist()
         return done
-
-
-@dataclass
-class Batches(Dataset[list[Tensor]]):
-    """Whole batches, which `starts` names by their first row: a batch has the same images on whatever device."""
-
-    originals: Originals
-    size: int
-    starts: list[int]
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, index: int) -> list[Tensor]:
-        start = self.starts[index]
-        rows = range(start, min(start + self.size, len(self.originals)))
-        batch: list[Tensor] = default_collate([self.originals[row] for row in rows])
-        return batch
 
 
 def steps_of(recipe: Recipe) -> list[int]:
@@ -118,13 +103,12 @@ def recover(
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
 
-    `observers` are further callbacks of the predict loop. Mixed precision is for training
-    alone, a recovery is in float32. Returns the scores, one row an image, members first, and the images of the
+    `observers` are further callbacks of the predict loop. Mixed precision is for training alone: a recovery is in
+    float32. Returns the scores, one row an image, members first, and the images of the
     `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w)
     uint8, reduced: the answers after the P numbers of iterations `steps`, black from an image's last iteration on.
     """
-    originals = Originals(split)
-    starts = [*range(0, len(originals), batch_size)]
+    starts = [*range(0, len(split.members) + len(split.non_members), batch_size)]
     missing = [start for start in starts if not is_whole(folder / shard_name(start))]
     hardware = hardware or Hardware()
     if "mixed" in hardware.precision:
@@ -139,8 +123,7 @@ def recover(
         runner = trainer_on(replace(hardware, devices=len(missing)), num_nodes=1, **arguments)
     module = RecoveryModule(autoencoder, recipe, split.members, found=len(starts) - len(missing))
     if missing:
-        # one item is a whole batch already
-        loader = DataLoader(Batches(originals, batch_size, missing), batch_size=1, collate_fn=itemgetter(0))
+        loader = DataLoader(Batches(split, batch_size, missing), batch_size=None)  # an item is a whole batch already
         with stopping(runner):
             runner.predict(module, loader, return_predictions=False)
     shards = [folder / shard_name(start) for start in starts]

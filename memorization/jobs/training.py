@@ -58,6 +58,11 @@ class TrainingJob:
         """The architecture and the images, in words."""
         return "{architecture} on {dataset}".format(**self.experiment.names)
 
+    @property
+    def title(self) -> str:
+        """The same for a list of many."""
+        return "{architecture}-{dataset}-".format(**self.experiment.names) + self.folder.name[:6]
+
     def check(self) -> None:
         """Raise `ValueError` for settings that cannot be used, whatever the images."""
         with within("trainer"):
@@ -130,10 +135,8 @@ class TrainingJob:
         }
         for line in self._announced(images, facts):
             print(line, flush=True)
-        names = experiment.names
-        title = f"{names['architecture']}-{names['dataset']}-{self.folder.name[:6]}"
-        tags = [names["dataset"], names["architecture"], f"seed {experiment.seed}"]
-        details = Details("train", title, experiment.study, tags, self.identity)
+        tags = [*experiment.names.values(), f"seed {experiment.seed}"]
+        details = Details("train", self.title, experiment.study, tags, self.identity)
         with (
             files.creating(self.folder, experiment.record, facts) as folder,
             tracking(experiment.tracking, experiment.store, details) as tracker,
@@ -178,10 +181,9 @@ class TrainingJob:
     def _announced(self, images: Tensor, facts: Record) -> Iterator[str]:
         """What is said before the training, a line each."""
         split, model = self.prepared
-        names, given = self.experiment.names, self.experiment.architecture.file
+        given = self.experiment.architecture.file
         yield (
-            f"{'nothing to train in' if given else 'training'} "
-            f"{names['architecture']}-{names['dataset']}-{self.folder.name[:6]}: "
+            f"{'nothing to train in' if given else 'training'} {self.title}: "
             f"{len(images)} {'non-members' if self.swap else 'members'} of {'x'.join(map(str, split.shape))}, "
             f"{facts['parameters']:,} parameters ({facts['parameters_per_pixel']:.1f} a pixel of the training set)"
         )
