@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -123,7 +124,8 @@ def recover(
         runner = trainer_on(replace(hardware, devices=len(missing)), num_nodes=1, **arguments)
     module = RecoveryModule(autoencoder, recipe, split.members, found=len(starts) - len(missing))
     if missing:
-        loader = DataLoader(Batches(split, batch_size, missing), batch_size=None)  # an item is a whole batch already
+        # one item is a whole batch already
+        loader = DataLoader(Batches(split, batch_size, missing), batch_size=1, collate_fn=itemgetter(0))
         with stopping(runner):
             runner.predict(module, loader, return_predictions=False)
     shards = [folder / shard_name(start) for start in starts]
