@@ -30,7 +30,7 @@ from memorization.architectures.fully_connected import FullyConnected
 from memorization.architectures.tied import Tied
 from memorization.architectures.unet import UNet
 from memorization.components import Registry, SettingError, choose, revision_of
-from memorization.data.memory import check_memory
+from memorization.data.split import check_memory
 
 REVISION = 1  # of what the choices share: activations, initial weights, what stands around the network
 ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(

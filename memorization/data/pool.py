@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,8 +51,8 @@ class Pool:
     digests: list[bytes] = field(default_factory=list)
     hashes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     fingerprint: str = ""
-    shape: tuple[int, int, int] = (0, 0, 0)
-    sizes: list[tuple[tuple[int, int], str]] = field(default_factory=list)
+    shape: Sequence[int] = (0, 0, 0)
+    sizes: list[tuple[Sequence[int], str]] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     enlarged: int = 0
     manifest: str = ""
@@ -80,12 +80,10 @@ def pool_of(source: Source, decoder: Decoder) -> Pool:
 
 def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
     """The pool that a reading of `source` finds, and whether its manifest would tell of every change."""
-    pool, whole = Pool(), True
-    fingerprint = hashlib.sha256()
+    pool, whole, grey, fingerprint = Pool(), True, True, hashlib.sha256()
     small: list[np.ndarray] = []
     hashes: list[np.ndarray] = []
-    sizes: dict[tuple[int, int], str] = {}
-    grey = True
+    sizes: dict[Sequence[int], str] = {}
     for position, name, content, problem, told in _watched(source):
         whole = whole and told
         line = f"{name} {hashlib.sha256(content).hexdigest()}\n"
@@ -121,9 +119,7 @@ def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
 def _watched(source: Source) -> Iterator[Encoded]:
     """All images of `source`, with a progress bar if it takes long."""
     every = 0.5 if sys.stderr.isatty() else 10
-    bar = tqdm(source.read(), "reading the images", source.total, unit="image", delay=SLOW, mininterval=every)
-    with bar:
-        yield from bar
+    yield from tqdm(source.read(), "reading the images", source.total, unit="image", delay=SLOW, mininterval=every)
 
 
 def _digest(value: object) -> str:
@@ -142,9 +138,6 @@ def _kept(key: str, seen: str) -> Pool | None:
             facts = json.loads(kept["facts"].tobytes())
             if facts["manifest"] != seen:
                 return None
-            facts["sizes"] = [((width, height), name) for (width, height), name in facts["sizes"]]
-            facts["problems"] = [(name, reason) for name, reason in facts["problems"]]
-            facts["shape"] = tuple(facts["shape"])
             digests = [row.tobytes() for row in kept["digests"]]
             return Pool(positions=kept["positions"].tolist(), digests=digests, hashes=kept["hashes"], **facts)
     except Exception:  # of what kind depends on the damage; the images are read instead
