@@ -135,24 +135,19 @@ def _kept(key: str, seen: str) -> Pool | None:
     """The pool in the cache if its manifest is the one `seen`."""
     try:
         with np.load(_place(key), allow_pickle=False) as kept:
-            facts = json.loads(kept["facts"].tobytes())
+            facts = json.loads(kept["facts"].item())
             if facts["manifest"] != seen:
                 return None
-            digests = [row.tobytes() for row in kept["digests"]]
-            return Pool(positions=kept["positions"].tolist(), digests=digests, hashes=kept["hashes"], **facts)
+            return Pool(kept["positions"].tolist(), kept["digests"].tolist(), kept["hashes"], **facts)
     except Exception:  # of what kind depends on the damage; the images are read instead
         return None
 
 
 def _keep(key: str, pool: Pool) -> None:
     """Put a pool into the cache, written aside and renamed, if it can be written."""
-    arrays: dict[str, np.ndarray] = {
-        "positions": np.array(pool.positions, dtype=np.int64),
-        "digests": np.frombuffer(b"".join(pool.digests), dtype=np.uint8).reshape(-1, 32),
-        "hashes": pool.hashes,
-    }
-    facts = {name: value for name, value in vars(pool).items() if name not in arrays}
-    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
+    positions, digests = np.array(pool.positions, dtype=np.int64), np.array(pool.digests, dtype="V32")
+    facts = {key: value for key, value in vars(pool).items() if key not in ("positions", "digests", "hashes")}
+    arrays = {"positions": positions, "digests": digests, "hashes": pool.hashes, "facts": np.array(json.dumps(facts))}
     with contextlib.suppress(OSError, RuntimeError):  # a full disk, a user without a home
         place = _place(key)
         aside = place.with_name(f".{place.name}.{os.getpid()}")
