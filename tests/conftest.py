@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+
+# Before anything is imported that asks where the user's cache is: tests leave it alone.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="memorization-tests-")
 
 import pytest
 import torch
@@ -16,6 +22,7 @@ from memorization.config.experiment import Experiment, resolve
 from memorization.config.groups import GROUPS
 from memorization.config.schema import RecoverConfig, TrainConfig, schema_of
 
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 os.environ["WANDB_SILENT"] = "true"
 # The tests run side by side; and the same bits are promised for the same number of threads, which joblib lowers.
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start

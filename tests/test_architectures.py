@@ -11,10 +11,10 @@ from scipy.integrate import quad
 from sklearn.decomposition import PCA
 from torch import nn
 
-from memorization.architectures import ARCHITECTURES, Architecture, Centred, Output, build, has_modes, least_loss
-from memorization.architectures.activations import ACTIVATIONS, GAINS, PROXIMAL
+from memorization.architectures import ARCHITECTURES, Architecture, Centred, Output, build
+from memorization.architectures.autoencoder import has_modes, least_loss
 from memorization.architectures.convolutional import doubling
-from memorization.architectures.initialisation import initialise
+from memorization.architectures.initialisation import ACTIVATIONS, GAINS, PROXIMAL, initialise
 from memorization.architectures.tied import Contraction
 from memorization.components import SettingError
 

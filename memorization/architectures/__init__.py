@@ -1,19 +1,8 @@
 """Autoencoders: plain modules that map images (B, C, H, W) in [0, 1] to images of the same shape, one file each."""
 
 from memorization.architectures.architecture import ARCHITECTURES, Architecture, Output, build
-from memorization.architectures.centred import Centred, count_parameters, has_modes, least_loss
+from memorization.architectures.autoencoder import Centred
 from memorization.architectures.external.adapted import Adapted
 from memorization.architectures.fully_connected import FullyConnected
 
-__all__ = [
-    "ARCHITECTURES",
-    "Adapted",
-    "Architecture",
-    "Centred",
-    "FullyConnected",
-    "Output",
-    "build",
-    "count_parameters",
-    "has_modes",
-    "least_loss",
-]
+__all__ = ["ARCHITECTURES", "Adapted", "Architecture", "Centred", "FullyConnected", "Output", "build"]

@@ -19,23 +19,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
-from memorization.architectures.centred import Bounded, Centred, count_parameters
+from memorization.architectures.autoencoder import Bounded, Centred, count_parameters
 from memorization.architectures.convolutional import Convolutional
 from memorization.architectures.external.custom import custom
 from memorization.architectures.fully_connected import FullyConnected
+from memorization.architectures.initialisation import Shape
 from memorization.architectures.tied import Tied
 from memorization.architectures.unet import UNet
 from memorization.components import Registry, SettingError, choose, revision_of
-from memorization.data.memory import check_memory
+from memorization.data.split import check_memory
 
 REVISION = 1  # of what the choices share: activations, initial weights, what stands around the network
-ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(
-    "architectures", {"fc": FullyConnected, "conv": Convolutional, "unet": UNet, "tied": Tied, "custom": custom}
-)
+OWN: dict[str, Callable[..., nn.Module]] = {"fc": FullyConnected, "conv": Convolutional, "unet": UNet, "tied": Tied}
+ARCHITECTURES = Registry("architectures", {**OWN, "custom": custom})
 
 
 class Output(StrEnum):
@@ -69,14 +70,14 @@ class Architecture:
         if self.centre and isinstance(value_range, Sequence) and tuple(value_range) != (0, 1):
             raise SettingError("centre", True, "it leaves no value range; set it to false, or leave out `value_range`")
         if self.file and (self.centre or self.output is not Output.linear):
-            name, value = ("centre", True) if self.centre else ("output", self.output)
+            name = "centre" if self.centre else "output"
             reason = "the weights are given, so that it must stay what it is; set `centre` to false, `output` to linear"
-            raise SettingError(name, value, reason)
+            raise SettingError(name, getattr(self, name), reason)
 
     @classmethod
-    def of(cls, name: str, centre: bool = True, output: str = "linear", **arguments: object) -> Architecture:
+    def of(cls, name: str, centre: bool = True, output: Output = Output.linear, **arguments: object) -> Architecture:
         """The architecture of settings that lie side by side, as in a configuration."""
-        return cls(name, arguments, centre, choose("output", output, Output))
+        return cls(name, arguments, centre, output)
 
     @property
     def part(self) -> Callable[..., nn.Module]:
@@ -105,21 +106,21 @@ class Architecture:
     @property
     def packages(self) -> tuple[str, ...]:
         """Those from which its class may be imported, beside our own and `torch.nn`."""
-        allowed = self.arguments.get("allowed", ())
-        assert isinstance(allowed, list | tuple)
-        return tuple(allowed)
+        return tuple(cast("Sequence[str]", self.arguments.get("allowed", ())))
 
     def stored(self, program: Path | None, packages: Sequence[str]) -> Architecture:
         """The same as a store has it: what it names is the `program`, or weights that are loaded into it later.
 
         A class is imported from the given `packages` only, whatever the stored settings allow.
         """
-        given = {"export": str(program)} if program else {}
-        instead = {**dict.fromkeys(self._files, ""), **given, "allowed": packages}
-        known = self._settings()
-        return replace(self, arguments={**self.arguments, **{k: v for k, v in instead.items() if k in known}})
+        instead: dict[str, object] = dict.fromkeys(self._files, "")
+        if program:
+            instead["export"] = str(program)
+        if "allowed" in self._settings():
+            instead["allowed"] = packages
+        return replace(self, arguments={**self.arguments, **instead})
 
-    def build(self, shape: tuple[int, int, int], seed: int) -> nn.Module:
+    def build(self, shape: Shape, seed: int) -> nn.Module:
         """The untrained autoencoder for images of `shape` (C, H, W), or the trained one that its file holds.
 
         A centred one has a mean image of zeros until its training (or its weights) set it. The initial weights depend
@@ -134,20 +135,16 @@ class Architecture:
             return Centred(network, torch.zeros(shape), self.output is Output.sigmoid)
         return Bounded(network) if self.output is Output.sigmoid else network
 
-    def _check_size(self, shape: tuple[int, int, int]) -> None:
+    def _check_size(self, shape: Shape) -> None:
         with torch.device("meta"):
             parameters = count_parameters(self.part(shape, **self.arguments))
-        numbers = {
-            key: value if isinstance(value, list | tuple) else [value] for key, value in self._settings().items()
-        }
-        sizes = {key: max(value) for key, value in numbers.items() if {*map(type, value)} == {int}}
-        largest = max(sizes, key=lambda key: sizes[key])
-        check_memory(4 * parameters, largest, sizes[largest], f"{parameters:.1e} parameters")
+        settings = [(key, v if isinstance(v, list | tuple) else [v]) for key, v in self._settings().items()]
+        size, key = max((max(values), key) for key, values in settings if {*map(type, values)} == {int})
+        check_memory(4 * parameters, key, size, f"{parameters:.1e} parameters")
 
     def _settings(self) -> dict[str, object]:
         """The arguments, and the defaults of those that were left out."""
-        signature = inspect.signature(self.part)
-        bound = signature.bind_partial(**self.arguments)
+        bound = inspect.signature(self.part).bind_partial(**self.arguments)
         bound.apply_defaults()
         return {name: value for name, value in bound.arguments.items() if name != "shape"}
 
@@ -169,7 +166,7 @@ class Architecture:
 
 
 def build(
-    name: str, shape: tuple[int, int, int], *, centre: bool, output: str = "linear", seed: int, **settings: object
+    name: str, shape: Shape, *, centre: bool, output: Output = Output.linear, seed: int, **settings: object
 ) -> nn.Module:
     """The untrained autoencoder `name` with some `settings`; see `Architecture`."""
     return Architecture.of(name, centre, output, **settings).build(shape, seed)

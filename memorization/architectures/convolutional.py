@@ -6,13 +6,14 @@ size. The deepest level, optionally squeezed through a dense bottleneck, is all 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from memorization.architectures.initialisation import Redrawn, activated
+from memorization.architectures.initialisation import Redrawn, Shape, activated
 from memorization.components import SettingError
 
 
@@ -27,11 +28,7 @@ def levels(channels: Sequence[int], depth: int) -> list[int]:
 
 def sizes(height: int, width: int, halvings: int) -> list[tuple[int, int]]:
     """(height, width) before the first halving and after each."""
-    found = [(height, width)]
-    for _ in range(halvings):
-        height, width = (height + 1) // 2, (width + 1) // 2
-        found.append((height, width))
-    return found
+    return [(-(-height // 2**level), -(-width // 2**level)) for level in range(halvings + 1)]
 
 
 def check_kernel(kernel_size: int) -> None:
@@ -42,33 +39,24 @@ def check_kernel(kernel_size: int) -> None:
 
 def doubling(inputs: int, outputs: int, kernel_size: int, size: tuple[int, int]) -> nn.ConvTranspose2d:
     """The transposed convolution that undoes the halving of an image of `size` (height, width)."""
-    odd = (size[0] % 2, size[1] % 2)
-    return nn.ConvTranspose2d(
-        inputs, outputs, kernel_size, stride=2, padding=kernel_size // 2, output_padding=(1 - odd[0], 1 - odd[1])
-    )
+    more = (1 - size[0] % 2, 1 - size[1] % 2)
+    return nn.ConvTranspose2d(inputs, outputs, kernel_size, 2, padding=kernel_size // 2, output_padding=more)
 
 
 class Convolutional(Redrawn):
     """`depth` strided convolutions and as many transposed ones.
 
-    shape: (C, H, W) of the images.
     channels: of each level; the last number serves all deeper levels.
     depth: number of levels, at least 1.
     kernel_size: of all convolutions, odd.
     bottleneck: units of a dense layer between encoder and decoder; 0 for none.
-    activation: between the layers, by name.
-    initialisation: `he`, `default` or `orthogonal`; see `initialise`.
-
-    Raises `SettingError` for a size out of range or an unknown name.
     """
 
     revision: ClassVar[int] = 1
-    has_modes: ClassVar[bool] = False
-    on_meta: ClassVar[bool] = True
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: Shape,
         channels: tuple[int, ...] = (32, 64, 128),
         depth: int = 4,
         kernel_size: int = 3,
@@ -82,14 +70,13 @@ class Convolutional(Redrawn):
         if bottleneck < 0:
             raise SettingError("bottleneck", bottleneck, "it must be at least 1, or 0 for none")
         steps = sizes(shape[1], shape[2], depth)
-        padding = kernel_size // 2
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            convolution = nn.Conv2d(inputs, outputs, kernel_size, stride=2, padding=padding)
+            convolution = nn.Conv2d(inputs, outputs, kernel_size, stride=2, padding=kernel_size // 2)
             layers += activated(convolution, initialisation, activation, first=not layers)
         if bottleneck:
             deepest = (widths[-1], *steps[-1])
-            units = deepest[0] * deepest[1] * deepest[2]
+            units = math.prod(deepest)
             layers.append(nn.Flatten())
             for inputs, outputs in pairwise([units, bottleneck, units]):
                 layers += activated(nn.Linear(inputs, outputs), initialisation, activation)

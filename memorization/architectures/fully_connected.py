@@ -13,29 +13,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from memorization.architectures.initialisation import Redrawn, activated
+from memorization.architectures.initialisation import Redrawn, Shape, activated
 from memorization.components import SettingError
 
 
 class FullyConnected(Redrawn):
     """Linear layers between the flattened image and itself.
 
-    shape: (C, H, W) of the images.
     depth: number of linear layers, at least 2.
     width: units in each hidden layer.
-    activation: between the layers, by name.
-    initialisation: `he`, `default` or `orthogonal`; see `initialise`.
-
-    Raises `SettingError` for a size out of range or an unknown name.
     """
 
     revision: ClassVar[int] = 1
-    has_modes: ClassVar[bool] = False
-    on_meta: ClassVar[bool] = True
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: Shape,
         depth: int = 10,
         width: int = 512,
         activation: str = "leaky_relu",

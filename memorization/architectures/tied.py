@@ -24,8 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from memorization.architectures.activations import ACTIVATIONS, PROXIMAL
-from memorization.architectures.initialisation import Redrawn, initialise
+from memorization.architectures.initialisation import ACTIVATIONS, PROXIMAL, Redrawn, Shape, initialise
 from memorization.components import SettingError
 
 
@@ -35,8 +34,7 @@ class Contraction(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         wide = weight.shape[0] < weight.shape[1]
         with torch.no_grad():  # exact, and several times faster than a singular value decomposition
-            vectors = torch.linalg.eigh(weight @ weight.T if wide else weight.T @ weight).eigenvectors
-            top = vectors[:, -1]
+            top = torch.linalg.eigh(weight @ weight.T if wide else weight.T @ weight).eigenvectors[:, -1]
         largest = torch.linalg.vector_norm(top @ weight if wide else weight @ top)
         contracted: Tensor = weight / largest.clamp(min=1)
         return contracted
@@ -45,24 +43,18 @@ class Contraction(nn.Module):
 class Tied(Redrawn):
     """`W^T rho(W x + b)` on the flattened image.
 
-    shape: (C, H, W) of the images.
     width: rows of `W`, the hidden units.
-    activation: `rho`, by name.
-    initialisation: of `W`: `he`, `default` or `orthogonal`; see `initialise`.
+    activation: `rho`. initialisation: of `W`.
     scale: factor on the initial weights; with 1 the network starts close to the identity, see above.
     bias: learn `b`; without it, it is 0.
     proximal: keep the largest singular value of `W` at most 1; `rho` must be one of `PROXIMAL`.
-
-    Raises `SettingError` for a size out of range, an unknown name, or an activation that is never proximal.
     """
 
     revision: ClassVar[int] = 1
-    has_modes: ClassVar[bool] = False
-    on_meta: ClassVar[bool] = True
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: Shape,
         width: int = 512,
         activation: str = "leaky_relu",
         initialisation: str = "he",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.convolutional import check_kernel, doubling, levels, sizes
-from memorization.architectures.initialisation import Redrawn, activated, initialise
+from memorization.architectures.initialisation import Redrawn, Shape, activated, initialise
 from memorization.components import SettingError, choose
 
 
@@ -31,24 +31,17 @@ class UNet(Redrawn):
 
     Sides are halved rounding up and restored exactly, so images of every size fit; a side of 1 pixel stays 1.
 
-    shape: (C, H, W) of the images.
     channels: of each level; the last number serves all deeper levels.
     depth: number of levels, at least 2.
     skips: levels whose features the decoder sees, see `Skips`.
     kernel_size: of all convolutions but the last, odd.
-    activation: between the layers, by name.
-    initialisation: `he`, `default` or `orthogonal`; see `initialise`.
-
-    Raises `SettingError` for a size out of range or an unknown name.
     """
 
     revision: ClassVar[int] = 1
-    has_modes: ClassVar[bool] = False
-    on_meta: ClassVar[bool] = True
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: Shape,
         channels: tuple[int, ...] = (32, 64, 128),
         depth: int = 4,
         skips: Skips = Skips.none,
@@ -81,10 +74,9 @@ class UNet(Redrawn):
         self.head = initialise(nn.Conv2d(widths[0], shape[0], 1), initialisation, activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        features: list[Tensor] = []
+        features: list[Tensor] = []  # (B, channels[level], H / 2^level, W / 2^level)
         for block in self.encoder:
-            x = block(x)
-            features.append(x)  # (B, channels[level], H / 2^level, W / 2^level)
+            features.append(x := block(x))
         for level in reversed(range(len(self.decoder))):
             x = self.upsample[level](x)
             if self.skipped[level]:

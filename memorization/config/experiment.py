@@ -14,7 +14,8 @@ from memorization.components import Record, SettingError, within
 from memorization.config.groups import GROUPS, component_fields, parts_of
 from memorization.config.messages import check_keys
 from memorization.config.schema import Objective, Tracking
-from memorization.data import Dataset, check_seed
+from memorization.data import Dataset
+from memorization.data.split import check_seed
 from memorization.engine.settings import Hardware, Training
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control

@@ -5,30 +5,12 @@ Each dataset is a frozen dataclass; `load(seed)` draws both sets from its pool, 
 set of the hub.
 """
 
-from __future__ import annotations
-
 from memorization.components import Registry
 from memorization.data.embedded import Digits, Faces, Patches
 from memorization.data.images import Images
-from memorization.data.sources import IMAGE_SUFFIXES
-from memorization.data.split import Dataset, Split, as_float, check_images, check_seed, mean_image, split
+from memorization.data.split import Dataset, Split, as_float, mean_image, split
 
-DATASETS: Registry[type[Dataset]] = Registry(
-    "datasets", {"faces": Faces, "digits": Digits, "patches": Patches, "images": Images}
-)
+__all__ = ["DATASETS", "Dataset", "Digits", "Faces", "Images", "Patches", "Split", "as_float", "mean_image", "split"]
 
-__all__ = [
-    "DATASETS",
-    "IMAGE_SUFFIXES",
-    "Dataset",
-    "Digits",
-    "Faces",
-    "Images",
-    "Patches",
-    "Split",
-    "as_float",
-    "check_images",
-    "check_seed",
-    "mean_image",
-    "split",
-]
+OWN: dict[str, type[Dataset]] = {"faces": Faces, "digits": Digits, "patches": Patches, "images": Images}
+DATASETS = Registry("datasets", OWN)

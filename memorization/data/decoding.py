@@ -52,17 +52,18 @@ class Decoder:
         """
         try:
             with warnings.catch_warnings(action="ignore"):  # of damaged metadata, which is not used
-                image, pnm = self._upright(content), content[:1] == b"P"
+                image = _upright(content)
         except UnusableError:
             raise
         except Exception as error:  # of what kind depends on the format and the damage
-            reason = " ".join(str(error).split()) or type(error).__name__
-            if isinstance(error, UnidentifiedImageError):
-                reason = "of no format that is known"
+            unknown = isinstance(error, UnidentifiedImageError)
+            reason = "of no format that is known" if unknown else " ".join(str(error).split()) or type(error).__name__
             raise UnusableError(f"cannot be read as an image ({reason})") from error
         if min(image.size) < self.min_side:
             raise UnusableError(f"tiny: {image.width}x{image.height} pixels; `min_side` is {self.min_side}")
-        if image.mode.startswith("I;16") or (image.mode == "I" and pnm):  # PNM's greys are scaled to 16 bits
+        if image.mode.startswith("I;16") or (
+            image.mode == "I" and content[:1] == b"P"
+        ):  # PNM's greys are scaled to 16 bits
             values = np.asarray(image).astype(np.uint32)
             image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
         elif image.mode in ("I", "F"):
@@ -75,10 +76,11 @@ class Decoder:
         """`image`, scaled and cropped to `size`."""
         return ImageOps.fit(image, (self.size, self.size)) if self.size else image
 
-    def _upright(self, content: bytes) -> Image.Image:
-        with Image.open(io.BytesIO(content)) as image:
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":  # MPO: a camera's JPEG with previews behind the photograph
-                raise UnusableError(f"animated or of several pages: {frames} of them")
-            image.load()
-            return ImageOps.exif_transpose(image)
+
+def _upright(content: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(content)) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # MPO: a camera's JPEG with previews behind the photograph
+            raise UnusableError(f"animated or of several pages: {frames} of them")
+        image.load()
+        return ImageOps.exif_transpose(image)

@@ -37,10 +37,8 @@ def thumbnails(images: Tensor) -> np.ndarray:
     small = np.empty((len(images), SIDE, SIDE), dtype=np.uint8)
     for row, image in zip(small, images, strict=True):
         pixels = image if image.dtype == torch.uint8 else (image * 255).round().byte()
-        height_width_channels = pixels.permute(1, 2, 0).numpy()
-        row[:] = thumbnail(
-            Image.fromarray(height_width_channels.squeeze(2) if len(image) == 1 else height_width_channels)
-        )
+        pixels = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)  # (H, W) or (H, W, 3)
+        row[:] = thumbnail(Image.fromarray(pixels.numpy()))
     return small
 
 

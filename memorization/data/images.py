@@ -6,8 +6,9 @@ once more. So the memory needed is that of the images drawn, 8 bits a value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,10 +17,9 @@ from torch import Tensor
 
 from memorization.components import SettingError, choose
 from memorization.data.decoding import Decoder, Mode
-from memorization.data.memory import check_memory
 from memorization.data.pool import Pool, pool_of
 from memorization.data.sources import Pair, Source, counted, of_others, open_source
-from memorization.data.split import Dataset, Split, draw
+from memorization.data.split import Dataset, Split, check_memory, draw
 
 NAMED = 5  # images that a message lists
 
@@ -82,30 +82,18 @@ class Images(Dataset):
         if pool.manifest and (known := _last.get((self, seed, pool.manifest))):
             return known
         self._check(source, pool)
-        beside = f"{counted(source.passed_over)} passed over" if source.passed_over else ""
-        drawn = draw(
-            pool.digests,
-            pool.hashes,
-            lambda chosen: _read(source, self._decoder, [pool.positions[index] for index in chosen], pool.shape),
-            self.members,
-            self.non_members,
-            seed,
-            self.path,
-            apart=[position % 2 == 1 for position in pool.positions] if self.others else None,
-            near=self.duplicates is Duplicates.near,
-            beside=f" ({beside})" if beside else "",
-        )
-        enlarged = f"a size of {self.size} pixels enlarges {pool.enlarged} of {len(pool.positions)} images"
-        split = replace(
-            drawn,
-            member_indices=[pool.positions[index] for index in drawn.member_indices],
-            non_member_indices=[pool.positions[index] for index in drawn.non_member_indices],
-            skipped=_told(source, pool),
-            notes=[
-                *([f"{beside}: files of other kinds"] if beside else []),
-                *([enlarged] if pool.enlarged else []),
-            ],
-        )
+        passed_over = f"{counted(source.passed_over)} passed over" if source.passed_over else ""
+        notes = [f"{passed_over}: files of other kinds"] if passed_over else []
+        if pool.enlarged:
+            notes.append(f"a size of {self.size} pixels enlarges {pool.enlarged} of {len(pool.positions)} images")
+        read = partial(_read, source, self._decoder, pool)
+        wanted = self.members, self.non_members, seed, self.path
+        apart = [position % 2 == 1 for position in pool.positions] if self.others else None
+        near, beside = self.duplicates is Duplicates.near, f" ({passed_over})" if passed_over else ""
+        drawn = draw(pool.digests, pool.hashes, read, *wanted, apart=apart, near=near, beside=beside)
+        members, others = ([pool.positions[i] for i in of] for of in (drawn.member_indices, drawn.non_member_indices))
+        told = _told(source, pool)
+        split = replace(drawn, member_indices=members, non_member_indices=others, skipped=told, notes=notes)
         if pool.manifest:
             _last.clear()
             _last[self, seed, pool.manifest] = split
@@ -116,10 +104,8 @@ class Images(Dataset):
         return self._pool()[1].fingerprint
 
     def identity(self) -> dict[str, Any]:
-        defaults = {field.name: field.default for field in fields(self)}
-        usual = {name for name in self.LATER if getattr(self, name) == defaults[name]}
-        identity = super().identity()
-        return {key: value for key, value in identity.items() if key not in usual and key not in self.INCIDENTAL}
+        usual = {name for name in self.LATER if getattr(self, name) == getattr(type(self), name)}
+        return {key: value for key, value in super().identity().items() if key not in usual | {*self.INCIDENTAL}}
 
     @property
     def _decoder(self) -> Decoder:
@@ -141,11 +127,10 @@ class Images(Dataset):
         for name, preset in self.PRESET.items():
             value = getattr(self, name)
             if value not in preset and name not in source.settings:
-                reason = (
-                    f"it has no effect on the image files or the parquet file at {self.path}; leave it out and name "
-                    "the sub-folder or the file wanted as `path`"
+                way = "leave it out and name the sub-folder or the file wanted as `path`"
+                raise SettingError(
+                    name, value, f"it has no effect on the files or the parquet file at {self.path}; {way}"
                 )
-                raise SettingError(name, value, reason)
         return source
 
     def _check(self, source: Source, pool: Pool) -> None:
@@ -153,8 +138,7 @@ class Images(Dataset):
         if pool.problems and (self.unusable is Unusable.refuse or not pool.positions):
             told = _told(source, pool)
             more = f"; and {len(told) - NAMED} more" if len(told) > NAMED else ""
-            way = "remove or repair it" if len(told) == 1 else "remove or repair them"
-            reason = f"{'; '.join(told[:NAMED])}{more}; {way}"
+            reason = f"{'; '.join(told[:NAMED])}{more}; remove or repair {'it' if len(told) == 1 else 'them'}"
             if pool.positions:
                 raise SettingError("unusable", self.unusable, f"{reason}, or choose skip")
             raise SettingError("path", self.path, reason)
@@ -162,12 +146,9 @@ class Images(Dataset):
             raise SettingError("path", self.path, "no image in it")
         if len(pool.sizes) > 1:
             ((width, height), _), (other, name) = pool.sizes[:2]
-            raise SettingError(
-                "size",
-                self.size,
-                f"{source.locate(name)} is {other[0]}x{other[1]} pixels, the images before it {width}x{height}; all "
-                f"must have one size: give the side to scale and crop them to, such as {min(width, height, *other)}",
-            )
+            odd = f"{source.locate(name)} is {other[0]}x{other[1]} pixels, the images before it {width}x{height}"
+            way = f"give the side to scale and crop them to, such as {min(width, height, *other)}"
+            raise SettingError("size", self.size, f"{odd}; all must have one size: {way}")
 
 
 _last: dict[tuple[Images, int, str], Split] = {}  # the last draw, by its seed and the manifest; it is only read
@@ -177,12 +158,12 @@ def _told(source: Source, pool: Pool) -> list[str]:
     return [f"{source.locate(name)}: {reason}" for name, reason in pool.problems]
 
 
-def _read(source: Source, decoder: Decoder, positions: list[int], shape: tuple[int, int, int]) -> Tensor:
-    """The images (N, C, H, W) uint8 at `positions` of `source`, in that order."""
-    images = torch.empty((len(positions), *shape), dtype=torch.uint8)
-    ranks = {position: rank for rank, position in enumerate(positions)}
+def _read(source: Source, decoder: Decoder, pool: Pool, chosen: list[int]) -> Tensor:
+    """The images (N, C, H, W) uint8 that are `chosen` from a pool by their indices, in that order."""
+    images = torch.empty((len(chosen), *pool.shape), dtype=torch.uint8)
+    ranks = {pool.positions[index]: rank for rank, index in enumerate(chosen)}
     for encoded in source.read(ranks):
-        pixels = torch.from_numpy(np.array(decoder.fit(decoder.decode(encoded.content))))
-        pixels = pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-        images[ranks[encoded.position]] = pixels[: shape[0]]  # of a grey image in colour, one channel
+        pixels = np.atleast_3d(np.array(decoder.fit(decoder.decode(encoded.content))))  # (H, W, 1 or 3)
+        # Of a grey image in colour, one channel.
+        images[ranks[encoded.position]] = torch.from_numpy(pixels).permute(2, 0, 1)[: pool.shape[0]]
     return images

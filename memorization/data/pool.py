@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,8 +51,8 @@ class Pool:
     digests: list[bytes] = field(default_factory=list)
     hashes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     fingerprint: str = ""
-    shape: tuple[int, int, int] = (0, 0, 0)
-    sizes: list[tuple[tuple[int, int], str]] = field(default_factory=list)
+    shape: Sequence[int] = (0, 0, 0)
+    sizes: list[tuple[Sequence[int], str]] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     enlarged: int = 0
     manifest: str = ""
@@ -80,12 +80,10 @@ def pool_of(source: Source, decoder: Decoder) -> Pool:
 
 def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
     """The pool that a reading of `source` finds, and whether its manifest would tell of every change."""
-    pool, whole = Pool(), True
-    fingerprint = hashlib.sha256()
+    pool, whole, grey, fingerprint = Pool(), True, True, hashlib.sha256()
     small: list[np.ndarray] = []
     hashes: list[np.ndarray] = []
-    sizes: dict[tuple[int, int], str] = {}
-    grey = True
+    sizes: dict[Sequence[int], str] = {}
     for position, name, content, problem, told in _watched(source):
         whole = whole and told
         line = f"{name} {hashlib.sha256(content).hexdigest()}\n"
@@ -121,9 +119,7 @@ def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
 def _watched(source: Source) -> Iterator[Encoded]:
     """All images of `source`, with a progress bar if it takes long."""
     every = 0.5 if sys.stderr.isatty() else 10
-    bar = tqdm(source.read(), "reading the images", source.total, unit="image", delay=SLOW, mininterval=every)
-    with bar:
-        yield from bar
+    yield from tqdm(source.read(), "reading the images", source.total, unit="image", delay=SLOW, mininterval=every)
 
 
 def _digest(value: object) -> str:
@@ -139,27 +135,19 @@ def _kept(key: str, seen: str) -> Pool | None:
     """The pool in the cache if its manifest is the one `seen`."""
     try:
         with np.load(_place(key), allow_pickle=False) as kept:
-            facts = json.loads(kept["facts"].tobytes())
+            facts = json.loads(kept["facts"].item())
             if facts["manifest"] != seen:
                 return None
-            facts["sizes"] = [((width, height), name) for (width, height), name in facts["sizes"]]
-            facts["problems"] = [(name, reason) for name, reason in facts["problems"]]
-            facts["shape"] = tuple(facts["shape"])
-            digests = [row.tobytes() for row in kept["digests"]]
-            return Pool(positions=kept["positions"].tolist(), digests=digests, hashes=kept["hashes"], **facts)
+            return Pool(kept["positions"].tolist(), kept["digests"].tolist(), kept["hashes"], **facts)
     except Exception:  # of what kind depends on the damage; the images are read instead
         return None
 
 
 def _keep(key: str, pool: Pool) -> None:
     """Put a pool into the cache, written aside and renamed, if it can be written."""
-    arrays: dict[str, np.ndarray] = {
-        "positions": np.array(pool.positions, dtype=np.int64),
-        "digests": np.frombuffer(b"".join(pool.digests), dtype=np.uint8).reshape(-1, 32),
-        "hashes": pool.hashes,
-    }
-    facts = {name: value for name, value in vars(pool).items() if name not in arrays}
-    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
+    positions, digests = np.array(pool.positions, dtype=np.int64), np.array(pool.digests, dtype="V32")
+    facts = {key: value for key, value in vars(pool).items() if key not in ("positions", "digests", "hashes")}
+    arrays = {"positions": positions, "digests": digests, "hashes": pool.hashes, "facts": np.array(json.dumps(facts))}
     with contextlib.suppress(OSError, RuntimeError):  # a full disk, a user without a home
         place = _place(key)
         aside = place.with_name(f".{place.name}.{os.getpid()}")

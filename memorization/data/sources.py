@@ -13,8 +13,8 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -49,32 +49,29 @@ class Encoded(NamedTuple):
     told: bool = True
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """What tells, without reading an image, that a source is what it was.
 
     place: where it lies, and what is chosen in it. files: of each file its path and its state, or why it has none.
-    newest: the last time at which one of them changed, in nanoseconds.
     """
 
     place: tuple[str, ...]
     files: list[tuple[str | int, ...]]
-    newest: int = 0
 
-    @classmethod
-    def of(cls, place: tuple[str, ...], folder: Path, files: Iterable[Path]) -> Manifest:
-        """Of the files below `folder`; links count for what they lead to."""
-        states = [(str(file.relative_to(folder)), *_state(file)) for file in files]
-        return cls(place, states, max((time for state in states for time in state[4:] if type(time) is int), default=0))
+    @property
+    def newest(self) -> int:
+        """The last time at which one of the files changed, in nanoseconds."""
+        return max((int(time) for state in self.files for time in state[4:]), default=0)
 
 
-def _state(file: Path) -> tuple[str | int, ...]:
-    """What tells that a file is what it was (its problem, inode, size, and times of change), or its problem alone."""
+def _state(file: Path, folder: Path) -> tuple[str | int, ...]:
+    """A file's path in `folder`, and its problem, inode, size and times of change (a link's: of what it leads to)."""
+    name = str(file.relative_to(folder))
     try:
         state = file.stat()
     except OSError as error:
-        return (str(error.strerror),)
-    return _irregular(state), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+        return name, str(error.strerror)
+    return name, _irregular(state), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _irregular(state: os.stat_result) -> str:
@@ -87,29 +84,23 @@ class Source(Protocol):
     @property
     def settings(self) -> tuple[str, ...]:
         """Those of `split`, `subset` and `column` that choose in it."""
-        ...
 
     @property
     def passed_over(self) -> Mapping[str, int]:
         """How many files that hold no image that is read lie there, by their suffix; hidden ones do not count."""
-        ...
 
     @property
     def total(self) -> int | None:
         """How many images there are, where that is known without reading them."""
-        ...
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         """All images, or those at the `chosen` positions."""
-        ...
 
     def manifest(self) -> Manifest | None:
         """What tells that the source is what it was; None where only its images do."""
-        ...
 
     def locate(self, name: str) -> str:
         """Where the image called `name` is, for a message."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -133,7 +124,6 @@ class Folder:
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         for position, file in enumerate(self.files):
             if chosen is None or position in chosen:
-                name = str(file.relative_to(self.path))
                 problem = f"is a folder that cannot be opened ({self.closed[file]})" if file in self.closed else ""
                 told = True
                 try:
@@ -142,20 +132,29 @@ class Folder:
                 except OSError as error:
                     content, problem = b"", f"cannot be read ({error.strerror})"
                     told = isinstance(error, FileNotFoundError)  # a link that leads nowhere; all else may pass
-                yield Encoded(position, name, content, problem, told)
+                yield Encoded(position, str(file.relative_to(self.path)), content, problem, told)
 
     def manifest(self) -> Manifest:
         place = ("folder", os.path.abspath(self.path))  # noqa: PTH100 (a link may come to lead elsewhere)
         closed = [(str(folder), reason) for folder, reason in self.closed.items()]
-        manifest = Manifest.of(place, self.path, self.files)
-        return replace(manifest, files=[*manifest.files, *closed])
+        return Manifest(place, [*(_state(file, self.path) for file in self.files), *closed])
 
     def locate(self, name: str) -> str:
         return printable(str(self.path / name))
 
 
+class Table:
+    """The rows of a table, of which some column holds images."""
+
+    path: str
+    total: ClassVar[int | None] = None
+
+    def locate(self, name: str) -> str:
+        return f"{self.path}, {name}"
+
+
 @dataclass(frozen=True)
-class ParquetFile:
+class ParquetFile(Table):
     """The rows of one column of a parquet file.
 
     pyarrow reads it page by page here; `datasets` would read whole row groups, of which a file may have but one.
@@ -166,7 +165,6 @@ class ParquetFile:
 
     settings: ClassVar[tuple[str, ...]] = ("column",)
     passed_over: ClassVar[Mapping[str, int]] = {}
-    total: ClassVar[int | None] = None
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         try:
@@ -178,14 +176,11 @@ class ParquetFile:
 
     def manifest(self) -> Manifest:
         file = Path(self.path).expanduser().absolute()
-        return Manifest.of(("parquet", str(file), self.column), file.parent, [file])
-
-    def locate(self, name: str) -> str:
-        return f"{self.path}, {name}"
+        return Manifest(("parquet", str(file), self.column), [_state(file, file.parent)])
 
 
 @dataclass(frozen=True)
-class HubSet:
+class HubSet(Table):
     """The rows of one column of a set of the hub, or of a folder laid out like one, as the library `datasets` opens it.
 
     rows: a `datasets.Dataset` (downloaded once and kept in the library's cache) or `datasets.IterableDataset`.
@@ -196,12 +191,10 @@ class HubSet:
     rows: Any
     column: str
     passed_over: Mapping[str, int]
-
     chosen: tuple[str, str] = ("", "train")
     files: Sequence[Path] = ()
 
     settings: ClassVar[tuple[str, ...]] = ("split", "subset", "column")
-    total: ClassVar[int | None] = None
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         from datasets.table import CastError
@@ -225,12 +218,9 @@ class HubSet:
         own = (*self.chosen, self.column, datasets.__version__)
         if self.files:
             folder = Path(self.path).expanduser().absolute()
-            return Manifest.of(("set", str(folder), *own), folder, [file.absolute() for file in self.files])
+            return Manifest(("set", str(folder), *own), [_state(file.absolute(), folder) for file in self.files])
         fingerprint = getattr(self.rows, "_fingerprint", None)  # of a `datasets.Dataset`
         return Manifest(("hub", self.path, *own), [(fingerprint,)]) if fingerprint else None
-
-    def locate(self, name: str) -> str:
-        return f"{self.path}, {name}"
 
 
 @dataclass(frozen=True)
@@ -250,15 +240,14 @@ class Pair:
 
     @property
     def total(self) -> int | None:
-        counts = [source.total for source in (self.first, self.second) if source.total is not None]
-        return sum(counts) if len(counts) == 2 else None
+        first, second = self.first.total, self.second.total
+        return None if first is None or second is None else first + second
 
     def manifest(self) -> Manifest | None:
         first, second = self.first.manifest(), self.second.manifest()
         if first is None or second is None:
             return None
-        files = [*first.files, (OF_SECOND,), *second.files]
-        return Manifest((*first.place, *second.place), files, max(first.newest, second.newest))
+        return Manifest((*first.place, *second.place), [*first.files, (OF_SECOND,), *second.files])
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         for which, source in enumerate((self.first, self.second)):
@@ -309,25 +298,22 @@ def _rows(batches: Iterable[Any], column: str, chosen: Collection[int] | None) -
 def _encoded(position: int, value: Any) -> Encoded:
     """The image of a row: bytes, or a structure of `bytes` and `path` as `datasets` stores images."""
     content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
-    name, told = f"row {position}", content is not None or path is None
-    if content is None and path is not None and Path(path).is_file():
-        content = Path(path).read_bytes()
-    if not isinstance(content, bytes):
-        return Encoded(position, name, b"", "holds no image", told)
-    return Encoded(position, name, content, told=told)
+    told = content is not None or path is None
+    if not told and Path(str(path)).is_file():
+        content = Path(str(path)).read_bytes()
+    content, problem = (content, "") if isinstance(content, bytes) else (b"", "holds no image")
+    return Encoded(position, f"row {position}", content, problem, told)
 
 
 def _image_column(schema: pa.Schema, wanted: str, path: str) -> str:
     """The column `wanted`, or the first of images where that is empty; raises `SettingError` if there is none."""
-    if wanted:
-        if wanted not in schema.names:
-            raise SettingError("column", wanted, f"{path} has the columns {', '.join(schema.names)}")
+    if wanted and wanted in schema.names:
         return wanted
+    if wanted:
+        raise SettingError("column", wanted, f"{path} has the columns {', '.join(schema.names)}")
     for field in schema:
-        kind = field.type
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            return str(field.name)
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        binary = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+        if binary or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0):
             return str(field.name)
     raise SettingError("path", path, f"no column of it holds images; it has {', '.join(schema.names)}")
 
@@ -343,12 +329,10 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
         raise SettingError("path", path, "name a folder of images")
     if place.is_file():
         if place.suffix.lower() != ".parquet":
-            raise SettingError(
-                "path",
-                path,
-                "it is neither a folder nor a parquet file; put the images into a folder, or their encoded bytes into "
-                "a column of a parquet file",
+            reason = (
+                "it is neither a folder nor a parquet file; put the images into a folder, or as bytes into such a file"
             )
+            raise SettingError("path", path, reason)
         return ParquetFile(path, column)
     if place.is_dir():
         files, closed = _files(place)
@@ -357,18 +341,13 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
         if images or not tables:
             images = sorted([*images, *closed])
         used = {*images} or {*tables}
-        others = Counter(
-            printable(file.suffix.lower()) for file in files if file not in used and not file.name.startswith(".")
-        )
+        passed_over = [file for file in files if file not in used and not file.name.startswith(".")]
+        others = Counter(printable(file.suffix.lower()) for file in passed_over)
         if images:
             return Folder(place, images, closed, others)
         if capital := next((file for file in tables if file.suffix != ".parquet"), None):
-            raise SettingError(
-                "path",
-                path,
-                f"{capital.name} is passed over by the library of the hub; rename it to {capital.stem}.parquet, or "
-                "name this one file",
-            )
+            way = f"rename it to {capital.stem}.parquet, or name this one file"
+            raise SettingError("path", path, f"{capital.name} is passed over by the library of the hub; {way}")
         if tables:
             rows = _opened(path, str(place), subset, split, streaming=True)
             return HubSet(path, rows, column, others, (subset, split), files)
@@ -376,7 +355,7 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
         raise SettingError("path", path, f"no image in it (looked for {', '.join(IMAGE_SUFFIXES)}, .parquet{there})")
     if not HUB_NAME.fullmatch(path):
         raise SettingError("path", path, "there is no such folder or file (a set of the hub is called OWNER/NAME)")
-    return HubSet(path, _downloaded(path, subset, split), column, {}, (subset, split))
+    return HubSet(path, _downloaded(path, path, subset, split), column, {}, (subset, split))
 
 
 def printable(name: str) -> str:
@@ -395,12 +374,8 @@ def _files(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     Links are followed; a folder that two paths lead to counts once.
     """
     found, seen = [], set()
-    closed: dict[Path, str] = {}
-
-    def note(error: OSError) -> None:
-        closed[Path(error.filename)] = str(error.strerror)
-
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=note):
+    errors: list[OSError] = []
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=errors.append):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
@@ -408,12 +383,8 @@ def _files(folder: Path) -> tuple[list[Path], dict[Path, str]]:
         seen.add(real)
         folders.sort()
         found += [Path(parent, name) for name in names]
+    closed = {Path(error.filename): str(error.strerror) for error in errors}
     return sorted([*found, *closed]), closed
-
-
-@cache  # the hub is asked once; a failure is not remembered
-def _downloaded(path: str, subset: str, split: str) -> Any:
-    return _opened(path, path, subset, split, streaming=False)
 
 
 def _opened(path: str, name: str, subset: str, split: str, *, streaming: bool) -> Any:
@@ -424,15 +395,14 @@ def _opened(path: str, name: str, subset: str, split: str, *, streaming: bool) -
         with _silent("huggingface_hub"):  # its five attempts to reach the hub are reported once, below
             return datasets.load_dataset(name, subset or None, split=split, streaming=streaming)
     except ConnectionError as error:
-        raise SettingError(
-            "path",
-            path,
-            f"there is no such folder or file here, and the hub cannot be reached ({error}); give a local folder or "
-            "parquet file",
-        ) from error
+        reason = f"there is no such folder or file here, and the hub cannot be reached ({error})"
+        raise SettingError("path", path, f"{reason}; give a local folder or parquet file") from error
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         chosen = f"`subset` {subset}, " * bool(subset) + f"`split` {split}"
         raise SettingError("path", path, f"with {chosen}: {error}; choose another") from error
+
+
+_downloaded = cache(partial(_opened, streaming=False))  # the hub is asked once; a failure is not remembered
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ less those that are near duplicates of a member.
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -47,17 +48,14 @@ class Split:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every image."""
-        channels, height, width = self.members.shape[1:]
+        _, channels, height, width = self.members.shape
         return channels, height, width
 
     @property
     def left_out(self) -> dict[str, Any]:
         """What the draw left out, for the record of a run."""
-        return {
-            "exact_duplicates": self.exact_duplicates,
-            "near_duplicates": self.near_duplicates,
-            "skipped": list(self.skipped),
-        }
+        counts = {name: getattr(self, name) for name in ("exact_duplicates", "near_duplicates")}
+        return {**counts, "skipped": list(self.skipped)}
 
 
 class Dataset(ABC):
@@ -75,13 +73,9 @@ class Dataset(ABC):
 
     def identity(self) -> dict[str, Any]:
         """The fingerprint and the settings that can change the draw: what the signature of a run is made of."""
-        settings: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
-        return {
-            **settings,
-            "fingerprint": self.fingerprint(),
-            "revision": self.revision,
-            "revisions": {"drawing": REVISION},
-        }
+        identity: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
+        identity |= {"fingerprint": self.fingerprint(), "revision": self.revision}
+        return identity | {"revisions": {"drawing": REVISION}}
 
 
 def as_float(images: Tensor) -> Tensor:
@@ -103,16 +97,22 @@ def check_images(images: Tensor, source: str) -> None:
         first = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"{source}: image {first} holds NaN or infinite pixels; remove or repair it")
     if images.min() < 0 or images.max() > 1:
-        raise ValueError(
-            f"{source}: pixels span {images.min():.3g} to {images.max():.3g}; scale them to [0, 1] "
-            "(divide 8-bit values by 255)"
-        )
+        span = f"pixels span {images.min():.3g} to {images.max():.3g}"
+        raise ValueError(f"{source}: {span}; scale them to [0, 1] (divide 8-bit values by 255)")
 
 
 def check_seed(seed: int) -> None:
     """Raise `SettingError` for a seed that a generator cannot take."""
     if not 0 <= seed < 2**63:
         raise SettingError("seed", seed, "it must be at least 0 and below 2^63")
+
+
+def check_memory(needed: int, field: str, value: object, what: str) -> None:
+    """Raise `SettingError` if the `what` that a setting asks for needs more bytes than the machine's memory."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        size = f"{what} need {needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f}"
+        raise SettingError(field, value, f"{size}; make it smaller")
 
 
 def split(pool: Tensor, members: int, non_members: int, seed: int, source: str) -> Split:
@@ -152,28 +152,23 @@ def draw(
     wanted = f"with `non_members` {non_members} it needs {members + non_members} images"
     order = np.random.default_rng([seed, 0]).permutation(unique)
     if apart is None:
-        chosen, candidates, has = order[:members], order[members:], f"{source} has {len(unique)} distinct ones"
-        trained_on = chosen
+        trained_on, candidates, has = order[:members], order[members:], f"{source} has {len(unique)} distinct ones"
     else:
         other = np.asarray(apart)[order]
         trained_on, candidates = order[~other], order[other]
-        chosen = trained_on[:members]
         has = f"{source} has {len(trained_on)} distinct ones, and `others` {len(candidates)} beside those"
+    chosen = trained_on[:members]
     if len(chosen) < members or len(candidates) < non_members:
         raise SettingError("members", members, f"{wanted}; {has}{beside}")
 
     suspects: dict[int, np.ndarray] = {}  # a candidate's rank to the images trained on whose hash is near its own
-    clear = 0
     limit = limit_of(hashes[unique]) if near else -1
     taken = 0
-    for taken, candidate in enumerate(candidates, start=1):
-        close = trained_on[np.bitwise_count(hashes[trained_on] ^ hashes[candidate]) <= limit]
+    while taken < len(candidates) and taken - len(suspects) < non_members:
+        close = trained_on[np.bitwise_count(hashes[trained_on] ^ hashes[candidates[taken]]) <= limit]
         if len(close):
-            suspects[taken - 1] = close
-        else:
-            clear += 1
-        if clear == non_members:
-            break
+            suspects[taken] = close
+        taken += 1
     loaded = dict.fromkeys([*chosen, *candidates[:taken], *(index for close in suspects.values() for index in close)])
     images = load([int(index) for index in loaded])
     row = {index: place for place, index in enumerate(loaded)}
@@ -185,17 +180,15 @@ def draw(
             copies.add(rank)
     kept = [rank for rank in range(taken) if rank not in copies][:non_members]
     if len(kept) < non_members:
-        near_ones = f"{len(copies)} are near duplicates of an image trained on"
-        reason = f"{wanted}; of the {len(unique)} distinct ones of {source}, {near_ones}{beside}"
-        raise SettingError("members", members, reason)
+        reason = f"{len(copies)} are near duplicates of an image trained on{beside}"
+        raise SettingError("members", members, f"{wanted}; of the {len(unique)} distinct ones of {source}, {reason}")
     for place, rank in enumerate(kept):
-        if place != rank:
-            images[members + place] = images[members + rank]
+        images[members + place] = images[members + rank]  # in place: `rank` is never below `place`
     return Split(
         members=images[:members],
         non_members=images[members : members + non_members],
         member_indices=chosen.tolist(),
         non_member_indices=candidates[kept].tolist(),
         exact_duplicates=len(digests) - len(unique),
-        near_duplicates=len([rank for rank in copies if rank <= kept[-1]]),
+        near_duplicates=sum(rank <= kept[-1] for rank in copies),
     )

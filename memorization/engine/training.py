@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanSquaredError
 
-from memorization.architectures import Centred, has_modes
+from memorization.architectures.autoencoder import Centred, has_modes
 from memorization.components import Record, SettingError
 from memorization.data import as_float, mean_image
 from memorization.engine import checkpoint, interruption

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.architectures.external.contract import check_contract, check_loss, evaluating
-from memorization.data import as_float, check_images
+from memorization.data import as_float
+from memorization.data.split import check_images
 from memorization.degradations import Degradation, RandomPixels
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.controls import Control, InapplicableError, controlled, inpaintable, untrained

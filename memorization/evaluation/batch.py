@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.components import Registry, SettingError, revision_of, within
-from memorization.data import check_seed
+from memorization.data.split import check_seed
 from memorization.degradations import DEGRADATIONS, Degradation, Measurement, image_seeds
 from memorization.evaluation import metrics
 from memorization.recovery import METHODS, OPERATORS, Anderson, Recovery, Status, asks_operator, solve, solver

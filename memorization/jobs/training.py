@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from memorization.architectures import count_parameters, least_loss
-from memorization.architectures.autoencoder import reconstruction_loss
+from memorization.architectures.autoencoder import count_parameters, least_loss, reconstruction_loss
 from memorization.architectures.external.contract import BATCH, check_contract, check_loss, evaluating
 from memorization.components import Record, within
 from memorization.config.experiment import Experiment

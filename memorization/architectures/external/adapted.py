@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
 from torch import Tensor, nn
 
-from memorization.architectures.centred import has_modes
+from memorization.architectures.autoencoder import Autoencoder, has_modes
 from memorization.components import SettingError, choose
 
 
@@ -30,21 +30,14 @@ class Adapted(nn.Module):
     """
 
     def __init__(
-        self,
-        network: Callable[[Tensor], Tensor],
-        value_range: Sequence[float] = (0.0, 1.0),
-        layout: str = Layout.channels_first,
+        self, network: Autoencoder, value_range: Sequence[float] = (0.0, 1.0), layout: str = Layout.channels_first
     ) -> None:
         super().__init__()
         if len(value_range) != 2 or not value_range[0] < value_range[1]:
             raise SettingError("value_range", [*value_range], "give black and white, such as [-1,1]")
-        self.network = network
+        self.network, self.has_modes = network, has_modes(network)
         self.low, self.high = value_range
         self.layout = choose("layout", layout, Layout)
-
-    @property
-    def has_modes(self) -> bool:
-        return has_modes(self.network)
 
     def forward(self, x: Tensor) -> Tensor:
         own = x * (self.high - self.low) + self.low
@@ -55,9 +48,8 @@ class Adapted(nn.Module):
         y: object = self.network(own)
         if not isinstance(y, Tensor) or y.shape != own.shape:
             given = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
-            raise ValueError(
-                f"its output is {given} and its input, {self.layout}, {tuple(own.shape)}; they must be alike"
-            )
+            asked = f"its input, {self.layout}, {tuple(own.shape)}"
+            raise ValueError(f"its output is {given} and {asked}; they must be alike")
         if self.layout is Layout.channels_last:
             y = y.permute(0, 3, 1, 2)
         elif self.layout is Layout.flat:

@@ -40,15 +40,12 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
         first, again, alone = (_answer(autoencoder, part) for part in (images, images, images[:1]))
     scale = max(1.0, float(first.abs().max()))
     if (difference := float((first - again).abs().max())) > REPEATED * scale:
-        raise ValueError(
-            f"the autoencoder is not deterministic: two calls on the same images differ by up to {difference:.2g}; "
-            "switch off in eval mode whatever draws at random (dropout, noise)"
-        )
+        what = f"not deterministic: two calls on the same images differ by up to {difference:.2g}"
+        raise ValueError(f"the autoencoder is {what}; switch off in eval mode what draws at random (dropout, noise)")
     if (difference := float((first[:1] - alone).abs().max())) > TOLERANCE * scale:
-        raise ValueError(
-            f"the autoencoder's answer for an image depends on the others in its batch (by up to {difference:.2g}); "
-            "in eval mode it must treat each image on its own, without statistics of the batch"
-        )
+        what = f"answer for an image depends on the others in its batch (by up to {difference:.2g})"
+        way = "in eval mode it must treat each image on its own, without statistics of the batch"
+        raise ValueError(f"the autoencoder's {what}; {way}")
     if batch_size > BATCH:
         try:
             with torch.no_grad():
@@ -56,10 +53,8 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
         except ValueError as error:
             raise SettingError("batch_size", batch_size, f"{error}; choose another") from error
     if access == "gradients" and not _is_differentiable(autoencoder, images):
-        raise ValueError(
-            "the autoencoder gives no gradients, which the method needs; choose one that only queries it, such as "
-            "iterate"
-        )
+        way = "choose one that only queries it, such as iterate"
+        raise ValueError(f"the autoencoder gives no gradients, which the method needs; {way}")
 
 
 def check_loss(loss: float, members: Tensor) -> None:
@@ -67,10 +62,9 @@ def check_loss(loss: float, members: Tensor) -> None:
     sums = [(float(part.sum()), float(part.square().sum())) for part in map(as_float, members.split(MEMBERS_AT_ONCE))]
     mean, square = (sum(column) / members.numel() for column in zip(*sums, strict=True))
     if loss > (variance := square - mean**2):
+        doubt = "are these the images that it was trained on, and is value_range right?"
         print(
-            f"note: the loss on the members is {loss:.2g}, above their variance of {variance:.2g}: are these the "
-            "images that it was trained on, and is value_range right?",
-            flush=True,
+            f"note: the loss on the members is {loss:.2g}, above their variance of {variance:.2g}: {doubt}", flush=True
         )
 
 
@@ -79,9 +73,9 @@ def evaluating(autoencoder: Autoencoder) -> Iterator[None]:
     """Eval mode; afterwards every part of a module is in its earlier mode."""
     modules = list(autoencoder.modules()) if isinstance(autoencoder, nn.Module) else []
     modes = [module.training for module in modules]
-    if isinstance(autoencoder, nn.Module):
-        with contextlib.suppress(NotImplementedError):  # of an exported program, which has no modes
-            autoencoder.eval()
+    with contextlib.suppress(NotImplementedError):  # of an exported program, which has no modes
+        for module in modules[:1]:  # the autoencoder itself
+            module.eval()
     try:
         yield
     finally:
@@ -94,18 +88,14 @@ def _check_placement(autoencoder: nn.Module, images: Tensor) -> None:
         if tensor.is_meta:
             raise ValueError("the autoencoder has no weights: they are on the meta device; load them first")
         if tensor.device != images.device:
-            raise ValueError(
-                f"the autoencoder is on {tensor.device}, the images on {images.device}; move one of them: "
-                f"autoencoder.to('{images.device}')"
-            )
+            way = f"move one of them: autoencoder.to('{images.device}')"
+            raise ValueError(f"the autoencoder is on {tensor.device}, the images on {images.device}; {way}")
     for parameter in autoencoder.parameters():
         if is_lazy(parameter):
             raise ValueError("the autoencoder's lazy layers have no weights yet; call it once and load them")
         if parameter.is_floating_point() and parameter.dtype != images.dtype:
-            raise ValueError(
-                f"the autoencoder's weights are {parameter.dtype}, the images {images.dtype}; give "
-                f"autoencoder.to({images.dtype}), or export it so"
-            )
+            way = f"give autoencoder.to({images.dtype}), or export it so"
+            raise ValueError(f"the autoencoder's weights are {parameter.dtype}, the images {images.dtype}; {way}")
 
 
 def _answer(autoencoder: Autoencoder, images: Tensor) -> Tensor:
@@ -118,17 +108,13 @@ def _answer(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     if not torch.equal(given, images):
         raise ValueError("the autoencoder changes its input in place; give lambda x: autoencoder(x.clone())")
     if not isinstance(output, Tensor):
-        raise ValueError(
-            f"the autoencoder returns a {type(output).__name__}; it must return the images alone: wrap it in a "
-            "function that does"
-        )
+        way = "it must return the images alone: wrap it in a function that does"
+        raise ValueError(f"the autoencoder returns a {type(output).__name__}; {way}")
     if output.shape != images.shape:
         raise ValueError(f"the autoencoder maps {tuple(images.shape)} to {tuple(output.shape)}; it must keep the shape")
     if output.dtype != images.dtype or output.device != images.device:
-        raise ValueError(
-            f"the autoencoder maps {images.dtype} on {images.device} to {output.dtype} on {output.device}; it must "
-            "keep both: return output.to(x)"
-        )
+        change = f"maps {images.dtype} on {images.device} to {output.dtype} on {output.device}"
+        raise ValueError(f"the autoencoder {change}; it must keep both: return output.to(x)")
     if not torch.isfinite(output).all():
         raise ValueError("the autoencoder's output holds NaN or infinite values on images; are its weights whole?")
     return output

@@ -18,13 +18,14 @@ from memorization.architectures.external import first_line
 from memorization.architectures.external.adapted import Adapted, Layout
 from memorization.architectures.external.exported import Exported
 from memorization.architectures.external.weights import load_weights
+from memorization.architectures.initialisation import Shape
 from memorization.components import SettingError
 
 ALLOWED = ("memorization", "torch.nn")  # packages whose classes a configuration may name
 
 
 def custom(
-    shape: tuple[int, int, int],
+    shape: Shape,
     target: str = "",
     kwargs: Any = None,
     weights: str = "",
@@ -63,19 +64,16 @@ custom.incidental = ("allowed",)  # type: ignore[attr-defined]
 custom.external = True  # type: ignore[attr-defined]
 
 
-def make(target: str, kwargs: dict[str, Any], shape: tuple[int, int, int], allowed: Sequence[str]) -> nn.Module:
+def make(target: str, kwargs: dict[str, Any], shape: Shape, allowed: Sequence[str]) -> nn.Module:
     """An instance of the class `target`; see `custom`."""
     module, _, name = target.rpartition(".")
     if not module:
         raise SettingError("target", target, "this is no class; give package.module.Class")
     packages = (*ALLOWED, *allowed)
     if not any(target.startswith(f"{package}.") for package in packages):
-        raise SettingError(
-            "target",
-            target,
-            f"it is outside the allowed packages ({', '.join(packages)}); if you trust its code, set `allowed` to "
-            f"[{target.partition('.')[0]}], or load the run with load_run(folder, packages=[...])",
-        )
+        way = f"set `allowed` to [{target.partition('.')[0]}], or load the run with load_run(folder, packages=[...])"
+        reason = f"it is outside the allowed packages ({', '.join(packages)}); if you trust its code, {way}"
+        raise SettingError("target", target, reason)
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # of the user's code
