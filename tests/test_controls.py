@@ -15,7 +15,7 @@ from torch import nn
 from memorization import audit, load_results, load_run
 from memorization.architectures import Centred, FullyConnected, build
 from memorization.degradations import Blur, Box, Chain, Downsample, RandomPixels
-from memorization.evaluation.controls import CONTROLS, InapplicableError, inpaintable, untrained
+from memorization.evaluation.controls import CONTROLS, InapplicableError, untrained
 from memorization.evaluation.statistics import auc
 from memorization.evaluation.summary import summarise
 from memorization.jobs.identity import Identity
@@ -140,10 +140,10 @@ def test_weights_that_stay_what_they_were_trained_to_be_are_no_untrained_control
 
 
 def test_inpainting_is_for_erasures():
-    assert inpaintable(Box())
-    assert not inpaintable(Blur())
-    assert not inpaintable(Chain(Blur(), Box()))
-    assert inpaintable(Chain(Box(), RandomPixels()))
+    assert Box().erases
+    assert not Blur().erases
+    assert not Chain(Blur(), Box()).erases
+    assert Chain(Box(), RandomPixels()).erases
 
 
 def test_a_memory_beats_its_controls():

@@ -15,48 +15,11 @@ from memorization.degradations.linear import Blur, Downsample, Gain, MotionBlur,
 from memorization.degradations.measurement import Degradation, Description, Measurement, image_seeds
 from memorization.degradations.operators import Mask, Operator
 
-DEGRADATIONS: Registry[Any] = Registry(
-    "degradations",
-    {
-        "random_pixels": RandomPixels,
-        "box": Box,
-        "half": Half,
-        "stripes": Stripes,
-        "strokes": Strokes,
-        "blur": Blur,
-        "motion_blur": MotionBlur,
-        "downsample": Downsample,
-        "gain": Gain,
-        "noise": Noise,
-        "jpeg": Jpeg,
-        "quantise": Quantise,
-        "chain": Chain,
-    },
-)
+_ERASURES = {"random_pixels": RandomPixels, "box": Box, "half": Half, "stripes": Stripes, "strokes": Strokes}
+_LINEAR = {"blur": Blur, "motion_blur": MotionBlur, "downsample": Downsample, "gain": Gain, "noise": Noise}
+_OTHERS = {"jpeg": Jpeg, "quantise": Quantise, "chain": Chain}
+DEGRADATIONS: Registry[Any] = Registry("degradations", {**_ERASURES, **_LINEAR, **_OTHERS})
 
-__all__ = [
-    "DEGRADATIONS",
-    "FILLS",
-    "Blur",
-    "Box",
-    "Chain",
-    "Degradation",
-    "Description",
-    "Direction",
-    "Downsample",
-    "Fill",
-    "Gain",
-    "Half",
-    "Jpeg",
-    "Mask",
-    "Measurement",
-    "MotionBlur",
-    "Noise",
-    "Operator",
-    "Quantise",
-    "RandomPixels",
-    "Side",
-    "Stripes",
-    "Strokes",
-    "image_seeds",
-]
+__all__ = ["DEGRADATIONS", "FILLS", "Blur", "Box", "Chain", "Degradation", "Description", "Direction", "Downsample"]
+__all__ += ["Fill", "Gain", "Half", "Jpeg", "Mask", "Measurement", "MotionBlur", "Noise", "Operator", "Quantise"]
+__all__ += ["RandomPixels", "Side", "Stripes", "Strokes", "image_seeds"]

@@ -36,12 +36,8 @@ class Chain(Degradation):
         with within("second"):
             second = self.second(first.y, [seed for _, seed in own])
         same = first.erased.shape == second.erased.shape
-        return Measurement(
-            y=second.y,
-            operator=compose(second.operator, first.operator),
-            sigma=second.sigma,
-            erased=first.erased | second.erased if same else first.erased,
-        )
+        erased = first.erased | second.erased if same else first.erased
+        return Measurement(second.y, compose(second.operator, first.operator), second.sigma, erased)
 
     def describe(self) -> Description:
         """The noise of the second part; the rest of the last part that erases."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 from numbers import Integral
 from typing import Any
 
-from memorization.components import SettingError
+from memorization.components import SettingError, choose
 
 
 def check_whole(field: str, value: Any, least: int, what: str = "it must be") -> None:
@@ -23,9 +23,12 @@ def check_positive(part: object, *names: str) -> None:
             raise SettingError(name, value, "it must be above 0 and finite")
 
 
+def check_noise(noise: float) -> None:
+    """The standard deviation of a noise must be one."""
+    if not 0 <= noise < math.inf:
+        raise SettingError("noise", noise, "it is a standard deviation in pixels of [0, 1], at least 0")
+
+
 def as_choice(part: object, field: str, choices: type[StrEnum]) -> None:
     """Turn the word in a field of `part`, a frozen dataclass, into one of `choices`."""
-    word = getattr(part, field)
-    if word not in list(choices):
-        raise SettingError(field, word, f"choose one of {', '.join(choices)}")
-    object.__setattr__(part, field, choices(word))
+    object.__setattr__(part, field, choose(field, getattr(part, field), choices))

@@ -12,15 +12,8 @@ import torch
 from torch import Tensor
 
 from memorization.components import SettingError
-from memorization.degradations.checks import as_choice, check_whole
-from memorization.degradations.measurement import (
-    Degradation,
-    Description,
-    Measurement,
-    check_noise,
-    gaussian_noise,
-    generators,
-)
+from memorization.degradations.checks import as_choice, check_noise, check_whole
+from memorization.degradations.measurement import Degradation, Description, Measurement, gaussian_noise, generators
 from memorization.degradations.operators import Mask
 
 Fill = StrEnum("Fill", ["zero", "grey", "mean", "random"])
@@ -55,8 +48,7 @@ class _Erasure(Degradation):
         """(H, W) bool, True where erased."""
 
     def __call__(self, images: Tensor, seeds: Sequence[int]) -> Measurement:
-        height, width = images.shape[2:]
-        y = torch.empty_like(images)
+        y, (height, width) = torch.empty_like(images), images.shape[2:]
         erased = torch.empty(len(images), 1, height, width, dtype=torch.bool)
         for i, generator in enumerate(generators(images, seeds)):
             image = images[i].cpu()
@@ -121,18 +113,11 @@ class Half(_Erasure):
         as_choice(self, "side", Side)
 
     def _erased(self, height: int, width: int, generator: torch.Generator) -> Tensor:
-        erased = torch.zeros(height, width, dtype=torch.bool)
-        rows, columns = round(self.fraction * height), round(self.fraction * width)
-        match self.side:
-            case Side.bottom:
-                erased[height - rows :] = True
-            case Side.top:
-                erased[:rows] = True
-            case Side.left:
-                erased[:, :columns] = True
-            case Side.right:
-                erased[:, width - columns :] = True
-        return erased
+        upright = self.side in (Side.bottom, Side.top)
+        length = height if upright else width
+        line = torch.arange(length) < round(self.fraction * length)  # from the top or from the left
+        line = line.flip(0) if self.side in (Side.bottom, Side.right) else line
+        return (line[:, None] if upright else line).expand(height, width)
 
 
 @dataclass(frozen=True)

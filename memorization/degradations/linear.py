@@ -11,16 +11,9 @@ import torch
 from torch import Tensor
 
 from memorization.components import SettingError
-from memorization.degradations.checks import check_positive, check_whole
-from memorization.degradations.measurement import (
-    Degradation,
-    Description,
-    Measurement,
-    check_noise,
-    gaussian_noise,
-    generators,
-    nothing_erased,
-)
+from memorization.degradations import measurement
+from memorization.degradations.checks import check_noise, check_positive, check_whole
+from memorization.degradations.measurement import Degradation, Description, Measurement
 from memorization.degradations.operators import Convolution, Downsampling, Mask, Operator, Scaling
 
 
@@ -41,13 +34,13 @@ class _Linear(Degradation):
         """The operator on `images`, with what is random in it from each image's source."""
 
     def __call__(self, images: Tensor, seeds: Sequence[int]) -> Measurement:
-        sources = generators(images, seeds)
+        sources = measurement.generators(images, seeds)
         operator = self._operator(images, sources)
         parts = []
         for i, source in enumerate(sources):  # one by one: a transform's rounding may depend on the size of its batch
             part = operator.select(torch.tensor([i], device=images.device)).forward(images[i : i + 1])
-            parts.append(part + gaussian_noise(part, self.noise, source).to(part.device))
-        return Measurement(y=torch.cat(parts), operator=operator, sigma=self.noise, erased=nothing_erased(images))
+            parts.append(part + measurement.gaussian_noise(part, self.noise, source).to(part.device))
+        return Measurement(torch.cat(parts), operator, self.noise, measurement.nothing_erased(images))
 
     def describe(self) -> Description:
         return Description(noise=float(self.noise))

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError
 from memorization.degradations.operators import Operator
 
 
@@ -93,9 +92,3 @@ def gaussian_noise(image: Tensor, sigma: float, generator: torch.Generator) -> T
     if sigma == 0:
         return torch.zeros((), dtype=image.dtype)
     return sigma * torch.randn(image.shape, generator=generator, dtype=torch.float64).to(image.dtype)
-
-
-def check_noise(noise: float) -> None:
-    """Raise `SettingError` for a standard deviation that is none."""
-    if not 0 <= noise < math.inf:
-        raise SettingError("noise", noise, "it is a standard deviation in pixels of [0, 1], at least 0")

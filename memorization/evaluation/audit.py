@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from operator import index
@@ -18,21 +18,17 @@ from memorization.architectures.external.contract import check_contract, check_l
 from memorization.data import as_float
 from memorization.data.split import check_images
 from memorization.degradations import Degradation, RandomPixels
+from memorization.degradations.checks import check_whole
 from memorization.evaluation.batch import Recipe, recover_batch
-from memorization.evaluation.controls import Control, InapplicableError, controlled, inpaintable, untrained
-from memorization.evaluation.scores import scores
+from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
+from memorization.evaluation.metrics import scores
 from memorization.evaluation.statistics import log_roc, roc
 from memorization.evaluation.summary import THRESHOLDS, summarise, threshold_curve
 from memorization.evaluation.verdict import NOT_APPLICABLE
 from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM
 
-OWN: dict[str, Any] = {
-    "dataset": "own",
-    "rung": np.nan,
-    "signature": "none",
-    "task": "own",
-    "setup": "own",
-}  # of a run, in a store
+# What a store says of a run.
+OWN: dict[str, Any] = {"dataset": "own", "rung": np.nan, "signature": "none", "task": "own", "setup": "own"}
 
 
 @dataclass(frozen=True)
@@ -100,8 +96,11 @@ def audit(
     that breaks its contract (see `contract.check_contract`).
     """
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
-    _check_numbers(batch_size=(batch_size, 1), seed=(seed, 0))
-    _check_objects(degradation=degradation, recovery=recovery, operator=operator)
+    check_whole("batch_size", batch_size, 1)
+    check_whole("seed", seed, 0)
+    for name, part in {"degradation": degradation, "recovery": recovery, "operator": operator}.items():
+        if isinstance(part, str | type):
+            raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
     if reference is autoencoder:
         raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
@@ -118,20 +117,6 @@ def audit(
             tables.append(images.recovered(other, model).assign(control=control.value, train_loss=np.nan))
     table = pd.concat(tables, ignore_index=True).assign(architecture=type(autoencoder).__name__, **OWN)
     return Audit(table, missing)
-
-
-def _check_numbers(**numbers: tuple[Any, int]) -> None:
-    """Raise `ValueError` for what is no whole number, or below the least that is given with it."""
-    for name, (number, least) in numbers.items():
-        if _whole(number) < least:
-            raise ValueError(f"{name} is {number!r}; it must be a whole number, at least {least}")
-
-
-def _check_objects(**parts: object) -> None:
-    """Raise `ValueError` for a part that is named, and not given."""
-    for name, part in parts.items():
-        if isinstance(part, str | type):
-            raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
 
 
 @dataclass(frozen=True)
@@ -160,19 +145,15 @@ class _Images:
     def recovered(self, recipe: Recipe, autoencoder: Autoencoder) -> pd.DataFrame:
         """The scores of all images, one row each, once the autoencoder has kept its contract on two of them."""
         some = self.every[[0, len(self.members)]] if len(self.every) > len(self.members) else self.every[:1]
+        parts = [slice(i, i + self.batch_size) for i in range(0, len(self.every), self.batch_size)]
         with evaluating(autoencoder):
             check_contract(autoencoder, some, recipe.method.access, min(self.batch_size, len(self.every)))
             tables = [
-                recover_batch(recipe, autoencoder, images, numbers, self.members).scores
-                for images, numbers in self._batches()
+                recover_batch(recipe, autoencoder, self.every[part], self.numbers[part], self.members).scores
+                for part in parts
             ]
         table = pd.concat(tables, ignore_index=True)
         return table.assign(member=np.arange(len(table)) < len(self.members), **recipe.choices())
-
-    def _batches(self) -> Iterator[tuple[Tensor, list[int]]]:
-        for start in range(0, len(self.every), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield self.every[part], self.numbers[part]
 
 
 def _check_images(name: str, images: Tensor) -> None:
@@ -199,21 +180,17 @@ def _check_distinct(members: Tensor, non_members: Tensor) -> None:
                 raise ValueError(f"{name}: image {i} is image {first} again; give each once, or it counts twice")
 
 
-def _whole(number: Any) -> int:
-    """`number` if it is a whole one, else -1."""
-    try:
-        return index(number)
-    except TypeError:
-        return -1
-
-
 def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
     """`indices` as whole numbers; raises `ValueError` unless they are one for each of `count` images."""
     if len(indices) != count:
         raise ValueError(f"indices are {len(indices)}; give one for each of the {count} images, members first")
     seen: dict[tuple[bool, int], int] = {}
     for i, given in enumerate(indices):
-        if (number := _whole(given)) < 0:
+        try:
+            number = index(given)
+        except TypeError:
+            number = -1
+        if number < 0:
             raise ValueError(f"indices: {given!r} of image {i} is no number of an image; give whole numbers from 0 on")
         if (first := seen.setdefault((i < members, number), i)) != i:
             raise ValueError(f"indices: images {first} and {i} are both {number}; give each a number of its own")
@@ -224,20 +201,20 @@ def _controls(
     recipe: Recipe, autoencoder: Autoencoder, reference: Autoencoder | None, members: Tensor, every: bool
 ) -> tuple[dict[Control, tuple[Recipe, Autoencoder]], dict[str, str]]:
     """What to recover with and from for each control, and why some are missing; the reference alone unless `every`."""
-    found: dict[Control, tuple[Recipe, Autoencoder]] = {}
+    models: dict[Control, Autoencoder] = {}
     missing: dict[str, str] = {}
-    for control in (Control.untrained, Control.inpaint, Control.nearest):
-        if not every:
-            missing[control] = "not asked for"
-        elif control is not Control.inpaint or inpaintable(recipe.degradation):
-            try:
-                model = untrained(autoencoder, recipe.seed) if control is Control.untrained else autoencoder
-            except InapplicableError as error:
-                missing[control] = f"{NOT_APPLICABLE} ({error})"
-            else:
-                found[control] = controlled(recipe, control, members), model
+    if every:
+        try:
+            models[Control.untrained] = untrained(autoencoder, recipe.seed)
+        except InapplicableError as error:
+            missing[Control.untrained] = f"{NOT_APPLICABLE} ({error})"
+        if recipe.degradation.erases:
+            models[Control.inpaint] = autoencoder
+        models[Control.nearest] = autoencoder
+    else:
+        missing |= dict.fromkeys((Control.untrained, Control.inpaint, Control.nearest), "not asked for")
     if reference is None:
         missing[Control.reference] = "not given"
     else:
-        found[Control.reference] = recipe, reference
-    return found, missing
+        models[Control.reference] = reference
+    return {name: (controlled(recipe, name, members), model) for name, model in models.items()}, missing

@@ -150,26 +150,18 @@ def recover_batch(
     begin = time.perf_counter()
     with within("degradation"):
         measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
+    method, operator = recipe.solving, recipe.operator
     solution = solve(
-        autoencoder,
-        measurement,
-        recipe.solving,
-        recipe.operator,
-        starts=recipe.starts,
-        path=path,
-        on_iteration=on_iteration,
+        autoencoder, measurement, method, operator, starts=recipe.starts, path=path, on_iteration=on_iteration
     )
     seconds = (time.perf_counter() - begin) / len(originals)
-    columns = {
-        **_of_answers(recipe, solution, measurement, originals, members),
-        **_of_solution(solution),
-        **_of_estimate(recipe, solution, measurement),
-    }
-    table = pd.DataFrame({"image": list(indices), **{name: value.cpu().numpy() for name, value in columns.items()}})
+    columns = _of_answers(recipe, solution, measurement, originals, members)
+    columns |= {name: getattr(solution, name) for name in ("iterations", "queries", "residual", "start", "energy")}
+    columns |= _of_estimate(recipe, solution, measurement)
+    table = pd.DataFrame({"image": list(indices)} | {name: value.cpu().numpy() for name, value in columns.items()})
     table = table.assign(status=solution.status, seconds=seconds)
-    return RecoveredBatch(
-        table, _enlarged(measurement.y, originals), solution.images, measurement.erased, solution.path
-    )
+    degraded = functional.interpolate(measurement.y, originals.shape[2:], mode="nearest")
+    return RecoveredBatch(table, degraded, solution.images, measurement.erased, solution.path)
 
 
 def _of_answers(
@@ -189,21 +181,9 @@ def _of_answers(
     }
 
 
-def _of_solution(solution: Recovery) -> dict[str, Tensor]:
-    """The columns (B,) that say how the solver ended."""
-    return {name: getattr(solution, name) for name in ("iterations", "queries", "residual", "start", "energy")}
-
-
 def _of_estimate(recipe: Recipe, solution: Recovery, measurement: Measurement) -> dict[str, Tensor]:
     """The columns (B,) that say what was believed of the operator, and how wrong it was; NaN where it was known."""
     blind = recipe.operator.blind and recipe.asks_operator
     estimated, estimates = (solution.mask, solution.estimates) if blind else (None, {})
     columns = {f"estimated_{name}": value for name, value in estimates.items()}
     return columns | {"operator_error": metrics.mask_error(estimated, measurement.erased)}
-
-
-def _enlarged(degraded: Tensor, originals: Tensor) -> Tensor:
-    """`degraded` images at the size of the `originals`."""
-    if degraded.shape == originals.shape:
-        return degraded
-    return functional.interpolate(degraded, originals.shape[2:], mode="nearest")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from memorization.evaluation.scores import bounded
-from memorization.evaluation.statistics import mcnemar, paired_difference
+from memorization.evaluation.metrics import bounded
+from memorization.evaluation.statistics import columns, mcnemar, paired_difference
 from memorization.recovery import Status
 
 
-@dataclass(frozen=True)
-class MemberScores:
+class MemberScores(NamedTuple):
     """Of the members of one run and rung, by their numbers in the data set: who came back, and the erased PSNR (dB).
 
     The PSNR is `bounded`, within 0 and 120 dB.
@@ -26,8 +25,7 @@ class MemberScores:
     @classmethod
     def of(cls, results: pd.DataFrame) -> MemberScores:
         """From the results of one run and rung."""
-        members = results[results["member"].to_numpy(bool)]
-        members = members.sort_values("image", kind="stable")
+        members = results[results["member"].to_numpy(bool)].sort_values("image", kind="stable")
         psnr = bounded(members["psnr_erased"].to_numpy(float), (members["status"] == Status.diverged).to_numpy())
         return cls(members["image"].to_numpy(), members["recovered"].eq(True).to_numpy(), psnr)
 
@@ -43,13 +41,11 @@ def compare(first: MemberScores, second: MemberScores) -> dict[str, float]:
         raise ValueError("the tables hold no members; a paired comparison needs some")
     if not np.array_equal(first.image, second.image):
         raise ValueError("the two tables hold different members; a paired comparison needs the same images in both")
-    psnr = paired_difference(first.psnr_erased, second.psnr_erased)
+    mean, p = paired_difference(first.psnr_erased, second.psnr_erased)
     return {
         "members": len(first.image),
         "recovered_difference": float(first.recovered.mean() - second.recovered.mean()),
         "recovered_p": mcnemar(first.recovered, second.recovered),
-        "psnr_difference": psnr.mean.value,
-        "psnr_difference_low": psnr.mean.low,
-        "psnr_difference_high": psnr.mean.high,
-        "psnr_p": psnr.p,
+        **columns("psnr_difference", *mean),
+        "psnr_p": p,
     }

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.architectures.external import first_line
 from memorization.architectures.initialisation import redraw
-from memorization.degradations import Degradation
 from memorization.evaluation.batch import Recipe
 from memorization.recovery import Inpaint, Known
 from memorization.recovery.methods.nearest_member import NearestMember
@@ -31,27 +30,14 @@ from memorization.recovery.methods.nearest_member import NearestMember
 UNDRAWN = 1024.0  # marks weights before they are drawn anew; exact in every floating point type
 
 
-class Control(StrEnum):
-    """Which control a run is; `none` for the audited autoencoder."""
-
-    none = "none"
-    untrained = "untrained"
-    inpaint = "inpaint"
-    reference = "reference"
-    nearest = "nearest"
-
-
+# Which control a run is; none for the audited autoencoder.
+Control = StrEnum("Control", ["none", "untrained", "inpaint", "reference", "nearest"])
 CONTROLS = tuple(Control)[1:]
 TO_BEAT = CONTROLS[:3]
 
 
 class InapplicableError(ValueError):
     """A control cannot be had; the message says why."""
-
-
-def inpaintable(degradation: Degradation) -> bool:
-    """Whether inpainting applies: the degradation consists of erasures."""
-    return degradation.erases
 
 
 def controlled(recipe: Recipe, control: Control, members: Tensor | None = None) -> Recipe:

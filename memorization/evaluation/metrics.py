@@ -1,6 +1,7 @@
 """Scores of answers, per image (functions) and over the images of a run while it goes on (torchmetrics).
 
-How close an answer is to the original, on the erased pixels and on all, and against the members.
+How close an answer is to the original, on the erased pixels and on all, and against the members. The erased PSNR is
+also a score of membership, fit for ranking (`scores`) and for averaging (`bounded`).
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
@@ -18,12 +21,14 @@ from torchmetrics.utilities import dim_zero_cat
 
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
 from memorization.data import as_float
+from memorization.recovery import Status
 
 REVISION = 1  # of the scores, as `revision` is of a part: raised whenever the same answers may get other scores
 PSNR_CAP = 120.0  # dB; float32 rounding of an exact answer, so that no score is infinite
 LEAST_DB = 1e-6  # above the 0 of an image that diverged
 SCALE = 128.0  # brings PSNRs into [0, 1], beyond which torchmetrics takes a sigmoid, without rounding them
 WINDOW = 7  # pixels, the side of SSIM's uniform window
+UNIFORM: dict[str, Any] = {"gaussian_kernel": False, "data_range": 1.0}  # the settings of SSIM, but for its window
 PIXELS_AT_ONCE = 2**13  # of which SSIM is computed together; with more, a CPU takes up to five times as long for each
 
 
@@ -57,13 +62,7 @@ def ssim(answer: Tensor, original: Tensor) -> Tensor:
 
 def _ssim(answer: Tensor, original: Tensor, window: int) -> Tensor:
     _, whole = structural_similarity_index_measure(
-        answer.double(),
-        original.double(),
-        gaussian_kernel=False,
-        kernel_size=window,
-        data_range=1.0,
-        reduction="none",
-        return_full_image=True,
+        answer.double(), original.double(), kernel_size=window, reduction="none", return_full_image=True, **UNIFORM
     )  # (B, C, H, W), of a window around each pixel, the image mirrored at its edge
     edge = window // 2
     inside: Tensor = whole[:, :, edge : whole.shape[2] - edge, edge : whole.shape[3] - edge]
@@ -78,22 +77,18 @@ def _window(shape: Sequence[int]) -> int:
 def nearest_member(answer: Tensor, original: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
     """The index (B,) of the member closest to each answer, and whether no member is closer to it than the original is.
 
-    Distances are Euclidean over the whole image. For a member the second value says that the answer is the *right*
-    image; a non-member is held to the same rule.
+    Distances are Euclidean over the whole image, in float64: `torch.cdist` in float32 is wrong by up to a fifth for
+    large images. For a member the second value says that the answer is the *right* image.
     """
-    own = (answer.double() - original.double()).flatten(1).norm(dim=1)
+    found = answer.double().flatten(1)
+    own = (found - original.double().flatten(1)).norm(dim=1)
     smallest, index = torch.full_like(own, torch.inf), torch.zeros(len(answer), dtype=torch.int64, device=answer.device)
     for first in range(0, len(members), MEMBERS_AT_ONCE):
-        part = members[first : first + MEMBERS_AT_ONCE]
-        nearest, where = _distances(answer, as_float(part)).min(1)
+        part = as_float(members[first : first + MEMBERS_AT_ONCE]).double().flatten(1)
+        nearest, where = torch.cdist(found, part, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         index = torch.where(nearest < smallest, where + first, index)
         smallest = torch.minimum(nearest, smallest)
     return index, own <= smallest * (1 + 1e-9)
-
-
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """(A, B) Euclidean distances in float64: `torch.cdist` in float32 is wrong by up to a fifth for large images."""
-    return torch.cdist(a.double().flatten(1), b.double().flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def mask_error(mask: Tensor | None, erased: Tensor) -> Tensor:
@@ -106,57 +101,60 @@ def mask_error(mask: Tensor | None, erased: Tensor) -> Tensor:
     return ((mask > 0.5) == erased).flatten(1).float().mean(1)
 
 
-class ErasedPSNR(Metric):
-    """The median erased PSNR in dB of the `members`, or else of the non-members: that of a summary.
+def scores(results: pd.DataFrame) -> np.ndarray:
+    """(N,) by which members and non-members are told apart: the erased PSNR in dB.
 
-    Half of the images are better, whatever became of the others: those of a PSNR of NaN count as the worst. NaN without
-    images.
+    It is -inf, below all others, for images that diverged and where the PSNR is NaN. An infinite PSNR, of an exact
+    answer, stays above all others.
     """
+    psnr = results["psnr_erased"].to_numpy(float)
+    return np.where((results["status"] == Status.diverged) | np.isnan(psnr), -np.inf, psnr)
 
-    full_state_update = False
-    is_differentiable = False
+
+def bounded(psnr: np.ndarray, diverged: np.ndarray) -> np.ndarray:
+    """PSNRs (dB) that can be subtracted from each other and averaged, from 0 to `PSNR_CAP`, 120.
+
+    Images that diverged, or whose PSNR is NaN, get 0 dB, the least that an answer in [0, 1] can have.
+    """
+    return np.where(diverged | np.isnan(psnr), 0.0, np.clip(psnr, 0.0, PSNR_CAP))
+
+
+class _OfOneKind(Metric):
+    """A statistic of what is gathered of the `members`, or else of the non-members; NaN without images."""
+
+    full_state_update = is_differentiable = False
     higher_is_better = True
-    psnr: list[Tensor]
+    gathered: list[Tensor]
 
     def __init__(self, members: bool, **settings: Any) -> None:
         super().__init__(**settings)
         self.members = members
-        self.add_state("psnr", [], dist_reduce_fx="cat")
+        self.add_state("gathered", [], dist_reduce_fx="cat")
+
+
+class ErasedPSNR(_OfOneKind):
+    """The median erased PSNR in dB, as in a summary: images whose PSNR is NaN count as the worst."""
 
     def update(self, psnr_erased: Tensor, member: Tensor) -> None:
         """psnr_erased: (B,) in dB; member: (B,) bool."""
         found = psnr_erased[member == self.members]
-        self.psnr.append(torch.where(found.isnan(), -torch.inf, found))
+        self.gathered.append(torch.where(found.isnan(), -torch.inf, found))
 
     def compute(self) -> Tensor:
-        ordered = dim_zero_cat(self.psnr).sort().values
+        ordered = dim_zero_cat(self.gathered).sort().values
         middle = ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]] if len(ordered) else ordered
         return middle.mean()
 
 
-class RecoveredShare(Metric):
-    """The share in [0, 1] of the `members`, or else of the non-members, that were recovered; NaN without images."""
-
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
-    found: Tensor
-    total: Tensor
-
-    def __init__(self, members: bool, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.members = members
-        for name in ("found", "total"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+class RecoveredShare(_OfOneKind):
+    """The share in [0, 1] of images that were recovered."""
 
     def update(self, recovered: Tensor, member: Tensor) -> None:
         """recovered, member: (B,) bool."""
-        chosen = member == self.members
-        self.found += (recovered & chosen).sum()
-        self.total += chosen.sum()
+        self.gathered.append(recovered[member == self.members].float())
 
     def compute(self) -> Tensor:
-        return self.found / self.total
+        return dim_zero_cat(self.gathered).mean()
 
 
 class MembershipAUROC(BinaryAUROC):
@@ -167,8 +165,7 @@ class MembershipAUROC(BinaryAUROC):
 
     def update(self, psnr_erased: Tensor, diverged: Tensor, member: Tensor) -> None:  # type: ignore[override]
         """psnr_erased: (B,) in dB; diverged, member: (B,) bool."""
-        lost = diverged | psnr_erased.isnan()
-        score = torch.where(lost, 0.0, psnr_erased.clamp(LEAST_DB, PSNR_CAP))
+        score = torch.where(diverged | psnr_erased.isnan(), 0.0, psnr_erased.clamp(LEAST_DB, PSNR_CAP))
         super().update(score / SCALE, member.long())
 
     def compute(self) -> Tensor:  # type: ignore[override]
@@ -188,7 +185,7 @@ def recovery_metrics(shape: Sequence[int]) -> MetricCollection:
     found: dict[str, Metric | MetricCollection] = {
         "auc": MembershipAUROC(),
         "psnr": PeakSignalNoiseRatio(data_range=1.0),
-        "ssim": StructuralSimilarityIndexMeasure(gaussian_kernel=False, kernel_size=_window(shape), data_range=1.0),
+        "ssim": StructuralSimilarityIndexMeasure(kernel_size=_window(shape), **UNIFORM),
     }
     for kind, members in (("members", True), ("non_members", False)):
         found[f"{kind}_recovered"] = RecoveredShare(members)

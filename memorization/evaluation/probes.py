@@ -144,14 +144,9 @@ def attraction(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     Wilson intervals; `distance`, `psnr_probe` and `psnr_member` are medians.
     """
     groups = table.groupby([*by, "kind", "strength"], sort=False, dropna=False)
-    rows = groups.agg(
-        probes=("member", "size"),
-        distance=("distance", "median"),
-        psnr_probe=("psnr_probe", "median"),
-        psnr_member=("psnr_member", "median"),
-        attracted=("attracted", "mean"),
-        captured=("captured", "mean"),
-    ).reset_index()
+    found = {name: (name, "median") for name in ("distance", "psnr_probe", "psnr_member")}
+    found |= {name: (name, "mean") for name in ("attracted", "captured")}
+    rows = groups.agg(probes=("member", "size"), **found).reset_index()
     for name in ("attracted", "captured"):
         low, high = proportion_interval((rows[name] * rows["probes"]).round(), rows["probes"])
         rows[f"{name}_low"], rows[f"{name}_high"] = low, high

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,13 +31,17 @@ NORMAL_FROM = 1_000  # pairs from which the bootstrap agrees with Student's inte
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A statistic with its 95 % interval."""
 
     value: float
     low: float
     high: float
+
+
+def columns(name: str, value: Any, low: Any, high: Any) -> dict[str, Any]:
+    """The columns of a table that hold a statistic and its interval, a number or an array each."""
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def proportion_interval(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
@@ -81,13 +85,8 @@ def median_interval(values: ArrayLike) -> tuple[float, float]:
     infinite; raises `ValueError` for NaN.
     """
     ordered = np.sort(_without_nan(values, "values"))
-    rank = _median_rank(len(ordered))
+    rank = _exceeding(len(ordered), 0.5)[0] - 1
     return (float(ordered[rank]), float(ordered[-1 - rank])) if rank >= 0 else (math.nan, math.nan)
-
-
-@lru_cache
-def _median_rank(count: int) -> int:
-    return int(stats.binom.ppf((1 - CONFIDENCE) / 2, count, 0.5)) - 1
 
 
 def _without_nan(values: ArrayLike, name: str, remedy: str = "leave them out, or give -inf for a failure") -> Floats:
@@ -100,11 +99,10 @@ def _without_nan(values: ArrayLike, name: str, remedy: str = "leave them out, or
 
 def _scores(positives: ArrayLike, negatives: ArrayLike) -> tuple[Floats, Floats]:
     """Both as floats, infinite ones allowed; raises `ValueError` for NaN, or if there is none of a kind."""
-    groups = _without_nan(positives, "positives"), _without_nan(negatives, "negatives")
-    for name, group in zip(("positives", "negatives"), groups, strict=True):
-        if not group.size:
-            raise ValueError(f"there are no {name}: nothing can be told from nothing")
-    return groups
+    above, below = _without_nan(positives, "positives"), _without_nan(negatives, "negatives")
+    if not above.size or not below.size:
+        raise ValueError(f"there are no {'negatives' if above.size else 'positives'}: nothing can be told from nothing")
+    return above, below
 
 
 def auc(positives: ArrayLike, negatives: ArrayLike) -> Estimate:
@@ -134,8 +132,7 @@ def _share_below(values: Floats, others: Floats) -> Floats:
     return (np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")) / (2 * len(others))
 
 
-@dataclass(frozen=True)
-class OperatingPoint:
+class OperatingPoint(NamedTuple):
     """A threshold on a score: `tpr` of the positives exceed it, `fpr` of the negatives do (the rate achieved)."""
 
     fpr: float
@@ -152,7 +149,7 @@ def tpr_at_fpr(positives: ArrayLike, negatives: ArrayLike, fpr: float) -> Operat
     2008): that of the positives, by Wilson's interval, and that of the threshold, which lies between two order
     statistics of the negatives (by the binomial distribution, as for a median), by the rates at these two. Below about
     `3.7 / fpr` negatives, more than 2.5 % of samples hold none above that threshold. Then nothing bounds it from above,
-    and the interval begins at 0. Scores may be infinite; raises `ValueError` for NaN, and for none of a kind.
+    and the interval begins at 0. Scores are as for `auc`.
     """
     if not 0 <= fpr <= 1:
         raise ValueError(f"fpr is {fpr}; a rate lies in [0, 1]")
@@ -179,22 +176,15 @@ def _exceeding(count: int, rate: float) -> tuple[int, int]:
 
 
 def roc(positives: ArrayLike, negatives: ArrayLike) -> tuple[Floats, Floats]:
-    """(fpr, tpr) at the corners of the ROC curve, from (0, 0) to (1, 1).
-
-    Scores may be infinite; raises `ValueError` for NaN, and for none of a kind.
-    """
+    """(fpr, tpr) at the corners of the ROC curve, from (0, 0) to (1, 1); scores are as for `auc`."""
     above, below = _scores(positives, negatives)
-    scores = np.unique(np.concatenate([above, below]), return_inverse=True)[1]  # ranks: roc_curve takes no infinite one
-    labels = np.arange(len(scores)) < len(above)
-    fpr, tpr, _ = roc_curve(labels, scores)
+    ranks = np.unique(np.concatenate([above, below]), return_inverse=True)[1]  # roc_curve takes no infinite scores
+    fpr, tpr, _ = roc_curve(np.arange(len(ranks)) < len(above), ranks)
     return fpr, tpr
 
 
 def log_roc(positives: ArrayLike, negatives: ArrayLike) -> tuple[Floats, Floats]:
-    """The corners of the ROC curve for logarithmic axes, which have no 0.
-
-    A rate of 0 is shown at half of the smallest that the images resolve, `0.5 / count`.
-    """
+    """`roc` for logarithmic axes: a rate of 0 is half of the smallest that the images resolve, `0.5 / count`."""
     fpr, tpr = roc(positives, negatives)
     return np.maximum(fpr, 0.5 / np.size(negatives)), np.maximum(tpr, 0.5 / np.size(positives))
 
@@ -211,11 +201,10 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, greater: bool = False) -> fl
             raise ValueError(f"{name} holds what is neither true nor false; leave such images out of both")
     a, b = a.astype(bool), b.astype(bool)
     _check_paired(a, b)
-    only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
-    discordant = only_first + only_second
+    won, lost = int((a & ~b).sum()), int((b & ~a).sum())
     if greater:
-        return float(stats.binom.sf(only_first - 1, discordant, 0.5))
-    return min(1.0, 2 * float(stats.binom.cdf(min(only_first, only_second), discordant, 0.5)))
+        return float(stats.binom.sf(won - 1, won + lost, 0.5))
+    return min(1.0, 2 * float(stats.binom.cdf(min(won, lost), won + lost, 0.5)))
 
 
 def _check_paired(first: NDArray[Any], second: NDArray[Any]) -> None:
@@ -223,8 +212,7 @@ def _check_paired(first: NDArray[Any], second: NDArray[Any]) -> None:
         raise ValueError(f"a paired test needs the same images twice, not {first.shape} and {second.shape}")
 
 
-@dataclass(frozen=True)
-class PairedDifference:
+class PairedDifference(NamedTuple):
     """The mean of `first - second` over the same images, with its interval, and the p-value of its being 0."""
 
     mean: Estimate

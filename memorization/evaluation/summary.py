@@ -12,17 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from memorization.evaluation import statistics
 from memorization.evaluation.controls import Control
-from memorization.evaluation.scores import Columns, scores
-from memorization.evaluation.statistics import (
-    Estimate,
-    auc,
-    difference_interval,
-    median_interval,
-    proportion_interval,
-    tpr_at_fpr,
-)
-from memorization.evaluation.verdict import KEYS, Group, controls_of, verdict_on
+from memorization.evaluation.metrics import scores
+from memorization.evaluation.statistics import columns, difference_interval, proportion_interval
+from memorization.evaluation.verdict import KEYS, UNKNOWN, Columns, Group, controls_of, verdict_on
 from memorization.recovery import Status
 
 CHOICES = ["dataset", "architecture", "degradation", "fraction", "fill", "noise", "recovery", "operator"]
@@ -49,7 +43,7 @@ def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -
     if results.empty:
         raise ValueError("there are no results to summarise: the table has no rows")
     groups = _groups(_complete(results))
-    summary = _with_intervals(pd.DataFrame([_row(group) for group in groups]))
+    summary = pd.DataFrame([_row(group) for group in groups])
     judged = [
         verdict_on(group, {name: groups[place] for name, place in found.items()}, missing or {})
         for group, found in zip(groups, controls_of(summary), strict=True)
@@ -74,73 +68,58 @@ def _groups(table: pd.DataFrame) -> list[Group]:
     number = table.groupby(["signature", "control", "rung"], sort=False, dropna=False).ngroup().to_numpy()
     order = np.argsort(number, kind="stable")
     starts = np.flatnonzero(np.diff(number[order], prepend=-1))
-    columns = {name: table[name].to_numpy()[order] for name in MEASURED}
+    images = {name: table[name].to_numpy()[order] for name in MEASURED}
     facts = table[[*CHOICES, *FACTS, *LINKS, ERASES]].iloc[order[starts]].to_dict("records")
-    ends = [*starts[1:], len(order)]
     return [
-        Group({str(name): value for name, value in first.items()}, {name: c[start:end] for name, c in columns.items()})
-        for first, start, end in zip(facts, starts, ends, strict=True)
+        Group({str(name): value for name, value in first.items()}, {name: c[start:end] for name, c in images.items()})
+        for first, start, end in zip(facts, starts, [*starts[1:], len(order)], strict=True)
     ]
 
 
 def _row(group: Group) -> dict[str, Any]:
-    """What a summary says of the images of one run, control and rung, with room for what is found for all at once."""
+    """What a summary says of the images of one run, control and rung, but for the verdict."""
     images, member = group.images, group.images["member"]
     row = {name: value for name, value in group.facts.items() if name != ERASES}
     for name, part in zip(KINDS, (member, ~member), strict=True):
         row[name] = int(part.sum())
         row |= {f"{name}_{key}": value for key, value in _statistics(images, part).items()}
-    row |= _contrast(images["score"][member], images["score"][~member])
+    row |= _contrast(images)
     row["operator_error"] = float(images["operator_error"][member].mean()) if row["members"] else np.nan
     row["queries"] = float(images["queries"].mean())
     row["seconds"] = float(images["seconds"].sum())
     return row
 
 
-def _statistics(columns: Columns, part: np.ndarray) -> dict[str, float]:
-    """The statistics of the members, or of the non-members, with room for the intervals of proportions."""
-    psnr = columns["psnr_erased"][part]
+def _statistics(images: Columns, part: np.ndarray) -> dict[str, float]:
+    """The statistics of the members, or of the non-members."""
+    psnr, count = images["psnr_erased"][part], int(part.sum())
     psnr = np.where(np.isnan(psnr), -np.inf, psnr)
-    low, high = median_interval(psnr)
+    recovered = images["recovered"][part].sum()
+    low, high = map(float, proportion_interval(recovered, count))
     with np.errstate(invalid="ignore"):  # the median between -inf and inf is NaN
-        median = float(np.median(psnr)) if len(psnr) else np.nan
+        median = float(np.median(psnr)) if count else np.nan
     return {
-        "recovered": columns["recovered"][part].sum() / len(psnr) if len(psnr) else np.nan,
-        "recovered_low": np.nan,
-        "recovered_high": np.nan,
-        "median_psnr": median,
-        "median_psnr_low": low,
-        "median_psnr_high": high,
-        "best_psnr": float(psnr.max()) if len(psnr) else np.nan,
-        "diverged": int(columns["diverged"][part].sum()),
+        **columns("recovered", recovered / count if count else np.nan, low, high),
+        **columns("median_psnr", median, *statistics.median_interval(psnr)),
+        "best_psnr": float(psnr.max()) if count else np.nan,
+        "diverged": int(images["diverged"][part].sum()),
     }
 
 
-def _contrast(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
-    """How well the scores of `members` and `others` are told apart, with room for the excess; NaN without both."""
+def _contrast(images: Columns) -> dict[str, float]:
+    """What members have above non-members, and how well their scores are told apart; NaN without both."""
+    parts = images["member"], ~images["member"]
+    members, others = (images["score"][part] for part in parts)
     both = bool(len(members) and len(others))
-    area = auc(members, others) if both else Estimate(np.nan, np.nan, np.nan)
-    row = {"excess": np.nan, "excess_low": np.nan, "excess_high": np.nan}
-    row |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
+    first, second = ((images["recovered"][part].sum(), part.sum()) for part in parts)
+    excess = first[0] / first[1] - second[0] / second[1] if both else np.nan
+    row = columns("excess", excess, *map(float, difference_interval(first, second)))
+    row |= columns("auc", *(statistics.auc(members, others) if both else UNKNOWN))
     for rate in RATES:
-        point, name = tpr_at_fpr(members, others, rate) if both else None, f"tpr_at_fpr_{rate:g}"
-        row |= {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan, f"fpr_of_{rate:g}": np.nan}
-        if point:
-            row |= {name: point.tpr.value, f"{name}_low": point.tpr.low, f"{name}_high": point.tpr.high}
-            row[f"fpr_of_{rate:g}"] = point.fpr
+        point = statistics.tpr_at_fpr(members, others, rate) if both else None
+        fpr, tpr = point or (np.nan, UNKNOWN)
+        row |= columns(f"tpr_at_fpr_{rate:g}", *tpr) | {f"fpr_of_{rate:g}": fpr}
     return row
-
-
-def _with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
-    """`summary` with the intervals of its proportions and the excess, of all rows at once."""
-    counts = {}
-    for name in KINDS:
-        trials = summary[name].to_numpy(float)
-        counts[name] = (summary[f"{name}_recovered"].to_numpy(float) * trials).round(), trials
-        summary[f"{name}_recovered_low"], summary[f"{name}_recovered_high"] = proportion_interval(*counts[name])
-    summary["excess"] = summary["members_recovered"] - summary["non_members_recovered"]
-    summary["excess_low"], summary["excess_high"] = difference_interval(counts["members"], counts["non_members"])
-    return summary
 
 
 def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
@@ -150,14 +129,10 @@ def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHO
     """
     score = np.where(results["is_nearest"].eq(True), scores(results), -np.inf)
     member, limits = results["member"].to_numpy(bool), np.asarray(thresholds, float)
-    parts = [np.sort(score[part]) for part in (member, ~member)]
-    recovered = np.stack([len(part) - np.searchsorted(part, limits, "left") for part in parts])  # (2, thresholds)
-    trials = np.array([[len(part)] for part in parts])
-    low, high = proportion_interval(recovered, trials)
-    excess_low, excess_high = difference_interval((recovered[0], trials[0]), (recovered[1], trials[1]))
-    with np.errstate(invalid="ignore"):
-        share = recovered / trials
-    columns = {"threshold_db": limits}
-    for i, name in enumerate(KINDS):
-        columns |= {f"{name}_recovered": share[i], f"{name}_recovered_low": low[i], f"{name}_recovered_high": high[i]}
-    return pd.DataFrame(columns | {"excess": share[0] - share[1], "excess_low": excess_low, "excess_high": excess_high})
+    table, counts, shares = {"threshold_db": limits}, [], []
+    for name, part in zip(KINDS, (np.sort(score[member]), np.sort(score[~member])), strict=True):
+        counts.append((len(part) - np.searchsorted(part, limits, "left"), len(part)))
+        with np.errstate(invalid="ignore"):
+            shares.append(np.divide(*counts[-1]))
+        table |= columns(f"{name}_recovered", shares[-1], *proportion_interval(*counts[-1]))
+    return pd.DataFrame(table | columns("excess", shares[0] - shares[1], *difference_interval(*counts)))

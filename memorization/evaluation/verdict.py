@@ -10,14 +10,15 @@ import pandas as pd
 from scipy import stats
 
 from memorization.evaluation.controls import CONTROLS, TO_BEAT, Control
-from memorization.evaluation.scores import Columns, bounded
-from memorization.evaluation.statistics import CONFIDENCE, auc, mcnemar, median_interval
+from memorization.evaluation.metrics import bounded
+from memorization.evaluation.statistics import CONFIDENCE, Estimate, auc, columns, mcnemar, median_interval
 
+Columns = dict[str, np.ndarray]  # of the images of one run and rung
 KEYS = ("member", "image")
-CALIBRATED = ("median", "median_low", "median_high", "auc", "auc_low", "auc_high")
 NOT_APPLICABLE = "not applicable"
+UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 UNJUDGED: dict[str, Any] = {"verdict": "", "verdict_p": np.nan, "controls": ""}
-UNJUDGED |= {f"calibrated_{name}": np.nan for name in CALIBRATED}
+UNJUDGED |= columns("calibrated_median", *UNKNOWN) | columns("calibrated_auc", *UNKNOWN)
 
 
 class Group(NamedTuple):
@@ -69,11 +70,11 @@ def verdict_on(own: Group, controls: Mapping[str, Group], missing: Mapping[str, 
     judged = UNJUDGED | {"controls": ", ".join(f"{name} {(results | absent)[name]}" for name in CONTROLS)}
     if Control.reference in run:
         judged |= _calibration(own.images, run[Control.reference])
-    to_beat = [images for name, images in run.items() if name in TO_BEAT]
-    if to_beat:
-        judged["verdict_p"] = _largest_p(own.images, to_beat)
+    if to_beat := [images for name, images in run.items() if name in TO_BEAT]:
         complete = all(why.startswith(NOT_APPLICABLE) for name, why in absent.items() if name in TO_BEAT)
-        judged["verdict"] = _verdict(judged["verdict_p"], complete)
+        beaten = "beats its controls" if complete else "beats those of its controls that were run"
+        judged["verdict_p"] = p = _largest_p(own.images, to_beat)
+        judged["verdict"] = beaten if p <= 1 - CONFIDENCE else "unremarkable"
     return judged
 
 
@@ -97,21 +98,9 @@ def _result(control: Control, images: Columns, facts: Mapping[str, Any], own: Gr
 
 def _largest_p(own: Columns, controls: list[Columns]) -> float:
     """The largest p-value of the tests that more members came back than of what they are compared with."""
-    member = own["member"]
-    tests = [mcnemar(own["recovered"][member], other["recovered"][member], greater=True) for other in controls]
-    return max(_excess_p(own), *tests)
-
-
-def _excess_p(images: Columns) -> float:
-    """Fisher's exact one-sided p-value of more members than non-members coming back."""
-    count, members, recovered = len(images["member"]), images["member"].sum(), images["recovered"].sum()
-    return float(stats.hypergeom.sf((images["recovered"] & images["member"]).sum() - 1, count, recovered, members))
-
-
-def _verdict(p: float, complete: bool) -> str:
-    if p > 1 - CONFIDENCE:
-        return "unremarkable"
-    return "beats its controls" if complete else "beats those of its controls that were run"
+    member, recovered = own["member"], own["recovered"]
+    excess = stats.hypergeom.sf((recovered & member).sum() - 1, len(member), recovered.sum(), member.sum())  # Fisher's
+    return max(float(excess), *(mcnemar(recovered[member], of["recovered"][member], greater=True) for of in controls))
 
 
 def _matched(other: Columns, own: Columns) -> Columns:
@@ -129,11 +118,6 @@ def _matched(other: Columns, own: Columns) -> Columns:
 def _calibration(own: Columns, reference: Columns) -> dict[str, float]:
     """The statistics of the difference in erased PSNR between a run and its reference."""
     own_psnr, its = (bounded(images["psnr_erased"], images["diverged"]) for images in (own, reference))
-    difference, member = own_psnr - its, own["member"]
-    values = [np.median(difference[member]), *median_interval(difference[member])]
-    if member.all():
-        values += [np.nan] * 3
-    else:
-        area = auc(difference[member], difference[~member])
-        values += [area.value, area.low, area.high]
-    return {f"calibrated_{name}": float(value) for name, value in zip(CALIBRATED, values, strict=True)}
+    members, others = (own_psnr - its)[own["member"]], (own_psnr - its)[~own["member"]]
+    median = columns("calibrated_median", float(np.median(members)), *median_interval(members))
+    return median | columns("calibrated_auc", *(auc(members, others) if len(others) else UNKNOWN))

@@ -21,7 +21,7 @@ from memorization.engine.callbacks import RecoveryBar
 from memorization.engine.recovery import recover
 from memorization.engine.shards import is_whole
 from memorization.evaluation.batch import Recipe
-from memorization.evaluation.controls import Control, InapplicableError, controlled, inpaintable, untrained
+from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.summary import summarise
 from memorization.jobs.identity import Identity, revisions
 from memorization.jobs.outcome import Outcome, Standing
@@ -115,7 +115,7 @@ class RecoveryJob:
     def _check_applicable(self) -> None:
         """Raise `InapplicableError` for a control that cannot be had."""
         architecture, reason = self.experiment.architecture, ""
-        if self.control is Control.inpaint and not inpaintable(self.recipe.degradation):
+        if self.control is Control.inpaint and not self.recipe.degradation.erases:
             reason = f"the degradation {self.recipe.choices()['degradation']} is no erasure, such as box"
         elif self.control is Control.untrained and architecture.exported:
             reason = "an exported program has no weights to draw anew"

@@ -6,28 +6,6 @@ from memorization.recovery.methods import METHODS, Anderson, Energy, Inpaint, It
 from memorization.recovery.problem import Access, Method, Problem
 from memorization.recovery.solver import Recovery, Status, asks_operator, solve
 
-__all__ = [
-    "METHODS",
-    "OPERATORS",
-    "Access",
-    "Alternating",
-    "Anderson",
-    "Autoencoder",
-    "Energy",
-    "Estimated",
-    "Family",
-    "Inpaint",
-    "Iterate",
-    "Known",
-    "Method",
-    "NearestMember",
-    "NullSpace",
-    "OperatorKnowledge",
-    "PnPADMM",
-    "Problem",
-    "Recovery",
-    "Robust",
-    "Status",
-    "asks_operator",
-    "solve",
-]
+__all__ = ["METHODS", "OPERATORS", "Access", "Alternating", "Anderson", "Autoencoder", "Energy", "Estimated", "Family"]
+__all__ += ["Inpaint", "Iterate", "Known", "Method", "NearestMember", "NullSpace", "OperatorKnowledge", "PnPADMM"]
+__all__ += ["Problem", "Recovery", "Robust", "Status", "asks_operator", "solve"]

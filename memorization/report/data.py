@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from memorization.evaluation.scores import scores
+from memorization.evaluation.metrics import scores
 from memorization.evaluation.statistics import Estimate, log_roc, proportion_interval
 from memorization.evaluation.summary import THRESHOLDS, threshold_curve
 from memorization.recovery import METHODS

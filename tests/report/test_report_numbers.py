@@ -14,7 +14,7 @@ import torch
 from playwright.sync_api import Browser
 from scipy.stats import binomtest
 
-from memorization.evaluation.scores import scores
+from memorization.evaluation.metrics import scores
 from memorization.evaluation.statistics import log_roc
 from memorization.report import Findings, build
 from memorization.report.cells import Cell, Group

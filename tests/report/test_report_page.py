@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page
 from scipy.stats import binomtest
 
 from memorization import load_results
-from memorization.evaluation.scores import scores
+from memorization.evaluation.metrics import scores
 from memorization.evaluation.statistics import log_roc
 from memorization.evaluation.summary import threshold_curve
 from memorization.report import Findings, build, main
