@@ -143,21 +143,26 @@ def _with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
+def recovered_from(results: pd.DataFrame, thresholds: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """How many members and non-members count at each threshold of a `threshold_curve` (2, T), and of how many (2, 1)."""
+    score = np.where(results["is_nearest"].eq(True), scores(results), -np.inf)
+    member = results["member"].to_numpy(bool)
+    parts = [np.sort(score[part]) for part in (member, ~member)]
+    counts = [len(part) - np.searchsorted(part, thresholds) for part in parts]
+    return np.stack(counts), np.array([[len(part)] for part in parts])
+
+
 def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
     """How the recovered fractions depend on `threshold_db`: one row a threshold (dB), of one run and rung.
 
     An image counts at each threshold if it did not diverge and no member is closer to its answer than the original.
     """
-    score = np.where(results["is_nearest"].eq(True), scores(results), -np.inf)
-    member, limits = results["member"].to_numpy(bool), np.asarray(thresholds, float)
-    parts = [np.sort(score[part]) for part in (member, ~member)]
-    recovered = np.stack([len(part) - np.searchsorted(part, limits, "left") for part in parts])  # (2, thresholds)
-    trials = np.array([[len(part)] for part in parts])
+    recovered, trials = recovered_from(results, thresholds)
     low, high = proportion_interval(recovered, trials)
     excess_low, excess_high = difference_interval((recovered[0], trials[0]), (recovered[1], trials[1]))
     with np.errstate(invalid="ignore"):
         share = recovered / trials
-    columns = {"threshold_db": limits}
+    columns = {"threshold_db": np.asarray(thresholds, float)}
     for i, name in enumerate(KINDS):
         columns |= {f"{name}_recovered": share[i], f"{name}_recovered_low": low[i], f"{name}_recovered_high": high[i]}
     return pd.DataFrame(columns | {"excess": share[0] - share[1], "excess_low": excess_low, "excess_high": excess_high})

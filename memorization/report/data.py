@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from memorization.evaluation.scores import scores
 from memorization.evaluation.statistics import Estimate, log_roc, proportion_interval
-from memorization.evaluation.summary import THRESHOLDS, threshold_curve
+from memorization.evaluation.summary import THRESHOLDS, recovered_from
 from memorization.recovery import METHODS
 from memorization.report import reproduce
 from memorization.report.cells import Cell, Group
@@ -28,7 +28,6 @@ from memorization.report.tables import TEXTS, decibels, operating_points, p_valu
 from memorization.store.reading import Run
 from memorization.store.signature import rung_name
 
-RECOVERED, FAILED, DIVERGED = "rfd"  # the states of an image
 Shared = dict[str, dict[Any, int]]  # by the name of the list, see `place`
 Shown = list[float | str | None]  # of an estimate: value, low, high, and the texts of the value and of the interval
 
@@ -70,7 +69,7 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
         "scenes": list(scenes.values()),
         "thresholds": THRESHOLDS,
         **{name: list(values) for name, values in shared.items()},
-        "shares": [_shown(Estimate(*share), "%") for share in shared["shares"]],
+        "shares": _shares(*np.array([*shared["shares"]]).T),
         "cards": _threat_models(findings),
         "strongest": findings.places[findings.strongest.signature, findings.strongest.rung],
     }
@@ -100,8 +99,8 @@ def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
     member, score = results["member"].to_numpy(bool), scores(results)
     order = np.lexsort((-score, ~member))
     diverged, recovered = results["status"] == "diverged", results["recovered"].eq(True)
-    states = np.select([diverged, recovered], [DIVERGED, RECOVERED], FAILED)
-    curve = threshold_curve(results)
+    states = np.select([diverged, recovered], ["d", "r"], "f")
+    curves = zip(("members", "others"), *map(np.ndarray.tolist, recovered_from(results, THRESHOLDS)), strict=True)
     rates = log_roc(score[member], score[~member]) if 0 < member.sum() < len(member) else ()
     return {
         "numbers": place(shared["numbers"], tuple(results["image"].tolist())),
@@ -110,16 +109,17 @@ def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
         "states": "".join(states[order]),
         "roc": [packed(place(shared["rates"], _plain(rate)) for rate in each.tolist()) for each in rates],
         "curves": {
-            key: packed(place(shared["shares"], share) for share in _estimates(curve, f"{name}_recovered"))
-            for key, name, images in (("members", "members", member), ("others", "non_members", ~member))
-            if images.any()
+            key: packed(place(shared["shares"], (count, images)) for count in counts)
+            for key, counts, (images,) in curves
+            if images
         },
     }
 
 
-def _estimates(table: pd.DataFrame, name: str) -> Iterator[tuple[float, float, float]]:
-    """The value, the low and the high end of each row."""
-    return zip(*(table[f"{name}{end}"].tolist() for end in ("", "_low", "_high")), strict=True)
+def _shares(successes: np.ndarray, trials: np.ndarray) -> list[Shown]:
+    with np.errstate(invalid="ignore"):
+        estimates = zip(successes / trials, *proportion_interval(successes, trials), strict=True)
+    return [_shown(Estimate(*map(float, estimate)), "%") for estimate in estimates]
 
 
 def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | str]]]:
@@ -133,8 +133,7 @@ def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | 
     for row in sorted(rows_of(table), key=lambda row: row["distance"]):
         probes = row["probes"]
         captured, attracted = (round(row[name] * probes) for name in ("captured", "attracted"))
-        low, high = map(float, proportion_interval(captured, probes))
-        at = place(shared["shares"], (captured / probes, low, high))
+        at = place(shared["shares"], (captured, probes))
         counts, medians = [probes, captured, attracted], [decibels(row[f"psnr_{to}"]) for to in ("probe", "member")]
         kinds.setdefault(row["kind"], []).append([row["strength"], f"{row['distance']:.3f}", at, *counts, *medians])
     return kinds
@@ -182,12 +181,11 @@ def _facts(cell: Cell, shared: Shared) -> dict[str, Any]:
 
 def _group(group: Group, shared: Shared) -> dict[str, Any]:
     """`recovered` is a place in `shares`."""
-    share = group.recovered
     return {
         "count": group.count,
         "successes": group.successes,
         "diverged": group.diverged,
-        "recovered": place(shared["shares"], (share.value, share.low, share.high)),
+        "recovered": place(shared["shares"], (group.successes, group.count)),
         "psnr": _shown(group.psnr, "dB"),
     }
 

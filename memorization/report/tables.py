@@ -75,7 +75,7 @@ def strongest(cell: Cell) -> list[str]:
     labels, excess, area = cell.labels, cell.excess, cell.auc
     lines = [
         f"The strongest cell: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
-        f"{rung_name(cell.rung)}. It was chosen among all; neither intervals nor the verdict account for that.",
+        f"{rung_name(cell.rung)}. It was chosen among all; neither intervals nor the verdict account for that."
     ]
     if math.isnan(excess.value):
         return [*lines, "  It has no members or no non-members: nothing says how much of this is memory."]
@@ -124,7 +124,7 @@ def comparisons(findings: Findings) -> str:
     lines = [
         "Paired comparisons of methods on the same members, each at its lowest train loss: McNemar's exact test, and "
         "Student's paired test of PSNRs within 0 and 120 dB, widened by a bootstrap-t where they are skewed. p-values "
-        f"are adjusted for {len(table)} comparison{'s' if len(table) > 1 else ''} (Holm).",
+        f"are adjusted for {len(table)} comparison{'s' if len(table) > 1 else ''} (Holm)."
     ]
     for (autoencoder, degradation), part in table.groupby(["autoencoder", "degradation"], sort=False):
         lines += ["", f"{autoencoder}; {degradation}"]
