@@ -144,7 +144,7 @@ def _with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def recovered_from(results: pd.DataFrame, thresholds: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """How many members and non-members count at each threshold of a `threshold_curve` (2, T), and of how many (2, 1)."""
+    """How many members and non-members count at each threshold of a `threshold_curve`, (2, T), of how many, (2, 1)."""
     score = np.where(results["is_nearest"].eq(True), scores(results), -np.inf)
     member = results["member"].to_numpy(bool)
     parts = [np.sort(score[part]) for part in (member, ~member)]

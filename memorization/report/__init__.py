@@ -49,7 +49,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     if options.json and (options.watch or options.figures):
         parser.error("argument --json: not allowed with argument --watch or --figures")
     if options.output and (options.json or options.summary or options.compare or options.figures):
-        parser.error("argument --output: not allowed with --summary, --compare, --json or --figures: they write no HTML")
+        parser.error("argument --output: not allowed with --summary, --compare, --json or --figures: no HTML is made")
     return options
 
 

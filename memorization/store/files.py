@@ -242,7 +242,8 @@ def check_writable(store: Path) -> None:
         with tempfile.TemporaryFile(dir=store):
             pass
     except OSError as error:
-        raise StoreError(f"store={store}: cannot write there ({error.strerror}); choose another store=FOLDER") from error
+        reason = f"cannot write there ({error.strerror}); choose another: store=FOLDER"
+        raise StoreError(f"store={store}: {reason}") from error
 
 
 def record_failure(folder: Path, config: Record, error: Exception) -> None:
