@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -91,9 +92,8 @@ def _needed(store: Path) -> set[str]:
     """The autoencoders that the recoveries and probes were made with; raises `StoreError` if one is unfinished."""
     made = [folder for kind, folder in folders(store) if kind != "autoencoders"]
     if unfinished := [folder for folder in made if not files.is_done(folder)]:
-        raise StoreError(
-            f"{unfinished[0]} is not finished and may need any of them: finish it (run its sweep again) or delete it"
-        )
+        remedy = "finish it (run its sweep again) or delete it"
+        raise StoreError(f"{unfinished[0]} is not finished and may need any of them: {remedy}")
     return {files.read_done(folder).get("autoencoder", "") for folder in made}
 
 
@@ -104,18 +104,16 @@ def collected(store: Path, remove: bool) -> int:
     """
     size, count, needed = 0, 0, _needed(store)
     for kind, folder in [*folders(store)]:
-        if kind == "autoencoders" and folder.name not in needed and files.is_done(folder):
-            try:
-                with lock.on(folder).acquire(blocking=False):
-                    if remove and folder.name in _needed(store):  # since a moment
-                        continue
-                    size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                    count += 1
-                    print(f"{'removed' if remove else 'not needed'}: {folder}")
-                    if remove:
-                        shutil.rmtree(folder)
-            except Timeout:
+        if kind != "autoencoders" or folder.name in needed or not files.is_done(folder):
+            continue
+        with contextlib.suppress(Timeout), lock.on(folder).acquire(blocking=False):
+            if remove and folder.name in _needed(store):  # since a moment
                 continue
+            size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            count += 1
+            print(f"{'removed' if remove else 'not needed'}: {folder}")
+            if remove:
+                shutil.rmtree(folder)
     print(f"{count} autoencoders, {size / 1e6:.1f} MB" + ("" if remove else "; --delete removes them"))
     return 0
 
@@ -125,33 +123,33 @@ def merged(store: Path, other: Path) -> int:
 
     Not a recovery whose autoencoder has other weights in `store`.
     """
-    counts: Counter[str] = Counter()
-    for kind, source in folders(other):
-        target = store / kind / source.name
-        if not files.is_done(source):
-            counts["unfinished"] += 1
-            continue
-        try:
-            files.verify(source)
-            files.check_weights(source, files.read_done(source), store)
-        except StoreError as error:
-            print(f"not copied: {error}")
-            counts["not copied"] += 1
-            continue
-        with lock.on(target):
-            if files.is_done(target):
-                counts["already there"] += 1
-                continue
-            aside = target.with_name(f".{target.name}.{os.getpid()}")
-            try:
-                shutil.copytree(source, aside)
-                shutil.rmtree(target, ignore_errors=True)  # what an attempt left
-                aside.rename(target)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-            counts["copied"] += 1
+    counts = Counter(_copied(source, store, kind) for kind, source in folders(other))
     print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no runs")
     return 1 if counts["not copied"] else 0
+
+
+def _copied(source: Path, store: Path, kind: str) -> str:
+    """Copy one run, as `merged` says; gives the words that it is counted by."""
+    if not files.is_done(source):
+        return "unfinished"
+    try:
+        files.verify(source)
+        files.check_weights(source, files.read_done(source), store)
+    except StoreError as error:
+        print(f"not copied: {error}")
+        return "not copied"
+    target = store / kind / source.name
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    with lock.on(target):
+        if files.is_done(target):
+            return "already there"
+        try:
+            shutil.copytree(source, aside)
+            shutil.rmtree(target, ignore_errors=True)  # what an attempt left
+            aside.rename(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return "copied"
 
 
 def arguments() -> argparse.ArgumentParser:

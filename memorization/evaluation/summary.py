@@ -122,17 +122,24 @@ def _contrast(images: Columns) -> dict[str, float]:
     return row
 
 
+def recovered_from(results: pd.DataFrame, thresholds: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """How many members and non-members count at each threshold of a `threshold_curve`, (2, T), of how many, (2, 1)."""
+    score = np.where(results["is_nearest"].eq(True), scores(results), -np.inf)
+    member = results["member"].to_numpy(bool)
+    parts = [np.sort(score[part]) for part in (member, ~member)]
+    counts = [len(part) - np.searchsorted(part, thresholds) for part in parts]
+    return np.stack(counts), np.array([[len(part)] for part in parts])
+
+
 def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHOLDS) -> pd.DataFrame:
     """How the recovered fractions depend on `threshold_db`: one row a threshold (dB), of one run and rung.
 
     An image counts at each threshold if it did not diverge and no member is closer to its answer than the original.
     """
-    score = np.where(results["is_nearest"].eq(True), scores(results), -np.inf)
-    member, limits = results["member"].to_numpy(bool), np.asarray(thresholds, float)
-    table, counts, shares = {"threshold_db": limits}, [], []
-    for name, part in zip(KINDS, (np.sort(score[member]), np.sort(score[~member])), strict=True):
-        counts.append((len(part) - np.searchsorted(part, limits, "left"), len(part)))
-        with np.errstate(invalid="ignore"):
-            shares.append(np.divide(*counts[-1]))
-        table |= columns(f"{name}_recovered", shares[-1], *proportion_interval(*counts[-1]))
+    recovered, trials = recovered_from(results, thresholds)
+    counts, table = [*zip(recovered, trials, strict=True)], {"threshold_db": np.asarray(thresholds, float)}
+    with np.errstate(invalid="ignore"):
+        shares = recovered / trials
+    for name, share, count in zip(KINDS, shares, counts, strict=True):
+        table |= columns(f"{name}_recovered", share, *proportion_interval(*count))
     return pd.DataFrame(table | columns("excess", shares[0] - shares[1], *difference_interval(*counts)))

@@ -10,6 +10,7 @@ import contextlib
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from memorization.engine import interruption
@@ -19,11 +20,9 @@ from memorization.report.page import build
 from memorization.report.tables import comparisons, headline, records
 from memorization.store.files import StoreError, write
 
-__all__ = ["Findings", "build", "figures", "headline", "main", "records", "watch"]
 
-
-def arguments() -> argparse.ArgumentParser:
-    """The command line of `memorization-report`."""
+def parsed(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options; exits with status 2 for those that contradict each other."""
     parser = argparse.ArgumentParser(
         prog="memorization-report",
         description="Report how many members and non-members the recoveries of a run store brought back.",
@@ -39,32 +38,18 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--store", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML file (default: report.html in the store)")
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--watch", action="store_true", help="rewrite the HTML file as results land; an open page reloads itself"
-    )
-    instead.add_argument(
-        "--figures", type=Path, metavar="FOLDER", help="write the plots as PNG and PDF, for papers (needs Chromium)"
-    )
-    instead.add_argument("--summary", action="store_true", help="print the headline table and write no HTML")
-    instead.add_argument(
-        "--compare",
-        action="store_true",
-        help="compare methods pairwise on the same members, with p-values, and write no HTML; with --json for programs",
-    )
-    parser.add_argument("--json", action="store_true", help="like --summary, as JSON; what is not a number is null")
-    return parser
-
-
-def parsed(argv: list[str] | None = None) -> argparse.Namespace:
-    """The options; exits with status 2 for those that contradict each other."""
-    parser = arguments()
+    choose = partial(instead.add_argument, action="store_true")
+    choose("--watch", help="rewrite the HTML file as results land; an open page reloads itself")
+    plots = "write the plots as PNG and PDF, for papers (needs Chromium)"
+    instead.add_argument("--figures", type=Path, metavar="FOLDER", help=plots)
+    choose("--summary", help="print the headline table and write no HTML")
+    choose("--compare", help="compare methods pairwise on the same members, with p-values, and write no HTML")
+    parser.add_argument("--json", action="store_true", help="like --summary or --compare, as JSON; NaN is null")
     options = parser.parse_args(argv)
     if options.json and (options.watch or options.figures):
         parser.error("argument --json: not allowed with argument --watch or --figures")
     if options.output and (options.json or options.summary or options.compare or options.figures):
-        parser.error(
-            "argument --output: not allowed with --summary, --compare, --json or --figures: no HTML is written"
-        )
+        parser.error("argument --output: not allowed with --summary, --compare, --json or --figures: no HTML is made")
     return options
 
 
@@ -116,27 +101,23 @@ def landed(store: Path) -> dict[Path, int]:
 
 
 def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
-    """Rewrite `output` whenever a run of the store was finished, until interrupted; then once more, at rest.
-
-    A page that is open reloads itself and keeps what was chosen on it, which is in its address.
-    """
+    """Rewrite `output` whenever a run of the store was finished, until interrupted; then once more, at rest."""
     seen: dict[Path, int] = {}
     written = False
     interruption.handle()
     try:
         while True:
             now = landed(store)
-            if now != seen:
-                seen = now
-                if any(path.parent.parent.name == "recoveries" for path in now):
-                    try:
-                        findings = _load(store)
-                    except (StoreError, FileNotFoundError) as error:  # a run is being made anew, or must be
-                        print(f"waiting: {' '.join(str(error).split())}", flush=True)
-                    else:
-                        written = True
-                        write(output, build(findings, watching=True))
-                        print(f"{len(findings.runs)} runs: {output}", flush=True)
+            if now != seen and any(path.parent.parent.name == "recoveries" for path in now):
+                try:
+                    findings = _load(store)
+                except (StoreError, FileNotFoundError) as error:  # a run is being made anew, or must be
+                    print(f"waiting: {' '.join(str(error).split())}", flush=True)
+                else:
+                    written = True
+                    write(output, build(findings, watching=True))
+                    print(f"{len(findings.runs)} runs: {output}", flush=True)
+            seen = now
             time.sleep(seconds)
     except (KeyboardInterrupt, interruption.Interrupted):
         if written:

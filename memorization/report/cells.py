@@ -13,22 +13,17 @@ from memorization.evaluation.statistics import Estimate, OperatingPoint
 from memorization.evaluation.summary import RATES
 from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels
-
-COPIED = ["signature", "degradation", "recovery", "operator", "fraction", "noise", "rung", "train_loss", "threshold_db"]
-COPIED += ["setup", "queries", "verdict", "verdict_p", "verdict_holm"]  # from a row of the summary to its cell
+from memorization.store.signature import rung_name
 
 
 @dataclass(frozen=True)
 class Group:
-    """The members, or the non-members (`name`), of one run and rung; `psnr` is the median on erased pixels, in dB.
-
-    Both estimates are NaN where there are none (`count`).
-    """
+    """The members, or the non-members (`name`), of one run and rung; the estimates are NaN where there are none."""
 
     name: str
     count: int
     recovered: Estimate
-    psnr: Estimate
+    psnr: Estimate  # median on erased pixels, dB
     diverged: int
 
     @property
@@ -39,10 +34,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run at one rung; `verdict` is that of `summary.summarise`, empty without controls.
-
-    verdict_holm: its p-value adjusted for all verdicts of the store, or NaN.
-    """
+    """One run at one rung; `verdict` is that of `summary.summarise`, empty without controls."""
 
     signature: str
     labels: Labels
@@ -62,12 +54,18 @@ class Cell:
     setup: str  # autoencoder, method and task; see `summary.controls_of`
     verdict: str
     verdict_p: float
-    verdict_holm: float
-    calibrated_psnr: Estimate | None  # dB, members' median above the reference's; None without a reference
-    calibrated_auc: Estimate | None
+    verdict_holm: float  # its p-value adjusted for all verdicts of the store, or NaN
+    calibrated_psnr: Estimate  # dB, members' median above the reference's; NaN without a reference
+    calibrated_auc: Estimate
     controls_text: str  # every control with the share of members that it brought back, or why it was not run
     queries: float  # of the autoencoder, an image, on average
     repeated: tuple[str, ...]  # the signatures of runs that differ in nothing which could change these numbers
+
+    @property
+    def title(self) -> str:
+        """Its labels and train loss."""
+        labels = self.labels
+        return f"{labels.autoencoder}; {labels.degradation}; {labels.method}; train loss {rung_name(self.rung)}"
 
 
 def number(value: float) -> float:
@@ -97,9 +95,8 @@ def partition(cells: Iterable[Cell], *parts: str) -> dict[tuple[str, ...], list[
 def order(row: dict[str, Any], labels: Labels) -> tuple[Any, ...]:
     """A key that sorts rows of the summary by autoencoder, degradation, method and falling rung."""
 
-    def place(name: str, registry: Iterable[str]) -> int:
-        names = list(registry)
-        return names.index(name) if name in names else len(names)
+    def place(name: str, registry: Iterable[str]) -> int:  # of what this version lacks, after all others
+        return [*registry, name].index(name)
 
     return (
         natural(labels.autoencoder),
@@ -119,17 +116,9 @@ def _estimate(row: dict[str, Any], name: str) -> Estimate:
 
 
 def _group(row: dict[str, Any], name: str) -> Group:
-    return Group(
-        name=name.replace("_", "-"),
-        count=int(row[name]),
-        recovered=_estimate(row, f"{name}_recovered"),
-        psnr=_estimate(row, f"{name}_median_psnr"),
-        diverged=int(row[f"{name}_diverged"]) if row[name] else 0,
-    )
-
-
-def _given(row: dict[str, Any], name: str) -> Estimate | None:
-    return None if math.isnan(row[name]) else _estimate(row, name)
+    recovered, psnr = (_estimate(row, f"{name}_{of}") for of in ("recovered", "median_psnr"))
+    diverged = int(row[f"{name}_diverged"]) if row[name] else 0
+    return Group(name.replace("_", "-"), int(row[name]), recovered, psnr, diverged)
 
 
 def _point(row: dict[str, Any], rate: float) -> OperatingPoint | None:
@@ -139,16 +128,8 @@ def _point(row: dict[str, Any], rate: float) -> OperatingPoint | None:
 
 def cell_of(row: dict[str, Any], labels: Labels, repeated: tuple[str, ...]) -> Cell:
     """The cell of a row of the summary, with the signatures of its repetitions."""
-    return Cell(
-        **{name: row[name] for name in COPIED},
-        labels=labels,
-        members=_group(row, "members"),
-        non_members=_group(row, "non_members"),
-        excess=_estimate(row, "excess"),
-        auc=_estimate(row, "auc"),
-        operating={rate: _point(row, rate) for rate in RATES},
-        calibrated_psnr=_given(row, "calibrated_median"),
-        calibrated_auc=_given(row, "calibrated_auc"),
-        controls_text=row["controls"],
-        repeated=repeated,
-    )
+    facts = {name: row[name] for name in Cell.__annotations__ if name in row}
+    facts |= {name: _group(row, name) for name in ("members", "non_members")}
+    facts |= {name: _estimate(row, name) for name in ("excess", "auc", "calibrated_auc")}
+    facts |= {"calibrated_psnr": _estimate(row, "calibrated_median"), "controls_text": row["controls"]}
+    return Cell(**facts, labels=labels, operating={rate: _point(row, rate) for rate in RATES}, repeated=repeated)

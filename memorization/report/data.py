@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from memorization.evaluation.metrics import scores
 from memorization.evaluation.statistics import Estimate, log_roc, proportion_interval
-from memorization.evaluation.summary import THRESHOLDS, threshold_curve
+from memorization.evaluation.summary import THRESHOLDS, recovered_from
 from memorization.recovery import METHODS
 from memorization.report import reproduce
 from memorization.report.cells import Cell, Group
@@ -28,7 +28,6 @@ from memorization.report.tables import TEXTS, decibels, operating_points, p_valu
 from memorization.store.reading import Run
 from memorization.store.signature import rung_name
 
-RECOVERED, FAILED, DIVERGED = "rfd"  # the states of an image
 Shared = dict[str, dict[Any, int]]  # by the name of the list, see `place`
 Shown = list[float | str | None]  # of an estimate: value, low, high, and the texts of the value and of the interval
 
@@ -53,7 +52,7 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     and `_facts`. strongest: the place of the answer's cell.
     """
     shared: Shared = {name: {} for name in ("numbers", "shares", "rates", "operating")}
-    last = {(cell.signature, cell.rung) for cell in findings.last_cells}
+    last, places = {(cell.signature, cell.rung) for cell in findings.last_cells}, findings.places
     scenes = {key: {"place": place, "size": scene.size} for place, (key, scene) in enumerate(pictures.items())}
     records = []
     for cell in findings.cells:
@@ -63,16 +62,14 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
         records.append(shown | {"scene": scene["place"], "last": key in last})
     return {
         "cells": records,
-        "probes": {
-            findings.places[cell.signature, cell.rung]: _probes(table, shared) for cell, table in findings.probed
-        },
-        "runs": {signature: _reproduction(findings.runs[signature]) for signature, _ in findings.places},
+        "probes": {places[cell.signature, cell.rung]: _probes(table, shared) for cell, table in findings.probed},
+        "runs": {signature: _reproduction(findings.runs[signature]) for signature, _ in places},
         "scenes": list(scenes.values()),
         "thresholds": THRESHOLDS,
         **{name: list(values) for name, values in shared.items()},
-        "shares": [_shown(Estimate(*share), "%") for share in shared["shares"]],
+        "shares": _shares(*np.array([*shared["shares"]]).T),
         "cards": _threat_models(findings),
-        "strongest": findings.places[findings.strongest.signature, findings.strongest.rung],
+        "strongest": places[findings.strongest.signature, findings.strongest.rung],
     }
 
 
@@ -100,8 +97,8 @@ def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
     member, score = results["member"].to_numpy(bool), scores(results)
     order = np.lexsort((-score, ~member))
     diverged, recovered = results["status"] == "diverged", results["recovered"].eq(True)
-    states = np.select([diverged, recovered], [DIVERGED, RECOVERED], FAILED)
-    curve = threshold_curve(results)
+    states = np.select([diverged, recovered], ["d", "r"], "f")
+    curves = zip(("members", "others"), *map(np.ndarray.tolist, recovered_from(results, THRESHOLDS)), strict=True)
     rates = log_roc(score[member], score[~member]) if 0 < member.sum() < len(member) else ()
     return {
         "numbers": place(shared["numbers"], tuple(results["image"].tolist())),
@@ -110,16 +107,17 @@ def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
         "states": "".join(states[order]),
         "roc": [packed(place(shared["rates"], _plain(rate)) for rate in each.tolist()) for each in rates],
         "curves": {
-            key: packed(place(shared["shares"], share) for share in _estimates(curve, f"{name}_recovered"))
-            for key, name, images in (("members", "members", member), ("others", "non_members", ~member))
-            if images.any()
+            key: packed(place(shared["shares"], (count, images)) for count in counts)
+            for key, counts, (images,) in curves
+            if images
         },
     }
 
 
-def _estimates(table: pd.DataFrame, name: str) -> Iterator[tuple[float, float, float]]:
-    """The value, the low and the high end of each row."""
-    return zip(*(table[f"{name}{end}"].tolist() for end in ("", "_low", "_high")), strict=True)
+def _shares(successes: np.ndarray, trials: np.ndarray) -> list[Shown]:
+    with np.errstate(invalid="ignore"):
+        estimates = zip(successes / trials, *proportion_interval(successes, trials), strict=True)
+    return [_shown(Estimate(*map(float, estimate)), "%") for estimate in estimates]
 
 
 def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | str]]]:
@@ -133,8 +131,7 @@ def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | 
     for row in sorted(rows_of(table), key=lambda row: row["distance"]):
         probes = row["probes"]
         captured, attracted = (round(row[name] * probes) for name in ("captured", "attracted"))
-        low, high = map(float, proportion_interval(captured, probes))
-        at = place(shared["shares"], (captured / probes, low, high))
+        at = place(shared["shares"], (captured, probes))
         counts, medians = [probes, captured, attracted], [decibels(row[f"psnr_{to}"]) for to in ("probe", "member")]
         kinds.setdefault(row["kind"], []).append([row["strength"], f"{row['distance']:.3f}", at, *counts, *medians])
     return kinds
@@ -143,53 +140,32 @@ def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | 
 def _task(findings: Findings, cell: Cell) -> dict[str, Any]:
     """What all cells of an autoencoder and a degradation have in common."""
     config, labels = findings.runs[cell.signature].config, cell.labels
-    return {
-        "dataset": config["dataset"]["name"],
-        "architecture": config["architecture"]["name"],
-        "autoencoder": labels.autoencoder,
-        "degradation": labels.degradation,
-        "fraction": _plain(cell.fraction),
-        "noise": _plain(cell.noise),
-        "alike": without(labels.degradation, cell.fraction, cell.noise),
-    }
+    names: dict[str, Any] = {group: config[group]["name"] for group in ("dataset", "architecture")}
+    names |= {"autoencoder": labels.autoencoder, "degradation": labels.degradation}
+    strength = {"fraction": _plain(cell.fraction), "noise": _plain(cell.noise)}
+    return names | strength | {"alike": without(labels.degradation, cell.fraction, cell.noise)}
 
 
 def _facts(cell: Cell, shared: Shared) -> dict[str, Any]:
     """What stands in the table and on the card; `operating` are places in the list of that name."""
+    facts: dict[str, Any] = {"signature": cell.signature, "method": cell.labels.method, "recovery": cell.recovery}
+    facts |= {"variant": cell.labels.variant, "rung": rung_name(cell.rung), "loss": cell.train_loss}
+    facts |= {"lossText": f"{cell.train_loss:.1e}", "threshold": cell.threshold_db}
+    facts |= {"members": _group(cell.members, shared), "others": _group(cell.non_members, shared)}
+    facts |= {"excess": _shown(cell.excess, "%"), "auc": _shown(cell.auc, "AUC")}
+    facts["operating"] = [place(shared["operating"], point) for point in operating_points(cell)]
+    facts |= {"verdict": cell.verdict, "p": p_values(cell), "controls": cell.controls_text}
+    facts |= {"queries": f"{cell.queries:.0f}", "repeated": cell.repeated}
     calibrated = ((cell.calibrated_psnr, "dB"), (cell.calibrated_auc, "AUC"))
-    return {
-        "signature": cell.signature,
-        "method": cell.labels.method,
-        "recovery": cell.recovery,
-        "variant": cell.labels.variant,
-        "rung": rung_name(cell.rung),
-        "loss": cell.train_loss,
-        "lossText": f"{cell.train_loss:.1e}",
-        "threshold": cell.threshold_db,
-        "members": _group(cell.members, shared),
-        "others": _group(cell.non_members, shared),
-        "excess": _shown(cell.excess, "%"),
-        "auc": _shown(cell.auc, "AUC"),
-        "operating": [place(shared["operating"], point) for point in operating_points(cell)],
-        "verdict": cell.verdict,
-        "p": p_values(cell),
-        "controls": cell.controls_text,
-        "queries": f"{cell.queries:.0f}",
-        "repeated": cell.repeated,
-        "calibrated": [_shown(estimate, unit) for estimate, unit in calibrated if estimate],
-    }
+    shown = [_shown(estimate, unit) for estimate, unit in calibrated if not math.isnan(estimate.value)]
+    return facts | {"calibrated": shown}
 
 
 def _group(group: Group, shared: Shared) -> dict[str, Any]:
     """`recovered` is a place in `shares`."""
-    share = group.recovered
-    return {
-        "count": group.count,
-        "successes": group.successes,
-        "diverged": group.diverged,
-        "recovered": place(shared["shares"], (share.value, share.low, share.high)),
-        "psnr": _shown(group.psnr, "dB"),
-    }
+    counts = {"count": group.count, "successes": group.successes, "diverged": group.diverged}
+    recovered = place(shared["shares"], (group.successes, group.count))
+    return counts | {"recovered": recovered, "psnr": _shown(group.psnr, "dB")}
 
 
 def _reproduction(run: Run) -> dict[str, str]:
@@ -198,15 +174,12 @@ def _reproduction(run: Run) -> dict[str, str]:
 
 
 def _threat_models(findings: Findings) -> dict[str, dict[str, str]]:
-    """What each method is, its access to the autoencoder and what it knows."""
-    return {
-        name: {
-            "text": code(first_paragraph(sys.modules[method.__module__].__doc__)),
-            "access": method.access,
-            "knows": code(method.knows),
-        }
-        for name, method in present(METHODS, (cell.recovery for cell in findings.cells))
-    }
+    """What each method is, its access to the autoencoder, and what it knows."""
+    cards = {}
+    for name, method in present(METHODS, (cell.recovery for cell in findings.cells)):
+        text = code(first_paragraph(sys.modules[method.__module__].__doc__))
+        cards[name] = {"text": text, "access": method.access, "knows": code(method.knows)}
+    return cards
 
 
 def present(registry: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:

@@ -19,7 +19,6 @@ from memorization.store.reading import Run
 from memorization.store.versions import Revisions, only, revisions_of, words
 
 Settings = dict[str, Any]
-
 TRAINED = ("dataset", "architecture", "training")  # the groups that make an autoencoder
 SHORT = 8  # characters of a signature that a label shows
 
@@ -57,10 +56,8 @@ def value_text(value: object) -> str:
         return "{" + ",".join(f"{key}:{value_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return f"[{','.join(value_text(item) for item in value)}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
     if not isinstance(value, str):
-        return repr(value)
+        return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     plain = bool(value) and all(char.isalnum() or char in "_-./" for char in value)
     return value if plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
@@ -84,26 +81,17 @@ def label_runs(runs: dict[str, Run], facts: dict[str, Settings]) -> dict[str, La
     revisions = {name: revisions_of(run.done) for name, run in runs.items()}
     names = dict(zip(runs, _autoencoders([run.config for run in runs.values()]), strict=True))
     trained = {name: {"data", "training", *(run.config[key]["name"] for key in TRAINED)} for name, run in runs.items()}
-    told = _told_apart(
-        names,
-        autoencoders,
-        {name: only(revisions[name], trained[name]) for name in runs},
-        lambda name: f"autoencoder {autoencoders[name][:SHORT]}",
-    )
-    parts: defaultdict[str, list[str]] = defaultdict(list)  # settings are compared on the same autoencoder only
+    made = {name: only(revisions[name], trained[name]) for name in runs}
+    told = _told_apart(names, autoencoders, made, lambda name: f"autoencoder {autoencoders[name][:SHORT]}")
+    parts: defaultdict[str, dict[str, Run]] = defaultdict(dict)  # settings are compared on the same autoencoder only
     for name, text in names.items():
-        parts[_joined(text, told.get(name))].append(name)
+        parts[_joined(text, told.get(name))][name] = runs[name]
     labels = {}
     for autoencoder, part in parts.items():
-        own = {name: runs[name] for name in part}
-        for name, degradation, method in zip(own, _degradations(own, facts), _methods(own, facts), strict=True):
+        for name, degradation, method in zip(part, _degradations(part, facts), _methods(part, facts), strict=True):
             labels[name] = Labels(autoencoder, degradation, *method)
-    told = _told_apart(
-        labels,
-        {name: (_settings(run, facts[name]), *sorted(revisions[name].items())) for name, run in runs.items()},
-        revisions,
-        lambda name: f"run {name[:SHORT]}",
-    )
+    identities = {name: (_settings(run, facts[name]), *sorted(revisions[name].items())) for name, run in runs.items()}
+    told = _told_apart(labels, identities, revisions, lambda name: f"run {name[:SHORT]}")
     return {
         name: replace(own, method=_joined(own.method, told.get(name)), variant=_joined(own.variant, told.get(name)))
         for name, own in labels.items()
@@ -148,27 +136,19 @@ def _words(settings: Settings, *leave_out: str) -> list[str]:
 
 
 def _autoencoders(configs: list[Settings]) -> list[str]:
-    general = [
-        {
-            "name": config["dataset"]["name"],
-            "seed": config["seed"],
-            "precision": config["trainer"]["precision"],
-            "threshold_db": config["threshold_db"],
-        }
-        for config in configs
-    ]
-    groups = [[config[group] for config in configs] for group in TRAINED]
-    return [
-        _joined(
-            f"{config['dataset']['name']} / {config['architecture']['name']}",
-            *(word for part in parts for word in _words(part)),
-        )
-        for config, *parts in zip(configs, *map(differing, [*groups, general]), strict=True)
-    ]
+    settings = [[config[group] for group in TRAINED] for config in configs]
+    for own, config in zip(settings, configs, strict=True):
+        facts = {"name": config["dataset"]["name"], "seed": config["seed"]}
+        own.append(facts | {"precision": config["trainer"]["precision"], "threshold_db": config["threshold_db"]})
+    texts = []
+    for config, *parts in zip(configs, *map(differing, zip(*settings, strict=True)), strict=True):
+        name = f"{config['dataset']['name']} / {config['architecture']['name']}"
+        texts.append(_joined(name, *(word for part in parts for word in _words(part))))
+    return texts
 
 
 def _degradations(runs: dict[str, Run], rows: dict[str, Settings]) -> list[str]:
-    names = {}
+    names, made = {}, {}
     settings = [flat(run.config["degradation"]) for run in runs.values()]
     for key, own, more in zip(runs, settings, differing(settings), strict=True):
         name, facts = own["name"], rows[key]
@@ -179,10 +159,8 @@ def _degradations(runs: dict[str, Run], rows: dict[str, Settings]) -> list[str]:
         if noise and not fill and name.endswith("noise"):  # the degradation of that name, or a chain that ends with it
             name, noise = name.removesuffix("noise") + noise, ""
         names[key] = _joined(name, fill, noise, *_words(more, "fraction", "fill", "noise"))
-    made = {
-        key: only(revisions_of(run.done), [run.config["degradation"]["name"], *own["name"].split(" + ")])
-        for (key, run), own in zip(runs.items(), settings, strict=True)
-    }
+        parts = [runs[key].config["degradation"]["name"], *own["name"].split(" + ")]
+        made[key] = only(revisions_of(runs[key].done), parts)
     known = {key: name for key, name in names.items() if made[key]}  # of older code, the method's name says so
     told = _told_apart(known, {key: tuple(made[key].items()) for key in known}, made)
     return [_joined(name, told.get(key)) for key, name in names.items()]

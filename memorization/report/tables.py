@@ -52,9 +52,8 @@ TEXTS: dict[str, Callable[[float], str]] = {
 
 def span(estimate: Estimate, unit: str) -> str:
     """`93 to 100`: the interval of an estimate, its `unit` one of `TEXTS`; `–` where there is none."""
-    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
-        return "–"
-    return f"{TEXTS[unit](estimate.low)} to {TEXTS[unit](estimate.high)}"
+    known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
+    return f"{TEXTS[unit](estimate.low)} to {TEXTS[unit](estimate.high)}" if known else "–"
 
 
 def headline(findings: Findings) -> str:
@@ -72,34 +71,25 @@ def headline(findings: Findings) -> str:
 
 def strongest(cell: Cell) -> list[str]:
     """How well the strongest cell tells members from non-members, in lines."""
-    labels, excess, area = cell.labels, cell.excess, cell.auc
-    lines = [
-        f"The strongest cell: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
-        f"{rung_name(cell.rung)}. It was chosen among all; neither intervals nor the verdict account for that.",
-    ]
+    chosen = "It was chosen among all; neither intervals nor the verdict account for that."
+    lines, excess, area = [f"The strongest cell: {cell.title}. {chosen}"], cell.excess, cell.auc
     if math.isnan(excess.value):
         return [*lines, "  It has no members or no non-members: nothing says how much of this is memory."]
-    return [
-        *lines,
-        f"  Excess of members over non-members {percent(excess.value)} (95 % interval {span(excess, '%')} %).",
-        f"  AUC of the erased PSNR {TEXTS['AUC'](area.value)} ({span(area, 'AUC')}).",
-        *(
-            f"  {name}: {text}{''.join(f' ({bounds})' for bounds in limits)}"
-            for name, text, *limits in operating_points(cell)
-        ),
-    ]
+    lines.append(f"  Excess of members over non-members {percent(excess.value)} (95 % interval {span(excess, '%')} %).")
+    lines.append(f"  AUC of the erased PSNR {TEXTS['AUC'](area.value)} ({span(area, 'AUC')}).")
+    for name, text, *limits in operating_points(cell):
+        lines.append(f"  {name}: {text}{''.join(f' ({bounds})' for bounds in limits)}")
+    return lines
 
 
 def over_seeds(findings: Findings) -> list[str]:
     """How the members' share varies over training seeds, a line for each cell that was repeated."""
     lines = ["Over seeds (of the draw of images, the first weights and the degradations), members recovered:"]
     for cell, found in most_varied(findings, SEEDED):
-        lines.append(
-            f"  {without_seed(cell.labels)}; train loss {rung_name(cell.rung)}: "
-            f"{found.seeds} seeds, mean {percent(found.mean.value)} ({span(found.mean, '%')} %), standard deviation "
-            f"{100 * found.between:.1f} points; {100 * found.within:.1f} are due to the images, "
-            f"{100 * found.training:.1f} remain"
-        )
+        mean = f"{found.seeds} seeds, mean {percent(found.mean.value)} ({span(found.mean, '%')} %)"
+        parts = f"{100 * found.within:.1f} are due to the images, {100 * found.training:.1f} remain"
+        name = f"{without_seed(cell.labels)}; train loss {rung_name(cell.rung)}"
+        lines.append(f"  {name}: {mean}, standard deviation {100 * found.between:.1f} points; {parts}")
     if len(findings.over_seeds) > SEEDED:
         lines.append(f"  These are the {SEEDED} of {len(findings.over_seeds)} runs that vary most.")
     return lines
@@ -124,7 +114,7 @@ def comparisons(findings: Findings) -> str:
     lines = [
         "Paired comparisons of methods on the same members, each at its lowest train loss: McNemar's exact test, and "
         "Student's paired test of PSNRs within 0 and 120 dB, widened by a bootstrap-t where they are skewed. p-values "
-        f"are adjusted for {len(table)} comparison{'s' if len(table) > 1 else ''} (Holm).",
+        f"are adjusted for {len(table)} comparison{'s' if len(table) > 1 else ''} (Holm)."
     ]
     for (autoencoder, degradation), part in table.groupby(["autoencoder", "degradation"], sort=False):
         lines += ["", f"{autoencoder}; {degradation}"]
@@ -141,20 +131,17 @@ def comparisons(findings: Findings) -> str:
 
 def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
     """The near-member probes of a cell in lines, one a kind: what is answered with the member, how far off."""
-    labels = cell.labels
     lines = [
-        f"Near-member probes: {labels.autoencoder}; {labels.degradation}; {labels.method}; train loss "
-        f"{rung_name(cell.rung)}.",
+        f"Near-member probes: {cell.title}.",
         "  Answers that are the member (in brackets: closer to it than to the probe made from it), at the probe's "
         "median distance (root mean square):",
     ]
     for kind, part in table[table["kind"] != "none"].groupby("kind", sort=False):
-        counts = [
-            f"{row['captured'] * row['probes']:.0f} of {row['probes']} ({row['attracted'] * row['probes']:.0f}) at "
-            f"{row['distance']:.3f}"
-            for row in rows_of(part)
-        ]
-        lines.append(f"    {kind}: {', '.join(counts)}")
+        rows = part.assign(**{name: part[name] * part["probes"] for name in ("captured", "attracted")}).to_dict(
+            "records"
+        )
+        counts = "{captured:.0f} of {probes} ({attracted:.0f}) at {distance:.3f}"
+        lines.append(f"    {kind}: {', '.join(counts.format_map(row) for row in rows)}")
     return lines
 
 
@@ -195,18 +182,16 @@ def _block(name: str, cells: list[Cell], findings: Findings) -> str:
         lines += ["", "  train loss".ljust(methods) + "".join(rung_name(rung).rjust(column) for rung in rungs)]
         for (degradation,), part in partition(cells, "degradation").items():
             lines.append(f"  {degradation}")
-            for (method,) in partition(part, "method"):
+            for (method,), own in partition(part, "method").items():
                 texts = [table.get((degradation, method, rung), "-") for rung in rungs]
                 lines.append(f"    {method}".ljust(methods) + "".join(text.rjust(column) for text in texts))
-                if rungs[-1] == every_rung[-1]:
-                    lines += _controls([cell for cell in part if cell.labels.method == method][-1])
+                if rungs[-1] == every_rung[-1] and own[-1].controls_text:
+                    lines += _controls(own[-1])
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _controls(cell: Cell) -> list[str]:
     """The verdict on a method's cell of the lowest rung, and what its controls brought back."""
-    if not cell.controls_text:
-        return []
     verdict = f"{cell.verdict} ({'; '.join(p_values(cell))})" if cell.verdict else "no verdict"
     text = f"{verdict} at {rung_name(cell.rung)}; members by controls: {cell.controls_text}"
     return textwrap.wrap(text, WIDTH, initial_indent="      ", subsequent_indent="        ")
@@ -231,10 +216,8 @@ def _footnotes(cells: list[Cell]) -> str:
     ]
     if widest:
         lines.append(f"The widest interval of a cell: {share(widest)}.")
-    if repeated := {signature for cell in cells for signature in cell.repeated}:
-        lines.append(
-            f"Shown once: {len(repeated)} run{'s' * (len(repeated) > 1)} with the autoencoder and settings of another."
-        )
+    if repeated := len({signature for cell in cells for signature in cell.repeated}):
+        lines.append(f"Shown once: {repeated} run{'s' * (repeated > 1)} with the autoencoder and settings of another.")
     if any(cell.verdict for cell in cells):
         lines.append(
             "Unremarkable: not more members came back than non-members (Fisher's exact test) or than by each control "

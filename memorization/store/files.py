@@ -60,10 +60,8 @@ def write(path: Path, content: bytes | str, durable: bool = True) -> None:
                 os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror}); make room or choose another store=FOLDER, and run again: "
-            "what is finished is kept"
-        ) from error
+        remedy = "make room or choose another store=FOLDER, and run again: what is finished is kept"
+        raise StoreError(f"{path} cannot be written ({error.strerror}); {remedy}") from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -88,9 +86,7 @@ def status(folder: Path) -> str:
     """`done`, `running` (a process holds its lock), `failed`, `diverged`, or `interrupted` (it can go on)."""
     if is_done(folder):
         return "done"
-    if is_held(folder):
-        return "running"
-    return failure(folder)[0] or "interrupted"
+    return "running" if is_held(folder) else failure(folder)[0] or "interrupted"
 
 
 def failure(folder: Path) -> tuple[str, str]:
@@ -125,10 +121,7 @@ def read_done(folder: Path) -> Record:
 
 
 def verified(folder: Path, name: str, done: Record | None = None) -> Path:
-    """The path of a finished run's file, after its checksum was compared; raises `StoreError` if it differs.
-
-    `done` is what `read_done` gave, if the caller has it.
-    """
+    """The path of a finished run's file, after its checksum was compared; raises `StoreError` if it differs."""
     path, expected = folder / name, (done or read_done(folder))["checksums"].get(name)
     if expected is None or not path.is_file():
         raise StoreError(f"{path} is missing; {REMEDY}")
@@ -156,22 +149,19 @@ def files_of(store: Path, autoencoder: str) -> dict[str, str]:
 
 
 def check_weights(
-    folder: Path,
-    done: Record,
-    store: Path | None = None,
-    files: Callable[[Path, str], dict[str, str]] = files_of,
+    folder: Path, done: Record, store: Path | None = None, files: Callable[[Path, str], dict[str, str]] = files_of
 ) -> None:
     """Raise `StoreError` if a run was made with other weights than its autoencoder has in `store` (default: its own).
 
-    This was then trained anew and ended with other bits, on another machine for instance. `done` is what `read_done`
-    gave; `files` may remember what `files_of` gives.
+    This was then trained anew and ended with other bits, on another machine for instance. `files` may remember what
+    `files_of` gives.
     """
-    if weights := done.get("weights"):
-        present = files(store or folder.absolute().parents[1], done["autoencoder"])
-        for name, expected in weights.items():
-            if present and present.get(name) != expected:
-                trained = f"autoencoders/{done['autoencoder']}/{name}"
-                raise StoreError(f"{folder} was made with other weights than {trained}, which was made anew; {REMEDY}")
+    weights = done.get("weights") or {}
+    present = files(store or folder.absolute().parents[1], done["autoencoder"]) if weights else {}
+    for name, expected in weights.items():
+        if present and present.get(name) != expected:
+            trained = f"autoencoders/{done['autoencoder']}/{name}"
+            raise StoreError(f"{folder} was made with other weights than {trained}, which was made anew; {REMEDY}")
 
 
 def is_intact(folder: Path, remove: bool = False) -> bool:
@@ -252,9 +242,8 @@ def check_writable(store: Path) -> None:
         with tempfile.TemporaryFile(dir=store):
             pass
     except OSError as error:
-        raise StoreError(
-            f"store={store}: cannot write there ({error.strerror}); choose another: store=FOLDER"
-        ) from error
+        reason = f"cannot write there ({error.strerror}); choose another: store=FOLDER"
+        raise StoreError(f"store={store}: {reason}") from error
 
 
 def record_failure(folder: Path, config: Record, error: Exception) -> None:
@@ -263,9 +252,5 @@ def record_failure(folder: Path, config: Record, error: Exception) -> None:
     An error's attribute `status` says that it is not a plain failure (`diverged`).
     """
     cause = " ".join(str(error).split()) or type(error).__name__
-    parts = [
-        f"{getattr(error, 'status', 'failed')}: {cause}",
-        yaml.safe_dump(config, sort_keys=False),
-        "".join(traceback.format_exception(error)),
-    ]
-    write(folder / "error.txt", "\n".join(parts))
+    settings, trace = yaml.safe_dump(config, sort_keys=False), "".join(traceback.format_exception(error))
+    write(folder / "error.txt", f"{getattr(error, 'status', 'failed')}: {cause}\n{settings}\n{trace}")

@@ -166,14 +166,9 @@ def _read_table(run: Run, files: Callable[[Path, str], dict[str, str]] = files_o
     import pyarrow as pa
     from pyarrow import parquet
 
-    path = run.folder / "results.parquet"
-    done = read_done(run.folder)  # not kept: there may be thousands of runs
+    path, done = run.folder / "results.parquet", read_done(run.folder)  # not kept: there may be thousands of runs
     check_weights(run.folder, done, files=files)
-    expected = done["checksums"].get("results.parquet")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() != expected:
-        verified(run.folder, "results.parquet")  # says what is wrong
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != done["checksums"].get(path.name):
+        verified(run.folder, path.name)  # says what is wrong
     return parquet.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)

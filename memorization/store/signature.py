@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from memorization.components import Record
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = 1  # of the store; part of every signature
 

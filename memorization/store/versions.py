@@ -30,33 +30,24 @@ def words(runs: Sequence[Revisions]) -> list[str]:
 
     A part of which a run says nothing is of older code, if others say something of it.
     """
-    known: defaultdict[str, set[int]] = defaultdict(set)
-    for run in runs:
-        for part, number in run.items():
-            known[part].add(number)
+    known = Counter(part for part, _ in dict.fromkeys(item for run in runs for item in run.items()))
     texts = []
     for run in runs:
-        several = [f"{part} revision {run[part]}" for part in known if part in run and len(known[part]) > 1]
+        several = [f"{part} revision {run[part]}" for part in known if part in run and known[part] > 1]
         texts.append(", ".join([*several, *([OLDER] if known.keys() - run.keys() else [])]))
     return texts
 
 
 def differing(runs: Iterable[Mapping[str, Any]]) -> str:
     """A note on the parts of which `runs` (what their `done.json` say) have several revisions; empty if none has."""
-    counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    older = newer = 0
-    for done in runs:
-        revisions = revisions_of(done)
-        older, newer = older + (not revisions), newer + bool(revisions)
-        for part, number in revisions.items():
-            counts[part][number] += 1
-    several = [
-        f"{part} {' and '.join(f'revision {number} ({_runs(found[number])})' for number in sorted(found))}"
-        for part, found in sorted(counts.items())
-        if len(found) > 1
-    ]
-    if older and newer:
-        several.append(f"{_runs(older)} of {OLDER}, which noted no revisions, beside {newer} that did")
+    noted = [revisions_of(done) for done in runs]
+    numbers: defaultdict[str, list[str]] = defaultdict(list)
+    for (part, number), count in sorted(Counter(item for each in noted for item in each.items()).items()):
+        numbers[part].append(f"revision {number} ({_runs(count)})")
+    several = [f"{part} {' and '.join(found)}" for part, found in numbers.items() if len(found) > 1]
+    newer = sum(map(bool, noted))
+    if 0 < newer < len(noted):
+        several.append(f"{_runs(len(noted) - newer)} of {OLDER}, which noted no revisions, beside {newer} that did")
     if not several:
         return ""
     return (
