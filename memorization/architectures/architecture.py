@@ -50,15 +50,12 @@ class Output(StrEnum):
 class Architecture:
     """How an untrained autoencoder is made, for images of any shape.
 
-    name: one of `ARCHITECTURES`. arguments: its settings; those left out have their defaults.
-    centre: subtract the members' mean image inside, see `Centred`. output: see `Output`.
-
     Raises `SettingError` for an unknown name, and for settings that exclude each other.
     """
 
-    name: str
-    arguments: Mapping[str, object] = field(default_factory=dict)
-    centre: bool = True
+    name: str  # one of `ARCHITECTURES`
+    arguments: Mapping[str, object] = field(default_factory=dict)  # its settings; those left out have their defaults
+    centre: bool = True  # subtract the members' mean image inside, see `Centred`
     output: Output = Output.linear
 
     def __post_init__(self) -> None:
@@ -81,7 +78,6 @@ class Architecture:
 
     @property
     def part(self) -> Callable[..., nn.Module]:
-        """What makes the network."""
         return ARCHITECTURES[self.name]
 
     @property

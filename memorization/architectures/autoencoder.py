@@ -58,10 +58,7 @@ def has_modes(autoencoder: object) -> bool:
 
 
 def least_loss(autoencoder: nn.Module, images: Tensor) -> float:
-    """A mean squared error on `images` (N, C, H, W) that no weights can undercut; 0 where its class knows none.
-
-    The images are uint8, or floating point in [0, 1].
-    """
+    """A mean squared error on `images` (N, C, H, W), uint8 or in [0, 1], that no weights undercut; 0 if unknown."""
     return float(getattr(autoencoder, "least_loss", lambda images: 0.0)(images))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -17,24 +16,20 @@ from memorization.architectures.initialisation import Redrawn, Shape, activated
 from memorization.components import SettingError
 
 
-def levels(channels: Sequence[int], depth: int) -> list[int]:
+def levels(channels: Sequence[int], depth: int, kernel_size: int) -> list[int]:
     """The channels of each of `depth` levels, the last of `channels` repeated; raises `SettingError` out of range."""
     if depth < 1:
         raise SettingError("depth", depth, "it must be at least 1")
     if not channels or min(channels) < 1:
         raise SettingError("channels", [*channels], "name at least one number of channels above 0")
+    if kernel_size < 1 or kernel_size % 2 == 0:  # with another, a convolution does not keep the size of its image
+        raise SettingError("kernel_size", kernel_size, "it must be odd, such as 3 or 5")
     return [channels[min(level, len(channels) - 1)] for level in range(depth)]
 
 
 def sizes(height: int, width: int, halvings: int) -> list[tuple[int, int]]:
     """(height, width) before the first halving and after each."""
     return [(-(-height // 2**level), -(-width // 2**level)) for level in range(halvings + 1)]
-
-
-def check_kernel(kernel_size: int) -> None:
-    """Raise `SettingError` unless a convolution of `kernel_size` can keep the size of its image."""
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise SettingError("kernel_size", kernel_size, "it must be odd, such as 3 or 5")
 
 
 def doubling(inputs: int, outputs: int, kernel_size: int, size: tuple[int, int]) -> nn.ConvTranspose2d:
@@ -47,12 +42,11 @@ class Convolutional(Redrawn):
     """`depth` strided convolutions and as many transposed ones.
 
     channels: of each level; the last number serves all deeper levels.
-    depth: number of levels, at least 1.
-    kernel_size: of all convolutions, odd.
+    depth: number of levels, at least 1. kernel_size: of all convolutions, odd.
     bottleneck: units of a dense layer between encoder and decoder; 0 for none.
     """
 
-    revision: ClassVar[int] = 1
+    revision = 1
 
     def __init__(
         self,
@@ -65,8 +59,7 @@ class Convolutional(Redrawn):
         initialisation: str = "he",
     ) -> None:
         super().__init__()
-        widths = [shape[0], *levels(channels, depth)]
-        check_kernel(kernel_size)
+        widths = [shape[0], *levels(channels, depth, kernel_size)]
         if bottleneck < 0:
             raise SettingError("bottleneck", bottleneck, "it must be at least 1, or 0 for none")
         steps = sizes(shape[1], shape[2], depth)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +19,10 @@ from memorization.components import SettingError
 class FullyConnected(Redrawn):
     """Linear layers between the flattened image and itself.
 
-    depth: number of linear layers, at least 2.
-    width: units in each hidden layer.
+    depth: number of linear layers, at least 2. width: units in each hidden layer.
     """
 
-    revision: ClassVar[int] = 1
+    revision = 1
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ chaotic at depth 10 with it. They get the gain at which small differences neithe
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -104,9 +104,7 @@ class Redrawn(nn.Module):
     `initialisation`, see `initialise`. They raise `SettingError` for a setting out of range or an unknown name.
     """
 
-    has_modes: ClassVar[bool] = False
-    on_meta: ClassVar[bool] = True
-
+    has_modes, on_meta = False, True
     made_of: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *arguments: Any, **settings: Any) -> Self:

@@ -18,7 +18,6 @@ reproduces every mixture of them, and no training image attracts its surrounding
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +49,7 @@ class Tied(Redrawn):
     proximal: keep the largest singular value of `W` at most 1; `rho` must be one of `PROXIMAL`.
     """
 
-    revision: ClassVar[int] = 1
+    revision = 1
 
     def __init__(
         self,

@@ -8,12 +8,11 @@ pooling, and no normalisation layers (a reconstruction must not depend on its ba
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from memorization.architectures.convolutional import check_kernel, doubling, levels, sizes
+from memorization.architectures.convolutional import doubling, levels, sizes
 from memorization.architectures.initialisation import Redrawn, Shape, activated, initialise
 from memorization.components import SettingError, choose
 
@@ -32,12 +31,11 @@ class UNet(Redrawn):
     Sides are halved rounding up and restored exactly, so images of every size fit; a side of 1 pixel stays 1.
 
     channels: of each level; the last number serves all deeper levels.
-    depth: number of levels, at least 2.
-    skips: levels whose features the decoder sees, see `Skips`.
+    depth: number of levels, at least 2. skips: levels whose features the decoder sees, see `Skips`.
     kernel_size: of all convolutions but the last, odd.
     """
 
-    revision: ClassVar[int] = 1
+    revision = 1
 
     def __init__(
         self,
@@ -52,8 +50,7 @@ class UNet(Redrawn):
         super().__init__()
         if depth < 2:
             raise SettingError("depth", depth, "a U-Net has at least 2 levels")
-        widths = levels(channels, depth)
-        check_kernel(kernel_size)
+        widths = levels(channels, depth, kernel_size)
         choose("skips", skips, Skips)
 
         def convolution(inputs: int, outputs: int, stride: int = 1, first: bool = False) -> list[nn.Module]:

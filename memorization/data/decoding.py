@@ -27,16 +27,11 @@ class UnusableError(ValueError):
 
 @dataclass(frozen=True)
 class Decoder:
-    """How files become images of one kind.
+    """How files become images of one kind."""
 
-    mode: `RGB` or `L`; `auto` gives RGB.
-    size: side of the square to which an image is scaled (its shorter side) and cropped (its middle); 0 to leave it.
-    min_side: pixels that the shorter side of the file must have.
-    """
-
-    mode: Mode = Mode.auto
-    size: int = 0
-    min_side: int = 8
+    mode: Mode = Mode.auto  # `auto` gives RGB
+    size: int = 0  # of the square to which the shorter side is scaled and the middle cropped; 0 leaves the image
+    min_side: int = 8  # pixels that the shorter side of the file must have
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", choose("mode", self.mode, Mode))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from memorization.components import SettingError
@@ -47,41 +46,28 @@ class Digits(Dataset):
 
 @dataclass(frozen=True)
 class Patches(Dataset):
-    """Non-overlapping RGB crops of the photographs that scikit-image and scikit-learn ship.
-
-    size: side of a crop, in pixels.
-    min_contrast: crops whose pixels' standard deviation is lower are dropped (sky, black space).
-    """
+    """Non-overlapping RGB crops of the photographs that scikit-image and scikit-learn ship."""
 
     members: int = 50
     non_members: int = 50
-    size: int = 32
-    min_contrast: float = 0.08
+    size: int = 32  # side of a crop, in pixels
+    min_contrast: float = 0.08  # crops whose pixels' standard deviation is lower are dropped (sky, black space)
 
     def load(self, seed: int) -> Split:
+        from skimage import data
+        from sklearn.datasets import load_sample_images
+
         if not 8 <= self.size <= 256:
             raise SettingError("size", self.size, "patches can be 8 to 256 pixels wide")
-        crops = [self._crops(photograph) for photograph in _photographs()]
-        pool = torch.from_numpy(np.concatenate(crops)).permute(0, 3, 1, 2).contiguous()  # (N, 3, size, size) uint8
+        own = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), data.stereo_motorcycle()[0]]
+        photographs = map(torch.tensor, [*own, *load_sample_images().images])  # (H, W, 3) uint8
+        size = self.size
+        grids = [image.unfold(0, size, size).unfold(1, size, size) for image in photographs]  # (rows, columns, 3, …)
+        pool = torch.cat([grid.flatten(0, 1) for grid in grids]).contiguous()  # (N, 3, size, size) uint8
         contrast = (pool.float() / 255).flatten(1).std(1)
         if not bool((contrast >= self.min_contrast).any()):
             raise SettingError("min_contrast", self.min_contrast, "no crop has as much (0.08 keeps most)")
         return split(pool[contrast >= self.min_contrast], self.members, self.non_members, seed, "patches")
 
-    def _crops(self, photograph: np.ndarray) -> np.ndarray:
-        rows, columns = photograph.shape[0] // self.size, photograph.shape[1] // self.size
-        grid = photograph[: rows * self.size, : columns * self.size]
-        grid = grid.reshape(rows, self.size, columns, self.size, 3).swapaxes(1, 2)  # (rows, columns, size, size, 3)
-        return grid.reshape(-1, self.size, self.size, 3)
-
     def fingerprint(self) -> str:
         return "photographs of scikit-image and scikit-learn"
-
-
-def _photographs() -> list[np.ndarray]:
-    """uint8 RGB photographs, each (H, W, 3)."""
-    from skimage import data
-    from sklearn.datasets import load_sample_images
-
-    own = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), data.stereo_motorcycle()[0]]
-    return own + list(load_sample_images().images)

@@ -45,11 +45,9 @@ class Images(Dataset):
     path: the folder, the file (or a folder of such files), or the name, `OWNER/NAME`.
     split, subset, column: of a set with several; the column is the first that holds images unless it is named. They are
         refused where they have no effect: all three for a folder of image files, the former two for a parquet file.
-    mode: see `Mode`.
     size: side of the square to which images are scaled (the shorter side) and cropped (the middle); 0 leaves them.
     unusable: what to do with a file that cannot be read, is tiny or animated, see `Unusable`.
-    min_side: pixels, below which an image is tiny.
-    duplicates: which of them to leave out, see `Duplicates`.
+    min_side: pixels, below which an image is tiny. mode, duplicates: see `Mode` and `Duplicates`.
     others: where to draw the non-members from, if not from `path`: another folder, file or set. `path` then holds what
         the autoencoder was trained on, `others` what it was not; an image in both counts in `path` only. A member's
         index is twice its position in `path`, a non-member's twice its position in `others`, plus 1.
@@ -100,8 +98,7 @@ class Images(Dataset):
         return split
 
     def fingerprint(self) -> str:
-        """Names and contents of the files: what identifies the images, wherever the folder lies."""
-        return self._pool()[1].fingerprint
+        return self._pool()[1].fingerprint  # of the names and contents of the files
 
     def identity(self) -> dict[str, Any]:
         usual = {name for name in self.LATER if getattr(self, name) == getattr(type(self), name)}
@@ -127,10 +124,9 @@ class Images(Dataset):
         for name, preset in self.PRESET.items():
             value = getattr(self, name)
             if value not in preset and name not in source.settings:
+                reason = f"it has no effect on the image files or the parquet file at {self.path}"
                 way = "leave it out and name the sub-folder or the file wanted as `path`"
-                raise SettingError(
-                    name, value, f"it has no effect on the files or the parquet file at {self.path}; {way}"
-                )
+                raise SettingError(name, value, f"{reason}; {way}")
         return source
 
     def _check(self, source: Source, pool: Pool) -> None:

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from memorization.data.decoding import Decoder, Mode, UnusableError
 from memorization.data.duplicates import perceptual_hashes, thumbnail
-from memorization.data.sources import Encoded, Source
+from memorization.data.sources import Source
 from memorization.data.split import REVISION
 
 HASHED_AT_ONCE = 256
@@ -39,23 +39,17 @@ _recent: dict[tuple[str, str], Pool] = {}  # by what was read and its manifest, 
 
 @dataclass
 class Pool:
-    """The usable images of a source, in its order, each by its position there, a digest and a perceptual hash.
-
-    fingerprint: SHA-256 of the names and contents of all images, usable or not.
-    shape: (C, H, W) of every one. sizes: the first image of each size (W, H), by its name.
-    problems: what could not be used (a name, and why). enlarged: how many the decoder enlarged.
-    manifest: a digest of the source's manifest; empty for a pool that is not kept.
-    """
+    """The usable images of a source, in its order, each by its position there, a digest and a perceptual hash."""
 
     positions: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     hashes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
-    fingerprint: str = ""
-    shape: Sequence[int] = (0, 0, 0)
-    sizes: list[tuple[Sequence[int], str]] = field(default_factory=list)
-    problems: list[tuple[str, str]] = field(default_factory=list)
-    enlarged: int = 0
-    manifest: str = ""
+    fingerprint: str = ""  # SHA-256 of the names and contents of all images, usable or not
+    shape: Sequence[int] = (0, 0, 0)  # (C, H, W) of every one
+    sizes: list[tuple[Sequence[int], str]] = field(default_factory=list)  # each (W, H), and its first image's name
+    problems: list[tuple[str, str]] = field(default_factory=list)  # what could not be used: a name, and why
+    enlarged: int = 0  # how many the decoder enlarged
+    manifest: str = ""  # a digest of the source's manifest; empty for a pool that is not kept
 
 
 def pool_of(source: Source, decoder: Decoder) -> Pool:
@@ -79,12 +73,17 @@ def pool_of(source: Source, decoder: Decoder) -> Pool:
 
 
 def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
-    """The pool that a reading of `source` finds, and whether its manifest would tell of every change."""
+    """The pool that a reading of `source` finds, and whether its manifest would tell of every change.
+
+    A progress bar is shown if it takes long.
+    """
+    every = 0.5 if sys.stderr.isatty() else 10
+    read = tqdm(source.read(), "reading the images", source.total, unit="image", delay=SLOW, mininterval=every)
     pool, whole, grey, fingerprint = Pool(), True, True, hashlib.sha256()
     small: list[np.ndarray] = []
     hashes: list[np.ndarray] = []
     sizes: dict[Sequence[int], str] = {}
-    for position, name, content, problem, told in _watched(source):
+    for position, name, content, problem, told in read:
         whole = whole and told
         line = f"{name} {hashlib.sha256(content).hexdigest()}\n"
         fingerprint.update(line.encode(errors="surrogateescape"))  # a name may be no text
@@ -114,12 +113,6 @@ def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
         pool.hashes = np.concatenate(hashes)
         pool.shape = (1 if grey and decoder.mode is not Mode.RGB else 3, height, width)
     return pool, whole
-
-
-def _watched(source: Source) -> Iterator[Encoded]:
-    """All images of `source`, with a progress bar if it takes long."""
-    every = 0.5 if sys.stderr.isatty() else 10
-    yield from tqdm(source.read(), "reading the images", source.total, unit="image", delay=SLOW, mininterval=every)
 
 
 def _digest(value: object) -> str:

@@ -1,6 +1,13 @@
 """Where encoded images come from: a folder of files, or a table of rows (a parquet file, or a set of the hub).
 
-A source is read from its first image to its last, as often as need be, and never kept in memory.
+A source is read from its first image to its last, always in the same order, and never kept in memory. All have:
+
+settings: those of `split`, `subset` and `column` that choose in it.
+passed_over: how many files that hold no image that is read lie there, by their suffix; hidden ones do not count.
+total: how many images there are, where that is known without reading them.
+read: all images, or those at the `chosen` positions.
+manifest: what tells that the source is what it was; None where only its images do.
+locate: where the image called `name` is, for a message.
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,28 +42,20 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 class Encoded(NamedTuple):
-    """An image as it is stored.
-
-    position, name: its number in the source, and what it is called there.
-    content: its bytes; empty if they cannot be had, for the reason `problem`.
-    told: whether a change of it, or of its problem, shows in the manifest of the source.
-    """
+    """An image as it is stored; `position` and `name` are those in its source."""
 
     position: int
     name: str
-    content: bytes
+    content: bytes  # empty if it cannot be had, for the reason `problem`
     problem: str = ""
-    told: bool = True
+    told: bool = True  # whether a change of it, or of its problem, shows in the manifest of the source
 
 
 class Manifest(NamedTuple):
-    """What tells, without reading an image, that a source is what it was.
+    """What tells, without reading an image, that a source is what it was."""
 
-    place: where it lies, and what is chosen in it. files: of each file its path and its state, or why it has none.
-    """
-
-    place: tuple[str, ...]
-    files: list[tuple[str | int, ...]]
+    place: tuple[str, ...]  # where it lies, and what is chosen in it
+    files: list[tuple[str | int, ...]]  # of each its path and its state, or why it has none
 
     @property
     def newest(self) -> int:
@@ -76,31 +75,6 @@ def _state(file: Path, folder: Path) -> tuple[str | int, ...]:
 
 def _irregular(state: os.stat_result) -> str:
     return "" if stat.S_ISREG(state.st_mode) else "is a pipe, a socket or a device"
-
-
-class Source(Protocol):
-    """Encoded images, always in the same order."""
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """Those of `split`, `subset` and `column` that choose in it."""
-
-    @property
-    def passed_over(self) -> Mapping[str, int]:
-        """How many files that hold no image that is read lie there, by their suffix; hidden ones do not count."""
-
-    @property
-    def total(self) -> int | None:
-        """How many images there are, where that is known without reading them."""
-
-    def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
-        """All images, or those at the `chosen` positions."""
-
-    def manifest(self) -> Manifest | None:
-        """What tells that the source is what it was; None where only its images do."""
-
-    def locate(self, name: str) -> str:
-        """Where the image called `name` is, for a message."""
 
 
 @dataclass(frozen=True)
@@ -181,18 +155,14 @@ class ParquetFile(Table):
 
 @dataclass(frozen=True)
 class HubSet(Table):
-    """The rows of one column of a set of the hub, or of a folder laid out like one, as the library `datasets` opens it.
-
-    rows: a `datasets.Dataset` (downloaded once and kept in the library's cache) or `datasets.IterableDataset`.
-    chosen: the subset and the split. files: all files of a folder.
-    """
+    """The rows of one column of a set of the hub, or of a folder laid out like one, as `datasets` opens it."""
 
     path: str
-    rows: Any
+    rows: Any  # a `datasets.Dataset` (downloaded once and kept in the library's cache) or `datasets.IterableDataset`
     column: str
     passed_over: Mapping[str, int]
-    chosen: tuple[str, str] = ("", "train")
-    files: Sequence[Path] = ()
+    chosen: tuple[str, str] = ("", "train")  # the subset and the split
+    files: Sequence[Path] = ()  # all files of a folder
 
     settings: ClassVar[tuple[str, ...]] = ("split", "subset", "column")
 
@@ -259,6 +229,9 @@ class Pair:
     def locate(self, name: str) -> str:
         source = self.second if name.startswith(OF_SECOND) else self.first
         return source.locate(name.removeprefix(OF_SECOND))
+
+
+Source = Folder | ParquetFile | HubSet | Pair
 
 
 @contextlib.contextmanager

@@ -30,20 +30,16 @@ class Split:
     """Members and non-members (N, C, H, W), and each image's index in its pool, by which it can be found again.
 
     Images are uint8 where their source has 8 bits, else float32 in [0, 1]; `as_float` makes a batch of either float32.
-    exact_duplicates: images of the pool that equal another one, which counts once.
-    near_duplicates: images that were not taken as non-members because a member is nearly the same.
-    skipped: images that could not be used, each with the reason.
-    notes: what else is worth knowing of the pool, a line each.
     """
 
     members: Tensor
     non_members: Tensor
     member_indices: list[int]
     non_member_indices: list[int]
-    exact_duplicates: int = 0
-    near_duplicates: int = 0
-    skipped: Sequence[str] = ()
-    notes: Sequence[str] = ()
+    exact_duplicates: int = 0  # images of the pool that equal another one, which counts once
+    near_duplicates: int = 0  # images that were not taken as non-members because a member is nearly the same
+    skipped: Sequence[str] = ()  # images that could not be used, each with the reason
+    notes: Sequence[str] = ()  # what else is worth knowing of the pool, a line each
 
     @property
     def shape(self) -> tuple[int, int, int]:

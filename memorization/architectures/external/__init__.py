@@ -1,7 +1,5 @@
 """Autoencoders of other people: what they are made of, what they must do, and how they are adapted."""
 
-from __future__ import annotations
-
 
 def first_line(error: Exception) -> str:
     """What an error of the user's code says first, with its kind where that says more."""

@@ -36,8 +36,7 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
         raise ValueError("the autoencoder is an ExportedProgram, which cannot be called; give its module()")
     if isinstance(autoencoder, nn.Module):
         _check_placement(autoencoder, images)
-    with torch.no_grad():
-        first, again, alone = (_answer(autoencoder, part) for part in (images, images, images[:1]))
+    first, again, alone = (_answer(autoencoder, part) for part in (images, images, images[:1]))
     scale = max(1.0, float(first.abs().max()))
     if (difference := float((first - again).abs().max())) > REPEATED * scale:
         what = f"not deterministic: two calls on the same images differ by up to {difference:.2g}"
@@ -48,8 +47,7 @@ def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "quer
         raise ValueError(f"the autoencoder's {what}; {way}")
     if batch_size > BATCH:
         try:
-            with torch.no_grad():
-                _answer(autoencoder, images[:1].repeat(batch_size, 1, 1, 1))
+            _answer(autoencoder, images[:1].repeat(batch_size, 1, 1, 1))
         except ValueError as error:
             raise SettingError("batch_size", batch_size, f"{error}; choose another") from error
     if access == "gradients" and not _is_differentiable(autoencoder, images):
@@ -62,10 +60,8 @@ def check_loss(loss: float, members: Tensor) -> None:
     sums = [(float(part.sum()), float(part.square().sum())) for part in map(as_float, members.split(MEMBERS_AT_ONCE))]
     mean, square = (sum(column) / members.numel() for column in zip(*sums, strict=True))
     if loss > (variance := square - mean**2):
-        doubt = "are these the images that it was trained on, and is value_range right?"
-        print(
-            f"note: the loss on the members is {loss:.2g}, above their variance of {variance:.2g}: {doubt}", flush=True
-        )
+        note = f"note: the loss on the members is {loss:.2g}, above their variance of {variance:.2g}"
+        print(f"{note}: are these the images that it was trained on, and is value_range right?", flush=True)
 
 
 @contextlib.contextmanager
@@ -98,6 +94,7 @@ def _check_placement(autoencoder: nn.Module, images: Tensor) -> None:
             raise ValueError(f"the autoencoder's weights are {parameter.dtype}, the images {images.dtype}; {way}")
 
 
+@torch.no_grad()
 def _answer(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     """The autoencoder's answer, a finite tensor like `images`; raises `ValueError` for anything else."""
     given = images.clone()

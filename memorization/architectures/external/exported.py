@@ -10,13 +10,13 @@ inspected, since it reads zip files in ways of its own.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,10 +35,9 @@ OPERATOR = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 TO_FILES = ("from_file", "save")  # of aten
 BLOCKS = {f"torch.ops.higher_order.{name}" for name in ("cond", "wrap_with_autocast", "wrap_with_set_grad_enabled")}
 CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict")
-FREE = (  # keys of texts that are never run: strings that operators take, notes, and guards, which are not asked for
-    *("as_string", "as_strings", "guards_code", "custom"),
-    *("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"),
-)
+# Keys of texts that are never run: strings that operators take, guards, which are not asked for, and notes.
+FREE = {"as_string", "as_strings", "guards_code", "custom", "stack_trace", "torch_fn", "from_node"}
+FREE |= {"nn_module_stack", "source_fn_stack"}
 EXPORT = "torch.export.save(torch.export.export(model.eval(), (images,), dynamic_shapes=...), FILE)"
 
 
@@ -68,14 +67,13 @@ def read_program(path: Path) -> nn.Module:
         raise SettingError("export", str(path), "there is no such file")
     try:
         files = read_archive(path)
-        reason = unsafe(files)
-        program = None if reason else _loaded(files)
+        found = unsafe(files)
+        if not found:
+            return _loaded(files)
     except Exception as error:  # of what kind depends on the damage
         reason = f"this is no exported program, or damaged; make one: {EXPORT}"
         raise SettingError("export", str(path), reason) from error
-    if program is None:
-        raise SettingError("export", str(path), f"it is refused: it holds {reason}, which could run any code")
-    return program
+    raise SettingError("export", str(path), f"it is refused: it holds {found}, which could run any code")
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
@@ -100,8 +98,9 @@ def unsafe(files: dict[str, bytes]) -> str:
             entries = json.loads(content)["config"].values()
             if any(entry["use_pickle"] or "obj" in entry["path_name"] for entry in entries):
                 return "pickles"
-        elif folded.startswith(f"{root}/models/".casefold()) and (reason := _unsafe_program(json.loads(content))):
-            return reason
+        elif folded.startswith(f"{root}/models/".casefold()):
+            for reason in filter(None, itertools.starmap(_unsafe_text, _texts(json.loads(content)))):
+                return reason
     return ""
 
 
@@ -117,10 +116,6 @@ def _loaded(files: dict[str, bytes]) -> nn.Module:
         warnings.catch_warnings(action="ignore"),  # of pickles of another kind than torch's; refused by its error
     ):
         return torch.export.load(content).module(check_guards=False)
-
-
-def _unsafe_program(program: Any) -> str:
-    return next(filter(None, (_unsafe_text(key, text) for key, text in _texts(program))), "")
 
 
 def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -157,27 +152,17 @@ def _is_plain(spec: dict[str, Any]) -> bool:
     kind, context, parts = (spec[key] for key in ("type", "context", "children_spec"))
     if kind is None:
         return context is None and not parts
-    if kind not in CONTAINERS:
+    if kind not in CONTAINERS or not all(map(_is_plain, parts)):
         return False
-    keys = json.loads(context) or []
-    return (
-        isinstance(keys, list)  # an enumeration would be a dict here, and its module imported
-        and all(isinstance(name, str) and NAME.fullmatch(name) for name in keys)
-        and all(map(_is_plain, parts))
-    )
-
-
-@cache
-def _on_sizes() -> set[str]:
-    """The operators that torch serialises on sizes."""
-    from torch._export.serde.serialize import _SYM_OPS
-
-    return {f"{operator.__module__}.{operator.__name__}" for operator in _SYM_OPS}
+    keys = json.loads(context) or []  # an enumeration would be a dict here, and its module imported
+    return isinstance(keys, list) and all(isinstance(name, str) and NAME.fullmatch(name) for name in keys)
 
 
 def _is_operator(target: str) -> bool:
     """Is what a node calls an operator of aten that leaves files alone, one on sizes, or a block that holds nodes?"""
-    if target in _on_sizes() or target in BLOCKS:
+    from torch._export.serde.serialize import _SYM_OPS  # those that torch serialises on sizes
+
+    if target in BLOCKS or target in {f"{operator.__module__}.{operator.__name__}" for operator in _SYM_OPS}:
         return True
     found = OPERATOR.fullmatch(target)
     if not found or found[1] in TO_FILES:
