@@ -52,9 +52,11 @@ class Problem:
     @property
     def image(self) -> Tensor:
         """(B, C, H, W): the measurement as an image, to start from."""
-        if self.measured.shape[1:] == self.neutral.shape:
-            return self.measured
-        return self.operator.solve(self.y, self.neutral.expand(len(self.y), -1, -1, -1), self.ridge)
+        return self.measured if self.measured.shape[1:] == self.neutral.shape else self.completed(self.neutral)
+
+    def completed(self, fill: Tensor) -> Tensor:
+        """(B, C, H, W): the measurement where and as far as it is trusted, elsewhere `fill` (C, H, W)."""
+        return self.operator.solve(self.y, fill.expand(len(self.y), -1, -1, -1), self.ridge)
 
     @property
     def ridge(self) -> Tensor:
@@ -67,12 +69,8 @@ class Problem:
         return data_weight(self.sigma)
 
 
-class Access(StrEnum):
-    """What a method asks of the autoencoder: nothing, outputs, or derivatives through it as well."""
-
-    none = "none"
-    queries = "queries"
-    gradients = "gradients"
+# What a method asks of the autoencoder: nothing, outputs, or derivatives through it as well.
+Access = StrEnum("Access", ["none", "queries", "gradients"])
 
 
 class ImageState(NamedTuple):
@@ -130,10 +128,10 @@ def starting_image(problem: Problem, start: int, own: Literal["measurement", "ne
     """
     if start == (0 if own == "measurement" else 1):
         return problem.image
-    fill = problem.neutral
-    if start > 1:
-        fill = torch.rand(fill.shape, generator=torch.Generator().manual_seed(start)).to(fill)
-    return problem.operator.solve(problem.y, fill.expand(len(problem.y), -1, -1, -1), problem.ridge)
+    if start <= 1:
+        return problem.completed(problem.neutral)
+    values = torch.rand(problem.neutral.shape, generator=torch.Generator().manual_seed(start))
+    return problem.completed(values.to(problem.neutral))
 
 
 def rms(x: Tensor) -> Tensor:
