@@ -33,20 +33,15 @@ def data_weight(sigma: Tensor) -> Tensor:
 class Problem:
     """Recover images from `y = H x + e` with the autoencoder as the only prior.
 
-    measured: what was measured, (B, C, H, W) or smaller.
-    y: the same as `operator` and `sigma` describe it: the knowledge of the operator may have taken an offset off it.
-    operator: the `H` in use in this step, true or estimated.
-    sigma: (B,) standard deviation of the noise, true or estimated; 0 if unknown.
-    autoencoder: the trained `f`; each call is counted as one query an image.
     neutral: (C, H, W), the member-independent image to start from where nothing was measured: the mean image that a
         centred autoencoder holds, for a method with access to its gradients, else grey.
     """
 
-    measured: Tensor
-    y: Tensor
-    operator: Operator
-    sigma: Tensor
-    autoencoder: Autoencoder
+    measured: Tensor  # (B, C, H, W) or smaller
+    y: Tensor  # the same as `operator` and `sigma` describe it: the knowledge may have taken an offset off it
+    operator: Operator  # the `H` in use in this step, true or estimated
+    sigma: Tensor  # (B,) standard deviation of the noise, true or estimated; 0 if unknown
+    autoencoder: Autoencoder  # the trained `f`; each call is counted as one query an image
     neutral: Tensor
 
     @property
@@ -84,15 +79,11 @@ class Method(ABC):
 
     The state is a NamedTuple of tensors, each with the batch as its first axis, so that the solver can drop the images
     that are done.
-
-    access: what it asks of the autoencoder.
-    knows: in words, what else it needs.
-    uses_operator: do its steps ask for `H`? Several starts always do.
     """
 
-    access: Access = Access.queries
-    knows: str = "the measurement, and H as far as it is told"
-    uses_operator: bool = True
+    access: Access = Access.queries  # what it asks of the autoencoder
+    knows: str = "the measurement, and H as far as it is told"  # in words, what else it needs
+    uses_operator: bool = True  # do its steps ask for `H`? Several starts always do
     revision: ClassVar[int] = 1
     max_iterations: int
     tolerance: float

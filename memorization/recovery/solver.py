@@ -34,28 +34,20 @@ STATUSES = tuple(status.value for status in Status)
 class Recovery:
     """The answers of a batch, one entry an image.
 
-    images: (B, C, H, W), finite, clipped to [0, 1].
-    status: a word of `Status`; the image of `diverged` is the last finite one, or the neutral one.
-    iterations, queries: int64 (B,); queries counts evaluations of the autoencoder, over all starts.
-    residual: (B,), as the method defines it.
-    start: int64 (B,), the starting point that won.
-    energy: (B,) misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if there was only one start.
-    estimates: what the operator knowledge reports of its estimate, (B,) each.
-    mask: (B, 1, H, W), the belief that a pixel was observed, None unless the operator is a mask.
     trace: residuals of all images after each iteration (B, iterations), NaN once an image has left; None unless asked.
     path: answers (B, P, C, H, W) after the P numbers of iterations asked for, clipped to [0, 1]; NaN from the iteration
         on at which an image left. 0 iterations are the start.
     """
 
-    images: Tensor
-    status: list[str]
-    iterations: Tensor
-    queries: Tensor
-    residual: Tensor
-    start: Tensor
-    energy: Tensor
-    estimates: dict[str, Tensor] = field(default_factory=dict)
-    mask: Tensor | None = None
+    images: Tensor  # (B, C, H, W), finite, clipped to [0, 1]
+    status: list[str]  # words of `Status`; the image of `diverged` is the last finite one, or the neutral one
+    iterations: Tensor  # int64 (B,)
+    queries: Tensor  # int64 (B,): evaluations of the autoencoder, over all starts
+    residual: Tensor  # (B,), as the method defines it
+    start: Tensor  # int64 (B,), the starting point that won
+    energy: Tensor  # (B,): misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if there was only one start
+    estimates: dict[str, Tensor] = field(default_factory=dict)  # what the knowledge reports of its estimate, (B,) each
+    mask: Tensor | None = None  # (B, 1, H, W), the belief that a pixel was observed, None unless the operator is a mask
     trace: Tensor | None = field(default=None, repr=False)
     path: Tensor | None = field(default=None, repr=False)
 
