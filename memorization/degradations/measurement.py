@@ -17,18 +17,12 @@ from memorization.degradations.operators import Operator
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a degradation did to a batch of images. Only `y` is shown to a blind method.
+    """What a degradation did to a batch of images. Only `y` is shown to a blind method."""
 
-    y: the degraded images, (B, C, H, W) or smaller, noise included, not clipped.
-    operator: the true `H`.
-    sigma: the standard deviation of the noise, in pixels of [0, 1].
-    erased: (B, 1, H, W) of the image, True where the pixel was erased; nowhere True for operators that erase none.
-    """
-
-    y: Tensor
-    operator: Operator
-    sigma: float
-    erased: Tensor
+    y: Tensor  # the degraded images, (B, C, H, W) or smaller, noise included, not clipped
+    operator: Operator  # the true `H`
+    sigma: float  # the standard deviation of the noise, in pixels of [0, 1]
+    erased: Tensor  # (B, 1, H, W) of the image, True where the pixel was erased; nowhere for operators that erase none
 
 
 @dataclass(frozen=True)
@@ -41,16 +35,11 @@ class Description:
 
 
 class Degradation(ABC):
-    """Frozen settings of a degradation; calling it on images measures them. One of your own needs `__call__` alone.
+    """Frozen settings of a degradation; calling it on images measures them. One of your own needs `__call__` alone."""
 
-    erases: it erases pixels and does nothing else but add noise, so that inpainting applies.
-    keeps_shape: `y` has the shape of the images.
-    linear: `y` is `H x`, up to fill and noise, for the operator `H` that it reports.
-    """
-
-    erases: bool = False
-    keeps_shape: bool = True
-    linear: bool = True
+    erases: bool = False  # it erases pixels and does nothing else but add noise, so that inpainting applies
+    keeps_shape: bool = True  # `y` has the shape of the images
+    linear: bool = True  # `y` is `H x`, up to fill and noise, for the operator `H` that it reports
     revision: ClassVar[int] = 1
 
     @abstractmethod

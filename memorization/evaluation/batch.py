@@ -27,21 +27,16 @@ from memorization.recovery.problem import Method
 class Recipe:
     """What is done to every image of an experiment.
 
-    seed: with an image's index, the only source of the degradation's randomness.
-    threshold_db: the erased-pixel PSNR from which an image counts as recovered, if it is also the right one.
-    starts: starting points an image, see `solve`.
-    extrapolation: depth of the method's Anderson extrapolation, 0 for none.
-
     Raises `SettingError` for settings out of range, and for parts that do not go together.
     """
 
     degradation: Degradation
     method: Method
     operator: OperatorKnowledge
-    seed: int = 0
-    threshold_db: float = 25.0
-    starts: int = 1
-    extrapolation: int = 0
+    seed: int = 0  # with an image's index, the only source of the degradation's randomness
+    threshold_db: float = 25.0  # erased PSNR from which an image counts as recovered, if it is also the right one
+    starts: int = 1  # starting points an image, see `solve`
+    extrapolation: int = 0  # depth of the method's Anderson extrapolation, 0 for none
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold_db):
@@ -109,20 +104,13 @@ def _identity(registry: Registry[Any], part: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RecoveredBatch:
-    """What became of a batch of images.
+    """What became of a batch of images."""
 
-    scores: one row an image, see `recover_batch`.
-    degraded: (B, C, H, W), a measurement smaller than the image enlarged to it.
-    answers: (B, C, H, W) in [0, 1].
-    erased: (B, 1, H, W), the pixels that were erased.
-    path: see `solve`.
-    """
-
-    scores: pd.DataFrame
-    degraded: Tensor
-    answers: Tensor
-    erased: Tensor
-    path: Tensor | None = None
+    scores: pd.DataFrame  # one row an image, see `recover_batch`
+    degraded: Tensor  # (B, C, H, W), a measurement smaller than the image enlarged to it
+    answers: Tensor  # (B, C, H, W) in [0, 1]
+    erased: Tensor  # (B, 1, H, W), the pixels that were erased
+    path: Tensor | None = None  # see `solve`
 
     def compared(self, originals: Tensor, member: Tensor) -> dict[str, Tensor]:
         """The arguments of `update` of `metrics.recovery_metrics`; `member` (B,) says which images are members."""

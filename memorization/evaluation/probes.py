@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -59,8 +59,7 @@ def blend(images: Tensor, share: float, others: Tensor) -> Tensor:
     return torch.lerp(images, others[torch.arange(len(images)) % len(others)].to(images), share)
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A way to make probes, with the strengths to try, from the nearest to the farthest."""
 
     make: Callable[[Tensor, float, Tensor], Tensor]
@@ -124,17 +123,9 @@ def _recovered(
     solved = (done.scores["status"] != Status.diverged).to_numpy()
     attracted = (to_member > to_probe) & solved
     held = np.where(distance == 0, solved, attracted)
-    return pd.DataFrame(
-        {
-            "member": list(indices),
-            "distance": distance,
-            "psnr_probe": to_probe,
-            "psnr_member": to_member,
-            "status": done.scores["status"],
-            "attracted": attracted,
-            "captured": held & (to_member >= recipe.threshold_db),
-        }
-    )
+    columns = {"member": list(indices), "distance": distance, "psnr_probe": to_probe, "psnr_member": to_member}
+    columns |= {"status": done.scores["status"], "attracted": attracted}
+    return pd.DataFrame(columns | {"captured": held & (to_member >= recipe.threshold_db)})
 
 
 def attraction(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:

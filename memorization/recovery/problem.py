@@ -33,28 +33,25 @@ def data_weight(sigma: Tensor) -> Tensor:
 class Problem:
     """Recover images from `y = H x + e` with the autoencoder as the only prior.
 
-    measured: what was measured, (B, C, H, W) or smaller.
-    y: the same as `operator` and `sigma` describe it: the knowledge of the operator may have taken an offset off it.
-    operator: the `H` in use in this step, true or estimated.
-    sigma: (B,) standard deviation of the noise, true or estimated; 0 if unknown.
-    autoencoder: the trained `f`; each call is counted as one query an image.
     neutral: (C, H, W), the member-independent image to start from where nothing was measured: the mean image that a
         centred autoencoder holds, for a method with access to its gradients, else grey.
     """
 
-    measured: Tensor
-    y: Tensor
-    operator: Operator
-    sigma: Tensor
-    autoencoder: Autoencoder
+    measured: Tensor  # (B, C, H, W) or smaller
+    y: Tensor  # the same as `operator` and `sigma` describe it: the knowledge may have taken an offset off it
+    operator: Operator  # the `H` in use in this step, true or estimated
+    sigma: Tensor  # (B,) standard deviation of the noise, true or estimated; 0 if unknown
+    autoencoder: Autoencoder  # the trained `f`; each call is counted as one query an image
     neutral: Tensor
 
     @property
     def image(self) -> Tensor:
         """(B, C, H, W): the measurement as an image, to start from."""
-        if self.measured.shape[1:] == self.neutral.shape:
-            return self.measured
-        return self.operator.solve(self.y, self.neutral.expand(len(self.y), -1, -1, -1), self.ridge)
+        return self.measured if self.measured.shape[1:] == self.neutral.shape else self.completed(self.neutral)
+
+    def completed(self, fill: Tensor) -> Tensor:
+        """(B, C, H, W): the measurement where and as far as it is trusted, elsewhere `fill` (C, H, W)."""
+        return self.operator.solve(self.y, fill.expand(len(self.y), -1, -1, -1), self.ridge)
 
     @property
     def ridge(self) -> Tensor:
@@ -67,12 +64,8 @@ class Problem:
         return data_weight(self.sigma)
 
 
-class Access(StrEnum):
-    """What a method asks of the autoencoder: nothing, outputs, or derivatives through it as well."""
-
-    none = "none"
-    queries = "queries"
-    gradients = "gradients"
+# What a method asks of the autoencoder: nothing, outputs, or derivatives through it as well.
+Access = StrEnum("Access", ["none", "queries", "gradients"])
 
 
 class ImageState(NamedTuple):
@@ -86,15 +79,11 @@ class Method(ABC):
 
     The state is a NamedTuple of tensors, each with the batch as its first axis, so that the solver can drop the images
     that are done.
-
-    access: what it asks of the autoencoder.
-    knows: in words, what else it needs.
-    uses_operator: do its steps ask for `H`? Several starts always do.
     """
 
-    access: Access = Access.queries
-    knows: str = "the measurement, and H as far as it is told"
-    uses_operator: bool = True
+    access: Access = Access.queries  # what it asks of the autoencoder
+    knows: str = "the measurement, and H as far as it is told"  # in words, what else it needs
+    uses_operator: bool = True  # do its steps ask for `H`? Several starts always do
     revision: ClassVar[int] = 1
     max_iterations: int
     tolerance: float
@@ -130,10 +119,10 @@ def starting_image(problem: Problem, start: int, own: Literal["measurement", "ne
     """
     if start == (0 if own == "measurement" else 1):
         return problem.image
-    fill = problem.neutral
-    if start > 1:
-        fill = torch.rand(fill.shape, generator=torch.Generator().manual_seed(start)).to(fill)
-    return problem.operator.solve(problem.y, fill.expand(len(problem.y), -1, -1, -1), problem.ridge)
+    if start <= 1:
+        return problem.completed(problem.neutral)
+    values = torch.rand(problem.neutral.shape, generator=torch.Generator().manual_seed(start))
+    return problem.completed(values.to(problem.neutral))
 
 
 def rms(x: Tensor) -> Tensor:

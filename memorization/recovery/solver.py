@@ -26,43 +26,28 @@ REVISION = 1  # of the loop, as `revision` is of a part: raised whenever the sam
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 
 
-class Status(StrEnum):
-    """How the recovery of an image ended."""
-
-    iteration_limit = "iteration_limit"
-    converged = "converged"
-    diverged = "diverged"
-
-
-ITERATION_LIMIT, CONVERGED, DIVERGED = STATUSES = tuple(status.value for status in Status)
+Status = StrEnum("Status", ["iteration_limit", "converged", "diverged"])  # how the recovery of an image ended
+STATUSES = tuple(status.value for status in Status)
 
 
 @dataclass
 class Recovery:
     """The answers of a batch, one entry an image.
 
-    images: (B, C, H, W), finite, clipped to [0, 1].
-    status: a word of `Status`; the image of `diverged` is the last finite one, or the neutral one.
-    iterations, queries: int64 (B,); queries counts evaluations of the autoencoder, over all starts.
-    residual: (B,), as the method defines it.
-    start: int64 (B,), the starting point that won.
-    energy: (B,) misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if there was only one start.
-    estimates: what the operator knowledge reports of its estimate, (B,) each.
-    mask: (B, 1, H, W), the belief that a pixel was observed, None unless the operator is a mask.
     trace: residuals of all images after each iteration (B, iterations), NaN once an image has left; None unless asked.
     path: answers (B, P, C, H, W) after the P numbers of iterations asked for, clipped to [0, 1]; NaN from the iteration
         on at which an image left. 0 iterations are the start.
     """
 
-    images: Tensor
-    status: list[str]
-    iterations: Tensor
-    queries: Tensor
-    residual: Tensor
-    start: Tensor
-    energy: Tensor
-    estimates: dict[str, Tensor] = field(default_factory=dict)
-    mask: Tensor | None = None
+    images: Tensor  # (B, C, H, W), finite, clipped to [0, 1]
+    status: list[str]  # words of `Status`; the image of `diverged` is the last finite one, or the neutral one
+    iterations: Tensor  # int64 (B,)
+    queries: Tensor  # int64 (B,): evaluations of the autoencoder, over all starts
+    residual: Tensor  # (B,), as the method defines it
+    start: Tensor  # int64 (B,), the starting point that won
+    energy: Tensor  # (B,): misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if there was only one start
+    estimates: dict[str, Tensor] = field(default_factory=dict)  # what the knowledge reports of its estimate, (B,) each
+    mask: Tensor | None = None  # (B, 1, H, W), the belief that a pixel was observed, None unless the operator is a mask
     trace: Tensor | None = field(default=None, repr=False)
     path: Tensor | None = field(default=None, repr=False)
 
@@ -99,10 +84,8 @@ def solve(
     knowledge = operator if operator and asks_operator(method, starts) else Known()
     if knowledge.blind and measurement.y.shape[2:] != measurement.erased.shape[2:]:
         sides = "x".join(map(str, measurement.y.shape[2:]))
-        raise ValueError(
-            f"operator: {type(knowledge).__name__} cannot suppose what made a measurement of {sides} pixels of a "
-            "larger image: use Known()"
-        )
+        what = f"what made a measurement of {sides} pixels of a larger image"
+        raise ValueError(f"operator: {type(knowledge).__name__} cannot suppose {what}: use Known()")
     with torch.inference_mode(False):  # under which no input could be checked, and no gradient taken
         measurement = replace(measurement, y=_ordinary(measurement.y))
         solver = Solver(autoencoder, measurement, method, knowledge, starts > 1, trace, tuple(path), on_iteration)
@@ -130,9 +113,8 @@ def _check_measurement(measurement: Measurement) -> None:
     if measurement.y.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"measurement.y is {measurement.y.dtype}; give float32 or float64")
     if bad := [i for i, finite in enumerate(measurement.y.flatten(1).isfinite().all(1).tolist()) if not finite]:
-        raise ValueError(
-            f"measurement.y is not finite in image {bad[0]} of the batch ({len(bad)} in all): leave it out"
-        )
+        where = f"image {bad[0]} of the batch ({len(bad)} in all)"
+        raise ValueError(f"measurement.y is not finite in {where}: leave it out")
 
 
 @dataclass(frozen=True)
@@ -151,14 +133,12 @@ class Solver:
     @torch.no_grad()
     def run(self, start: int) -> Recovery:
         """The recovery from the starting point of number `start`."""
-        attempt, count = _Attempt(self, start), 0
+        attempt, count, told = _Attempt(self, start), 0, self.on_iteration or (lambda _: None)
         while len(attempt.active):
             attempt.step(count)
             count += 1
-            if self.on_iteration:
-                self.on_iteration(1)
-        if self.on_iteration:
-            self.on_iteration(self.method.max_iterations - count)
+            told(1)
+        told(self.method.max_iterations - count)
         return attempt.finish()
 
     def query(self, x: Tensor) -> Tensor:
@@ -166,10 +146,8 @@ class Solver:
         version = x._version
         output = self.autoencoder(x)
         if output.shape != x.shape or output.dtype != x.dtype:
-            raise ValueError(
-                f"the autoencoder maps {tuple(x.shape)}, {x.dtype} to {tuple(output.shape)}, {output.dtype}; it must "
-                "keep shape and dtype"
-            )
+            given, got = (f"{tuple(images.shape)}, {images.dtype}" for images in (x, output))
+            raise ValueError(f"the autoencoder maps {given} to {got}; it must keep shape and dtype")
         if x._version != version:
             raise ValueError("the autoencoder changes its input in place; give lambda x: autoencoder(x.clone())")
         if x.requires_grad and not output.requires_grad:
@@ -211,16 +189,20 @@ class _Attempt:
 
         diverged = ~(rms(answer) <= DIVERGENCE) | ~torch.isfinite(change)  # NaN is never below
         converged = ~diverged & (change <= method.tolerance) & (progress >= self.annealed)
-        self._note(k + 1, torch.where(diverged, torch.inf, change))
+        found, residual = self.found, torch.where(diverged, torch.inf, change)
+        found.residual[self.active], found.iterations[self.active] = residual, k + 1
+        if self.solver.trace:
+            self.trace.append(torch.full_like(found.residual, torch.nan))
+            self.trace[-1][self.active] = residual
         done = converged | diverged
         leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
         if leaving.any():
             before = _finite(method.answer(previous)[leaving], self.neutral)
-            found = torch.where(diverged[leaving].view(-1, 1, 1, 1), before, answer[leaving]).clamp(0, 1)
-            self._leave(leaving, found, (converged + 2 * diverged)[leaving])
+            images = torch.where(diverged[leaving].view(-1, 1, 1, 1), before, answer[leaving]).clamp(0, 1)
+            self._leave(leaving, images, (converged + 2 * diverged)[leaving])
         for place, count in enumerate(self.solver.path):
-            if count == k + 1 and self.found.path is not None:
-                self.found.path[self.active, place] = method.answer(self.state).clamp(0, 1)
+            if count == k + 1 and found.path is not None:
+                found.path[self.active, place] = method.answer(self.state).clamp(0, 1)
 
     def finish(self) -> Recovery:
         """What was found, once all images have left."""
@@ -246,10 +228,7 @@ class _Attempt:
         """The recovery before the first step, whose images are the starting ones."""
         images, mask = _finite(self.solver.method.answer(self.state), self.neutral), self.estimate.mask
         size, nowhere = len(images), images.new_full((len(images),), torch.nan)
-        path = None
-        if self.solver.path:
-            nothing = torch.full_like(images, torch.nan)
-            path = torch.stack([nothing if count else images.clamp(0, 1) for count in self.solver.path], 1)
+        at = [torch.full_like(images, torch.nan) if count else images.clamp(0, 1) for count in self.solver.path]
         report = self.solver.knowledge.report(self.estimate)
         return Recovery(
             images=images,
@@ -261,17 +240,8 @@ class _Attempt:
             energy=nowhere,
             estimates={name: torch.full_like(value, torch.nan) for name, value in report.items()},
             mask=None if mask is None else mask.expand(size, -1, -1, -1).clone(),
-            path=path,
+            path=torch.stack(at, 1) if at else None,
         )
-
-    def _note(self, count: int, residual: Tensor) -> None:
-        """The images in the batch have the residuals (B,) after `count` iterations."""
-        found = self.found
-        found.residual[self.active] = residual
-        found.iterations[self.active] = count
-        if self.solver.trace:
-            self.trace.append(torch.full_like(found.residual, torch.nan))
-            self.trace[-1][self.active] = residual
 
     def _leave(self, leaving: Tensor, images: Tensor, status: Tensor) -> None:
         """Keep the answers `images` (L, C, H, W), in [0, 1], of the L images that `leaving` (B,) names, and drop them.
@@ -287,9 +257,8 @@ class _Attempt:
         if found.mask is not None and estimate.mask is not None:
             found.mask[which] = estimate.mask
         if self.solver.rate:
-            diverged = status == STATUSES.index(DIVERGED)
             misfit = knowledge.misfit(estimate, self.y[leaving], images)
-            found.energy[which] = torch.where(diverged, torch.inf, misfit)
+            found.energy[which] = torch.where(status == STATUSES.index(Status.diverged), torch.inf, misfit)
         keep = ~leaving
         self.active, self.y, self.estimate = self.active[keep], self.y[keep], self.estimate.select(keep)
         self.state = type(self.state)(*(tensor[keep] for tensor in self.state))
@@ -304,7 +273,8 @@ def _lower(a: Recovery, b: Recovery) -> Recovery:
 
     if a.trace is not None and b.trace is not None:
         length = max(a.trace.shape[1], b.trace.shape[1])
-        a, b = (replace(r, trace=_padded(r.trace, length)) for r in (a, b))
+        padded = (functional.pad(t, (0, length - t.shape[1]), value=torch.nan) for t in (a.trace, b.trace))
+        a, b = (replace(r, trace=trace) for r, trace in zip((a, b), padded, strict=True))
     tensors = {
         name: pick(getattr(a, name), getattr(b, name))
         for name in ("images", "iterations", "residual", "start", "energy", "mask", "trace", "path")
@@ -313,11 +283,6 @@ def _lower(a: Recovery, b: Recovery) -> Recovery:
     status = [pair[other] for *pair, other in zip(a.status, b.status, better.tolist(), strict=True)]
     estimates = {name: pick(a.estimates[name], b.estimates[name]) for name in a.estimates}
     return replace(a, **tensors, status=status, queries=a.queries + b.queries, estimates=estimates)
-
-
-def _padded(trace: Tensor | None, length: int) -> Tensor:
-    assert trace is not None
-    return functional.pad(trace, (0, length - trace.shape[1]), value=torch.nan)
 
 
 def _finite(images: Tensor, neutral: Tensor) -> Tensor:

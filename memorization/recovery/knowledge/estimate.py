@@ -13,18 +13,12 @@ from memorization.degradations import Measurement, Operator
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is believed of a batch's measurements.
+    """What is believed of a batch's measurements."""
 
-    y: the measurement as operator and noise describe it, an offset taken off, (B, C, H, W) or smaller.
-    operator: the `H` in use.
-    sigma: (B,) standard deviation of the noise, in pixels of [0, 1]; 0 where nothing is known of it.
-    details: (B, ...) tensors of the knowledge's own.
-    """
-
-    y: Tensor
-    operator: Operator
-    sigma: Tensor
-    details: dict[str, Tensor] = field(default_factory=dict)
+    y: Tensor  # the measurement as operator and noise describe it, an offset taken off, (B, C, H, W) or smaller
+    operator: Operator  # the `H` in use
+    sigma: Tensor  # (B,) standard deviation of the noise, in pixels of [0, 1]; 0 where nothing is known of it
+    details: dict[str, Tensor] = field(default_factory=dict)  # of the knowledge's own, (B, ...) each
 
     @property
     def mask(self) -> Tensor | None:
@@ -39,16 +33,11 @@ class Estimate:
 
 
 class OperatorKnowledge(ABC):
-    """A way to know `H`: frozen settings, and pure functions that the solver calls.
+    """A way to know `H`: frozen settings, and pure functions that the solver calls."""
 
-    blind: nothing of the measurement but `y` is used.
-    hypotheses: how many there are to start from; several starts take turns through them.
-    annealed: the share of the iterations in which no image counts as converged, because the estimate still moves.
-    """
-
-    blind: bool = True
-    hypotheses: int = 1
-    annealed: float = 0.0
+    blind: bool = True  # nothing of the measurement but `y` is used
+    hypotheses: int = 1  # how many there are to start from; several starts take turns through them
+    annealed: float = 0.0  # share of the iterations in which no image counts as converged: the estimate still moves
     revision: ClassVar[int] = 1
 
     @abstractmethod

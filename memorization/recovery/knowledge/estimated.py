@@ -84,9 +84,7 @@ class Estimated(OperatorKnowledge):
         transfer = Convolution.gaussian(grid, height, width).transfer.real.flatten(1)  # (WIDTHS, F)
         spectrum, seen = torch.fft.rfft2(image), torch.fft.rfft2(y)
         twice = torch.full((width // 2 + 1,), 2.0, device=y.device, dtype=y.dtype)  # rfft2 leaves out the conjugates
-        twice[0] = 1
-        if width % 2 == 0:
-            twice[-1] = 1
+        twice[[0, -1] if width % 2 == 0 else [0]] = 1
         power = (twice * spectrum.abs().square().sum(1)).flatten(1)  # (B, F)
         common = (twice * (spectrum.conj() * seen).real.sum(1)).flatten(1)
         misfit = power @ transfer.square().T - 2 * common @ transfer.T  # (B, WIDTHS), without |y|^2
