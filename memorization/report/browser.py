@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,9 +70,8 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         path = next(filter(None, map(shutil.which, NAMES)), playwright.chromium.executable_path)
         if not Path(path).exists():
-            raise BrowserError(
-                f"figures need Chromium: install it as {NAMES[0]!r}, or run: playwright install chromium"
-            )
+            remedy = f"install it as {NAMES[0]!r}, or run: playwright install chromium"
+            raise BrowserError(f"figures need Chromium: {remedy}")
         try:
             browser = playwright.chromium.launch(executable_path=path, args=QUIET, timeout=TIMEOUT)
         except Error as error:
@@ -119,8 +119,8 @@ def _content(address: str) -> str:
 
 def _file_names(titles: list[str]) -> Iterator[str]:
     """A file name for each title, numbered where two are the same."""
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for title in titles:
         name = re.sub(r"[^a-z0-9_.]+", "-", title.lower()).strip("-.")[:NAME]
-        seen[name] = seen.get(name, 0) + 1
+        seen[name] += 1
         yield name if seen[name] == 1 else f"{name}-{seen[name]}"

@@ -48,12 +48,9 @@ def differing(runs: Iterable[Mapping[str, Any]]) -> str:
     newer = sum(map(bool, noted))
     if 0 < newer < len(noted):
         several.append(f"{_runs(len(noted) - newer)} of {OLDER}, which noted no revisions, beside {newer} that did")
-    if not several:
-        return ""
-    return (
-        f"Runs of different versions stand in this table: {'; '.join(several)}. Their numbers may differ for this "
-        "reason alone. Run the sweep again with the present version, or keep the stores of each version apart."
-    )
+    remedy = "Run the sweep again with the present version, or keep the stores of each version apart."
+    note = f"Runs of different versions stand in this table: {'; '.join(several)}. Their numbers may differ for this "
+    return f"{note}reason alone. {remedy}" if several else ""
 
 
 def _runs(count: int) -> str:
