@@ -114,7 +114,7 @@ def collected(store: Path, remove: bool) -> int:
 
 
 def merged(store: Path, other: Path) -> int:
-    """Copy the finished, undamaged runs of `other` that `store` lacks, unless the autoencoder has other weights there."""
+    """Copy the finished, undamaged runs of `other` that `store` lacks, unless its autoencoder has other weights."""
     counts = Counter(_copied(source, store, kind) for kind, source in folders(other))
     print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no runs")
     return 1 if counts["not copied"] else 0
@@ -173,7 +173,3 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(options.call(options))
     except (StoreError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
-
-
-if __name__ == "__main__":
-    main()

@@ -102,19 +102,15 @@ def _figures(findings: Findings, folder: Path) -> list[Path]:
         paper = browser.new_page()
         paper.set_default_timeout(TIMEOUT)
         for place, name in enumerate(_file_names(page.evaluate(NAMED))):
-            height, svg, png = page.evaluate(STILL, [place, WIDTH, SCALE])
+            height, *addresses = page.evaluate(STILL, [place, WIDTH, SCALE])
+            svg, png = (address.partition(",")[2] for address in addresses)  # `data:` addresses
             style = "<style>body { margin: 0 } svg { display: block }</style>"
-            paper.set_content(f"<title>{name}</title>{style}{unquote(_content(svg))}")
+            paper.set_content(f"<title>{name}</title>{style}{unquote(svg)}")
             pdf = paper.pdf(width=f"{WIDTH}px", height=f"{height}px", page_ranges="1", print_background=True)
-            for ending, content in (("png", b64decode(_content(png))), ("pdf", pdf)):
+            for ending, content in (("png", b64decode(png)), ("pdf", pdf)):
                 written.append(folder / f"{name}.{ending}")
                 write(written[-1], content)
     return written
-
-
-def _content(address: str) -> str:
-    """What a `data:` address holds."""
-    return address.partition(",")[2]
 
 
 def _file_names(titles: list[str]) -> Iterator[str]:

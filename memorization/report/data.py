@@ -107,9 +107,7 @@ def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
         "states": "".join(states[order]),
         "roc": [packed(place(shared["rates"], _plain(rate)) for rate in each.tolist()) for each in rates],
         "curves": {
-            key: packed(place(shared["shares"], (count, images)) for count in counts)
-            for key, counts, (images,) in curves
-            if images
+            key: packed(place(shared["shares"], (count, of)) for count in counts) for key, counts, (of,) in curves if of
         },
     }
 

@@ -8,7 +8,7 @@ folder holds what the next attempt goes on from, and `error.txt` if the last one
 and renamed, so that it is whole wherever it exists. One process at a time works on a run: its lock is the operating
 system's (`flock`), which frees it when the holder dies. Nothing is unpickled.
 
-`memorization.cli.store.reading` reads finished runs. To find, verify and list them takes neither torch nor pandas.
+`memorization.store.reading` reads finished runs. To find, verify and list them takes neither torch nor pandas.
 """
 
 from __future__ import annotations
