@@ -109,10 +109,7 @@ class Findings:
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """`pairs`, compared on the same members: see `compare`.
-
-        `_holm` are the p-values adjusted for all comparisons in this table (Holm), recovered and PSNR apart.
-        """
+        """`compare` of all `pairs`; `_holm` are p-values adjusted for all of them (Holm), recovered and PSNR apart."""
         rows: list[dict[str, Any]] = []
         for first, second in self.pairs:
             names = {"autoencoder": first.labels.autoencoder, "degradation": first.labels.degradation}

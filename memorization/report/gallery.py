@@ -149,10 +149,7 @@ def _kept(rows: Tensor, scores: pd.DataFrame) -> dict[Key, Kept]:
 
 
 def _chosen(galleries: Sequence[dict[Key, Kept]], count: int) -> dict[Key, int]:
-    """The images to show, in rows: all, or `count` of each kind, spread from best to worst in the first gallery.
-
-    Members come first, and each kind from the best to the worst of the first gallery.
-    """
+    """The images to show, in rows: members first, `count` of each kind, from best to worst in the first gallery."""
     keys: list[Key] = []
     for kind in (True, False):
         ordered = sorted((key for key in galleries[0] if key[0] == kind), key=lambda key: -galleries[0][key].psnr)
