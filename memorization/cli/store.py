@@ -77,13 +77,11 @@ def verified(store: Path) -> int:
     for _, folder in folders(store):
         if not (folder / "done.json").exists():
             unfinished += 1
+        elif wrong := files.damage(folder):
+            damaged += 1
+            print(f"damaged: {wrong}")
         else:
-            try:
-                files.verify(folder)
-                whole += 1
-            except StoreError as error:
-                damaged += 1
-                print(f"damaged: {error}")
+            whole += 1
     print(f"{whole} finished runs are whole, {damaged} damaged; {unfinished} are not finished")
     return 1 if damaged else 0
 
@@ -98,10 +96,7 @@ def _needed(store: Path) -> set[str]:
 
 
 def collected(store: Path, remove: bool) -> int:
-    """Name, or remove, the finished autoencoders that no finished recovery or probe was made with.
-
-    Raises `StoreError` while a recovery is unfinished: it may still need one of them.
-    """
+    """Name, or remove, the finished autoencoders that no recovery or probe was made with; raises as `_needed` does."""
     size, count, needed = 0, 0, _needed(store)
     for kind, folder in [*folders(store)]:
         if kind != "autoencoders" or folder.name in needed or not files.is_done(folder):
@@ -119,10 +114,7 @@ def collected(store: Path, remove: bool) -> int:
 
 
 def merged(store: Path, other: Path) -> int:
-    """Copy the finished, undamaged runs of `other` that `store` lacks; nothing of `store` is replaced.
-
-    Not a recovery whose autoencoder has other weights in `store`.
-    """
+    """Copy the finished, undamaged runs of `other` that `store` lacks, unless its autoencoder has other weights."""
     counts = Counter(_copied(source, store, kind) for kind, source in folders(other))
     print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no runs")
     return 1 if counts["not copied"] else 0
@@ -166,9 +158,7 @@ def arguments() -> argparse.ArgumentParser:
     command("list", "a line a run, with its status", lambda o: listed(o.store))
     one = command("show", "a run's status, figures and configuration", lambda o: shown(o.store, o.signature))
     one.add_argument("signature", help="or how it begins")
-    command(
-        "verify", "compare every file with its checksum; exits with 1 if one is damaged", lambda o: verified(o.store)
-    )
+    command("verify", "compare every file with its checksum; exits with 1 if one differs", lambda o: verified(o.store))
     gc = command("gc", "name the autoencoders that no recovery was made with", lambda o: collected(o.store, o.delete))
     gc.add_argument("--delete", action="store_true", help="remove them, too")
     merge = command("merge", "copy another store's finished runs", lambda o: merged(o.store, o.other))
@@ -183,7 +173,3 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(options.call(options))
     except (StoreError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
-
-
-if __name__ == "__main__":
-    main()

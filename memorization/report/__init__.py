@@ -55,10 +55,9 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with status 1 and one line on stderr if the store or the output cannot be used."""
-    options = parsed(argv)
     try:
         with interruption.unread_output_is_no_error():
-            _run(options)
+            _run(parsed(argv))
     except (StoreError, BrowserError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
 

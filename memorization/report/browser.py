@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,9 +70,8 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         path = next(filter(None, map(shutil.which, NAMES)), playwright.chromium.executable_path)
         if not Path(path).exists():
-            raise BrowserError(
-                f"figures need Chromium: install it as {NAMES[0]!r}, or run: playwright install chromium"
-            )
+            remedy = f"install it as {NAMES[0]!r}, or run: playwright install chromium"
+            raise BrowserError(f"figures need Chromium: {remedy}")
         try:
             browser = playwright.chromium.launch(executable_path=path, args=QUIET, timeout=TIMEOUT)
         except Error as error:
@@ -102,25 +102,21 @@ def _figures(findings: Findings, folder: Path) -> list[Path]:
         paper = browser.new_page()
         paper.set_default_timeout(TIMEOUT)
         for place, name in enumerate(_file_names(page.evaluate(NAMED))):
-            height, svg, png = page.evaluate(STILL, [place, WIDTH, SCALE])
+            height, *addresses = page.evaluate(STILL, [place, WIDTH, SCALE])
+            svg, png = (address.partition(",")[2] for address in addresses)  # `data:` addresses
             style = "<style>body { margin: 0 } svg { display: block }</style>"
-            paper.set_content(f"<title>{name}</title>{style}{unquote(_content(svg))}")
+            paper.set_content(f"<title>{name}</title>{style}{unquote(svg)}")
             pdf = paper.pdf(width=f"{WIDTH}px", height=f"{height}px", page_ranges="1", print_background=True)
-            for ending, content in (("png", b64decode(_content(png))), ("pdf", pdf)):
+            for ending, content in (("png", b64decode(png)), ("pdf", pdf)):
                 written.append(folder / f"{name}.{ending}")
                 write(written[-1], content)
     return written
 
 
-def _content(address: str) -> str:
-    """What a `data:` address holds."""
-    return address.partition(",")[2]
-
-
 def _file_names(titles: list[str]) -> Iterator[str]:
     """A file name for each title, numbered where two are the same."""
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for title in titles:
         name = re.sub(r"[^a-z0-9_.]+", "-", title.lower()).strip("-.")[:NAME]
-        seen[name] = seen.get(name, 0) + 1
+        seen[name] += 1
         yield name if seen[name] == 1 else f"{name}-{seen[name]}"

@@ -126,10 +126,11 @@ def _point(row: dict[str, Any], rate: float) -> OperatingPoint | None:
     return None if math.isnan(fpr) else OperatingPoint(fpr, _estimate(row, f"tpr_at_fpr_{rate:g}"))
 
 
-def cell_of(row: dict[str, Any], labels: Labels, repeated: tuple[str, ...]) -> Cell:
-    """The cell of a row of the summary, with the signatures of its repetitions."""
+def cell_of(row: dict[str, Any], labels: Labels, others: Iterable[dict[str, Any]]) -> Cell:
+    """The cell of a row of the summary, with the signatures of its repetitions, the rows of which are `others`."""
     facts = {name: row[name] for name in Cell.__annotations__ if name in row}
     facts |= {name: _group(row, name) for name in ("members", "non_members")}
     facts |= {name: _estimate(row, name) for name in ("excess", "auc", "calibrated_auc")}
     facts |= {"calibrated_psnr": _estimate(row, "calibrated_median"), "controls_text": row["controls"]}
-    return Cell(**facts, labels=labels, operating={rate: _point(row, rate) for rate in RATES}, repeated=repeated)
+    facts |= {"labels": labels, "repeated": tuple(other["signature"] for other in others)}
+    return Cell(**facts, operating={rate: _point(row, rate) for rate in RATES})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -107,9 +107,7 @@ def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
         "states": "".join(states[order]),
         "roc": [packed(place(shared["rates"], _plain(rate)) for rate in each.tolist()) for each in rates],
         "curves": {
-            key: packed(place(shared["shares"], (count, images)) for count in counts)
-            for key, counts, (images,) in curves
-            if images
+            key: packed(place(shared["shares"], (count, of)) for count in counts) for key, counts, (of,) in curves if of
         },
     }
 
@@ -169,31 +167,21 @@ def _group(group: Group, shared: Shared) -> dict[str, Any]:
 
 
 def _reproduction(run: Run) -> dict[str, str]:
-    versions = ", ".join(f"{name} {version}" for name, version in run.done.get("versions", {}).items())
+    versions = ", ".join(map(" ".join, run.done.get("versions", {}).items()))
     return {"folder": str(run.folder), "command": reproduce.command(run.config), "versions": versions}
 
 
 def _threat_models(findings: Findings) -> dict[str, dict[str, str]]:
     """What each method is, its access to the autoencoder, and what it knows."""
-    cards = {}
-    for name, method in present(METHODS, (cell.recovery for cell in findings.cells)):
-        text = code(first_paragraph(sys.modules[method.__module__].__doc__))
-        cards[name] = {"text": text, "access": method.access, "knows": code(method.knows)}
+    cards, used = {}, {cell.recovery for cell in findings.cells}
+    for name, method in METHODS.items():
+        if name in used:
+            text = code(sys.modules[method.__module__].__doc__)
+            cards[name] = {"text": text, "access": method.access, "knows": code(method.knows)}
     return cards
 
 
-def present(registry: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:
-    """The parts of a registry that `names` holds, in its order; without those that this version lacks."""
-    found = set(names)
-    return [(name, part) for name, part in registry.items() if name in found]
-
-
-def first_paragraph(text: str | None) -> str:
-    """The first paragraph of a docstring, in one line."""
-    return " ".join((text or "").split("\n\n")[0].split())
-
-
-def code(text: str) -> Markup:
-    """Text with its `quoted` parts as code."""
-    parts = text.split("`")
+def code(text: str | None) -> Markup:
+    """The first paragraph of a text in one line, with its `quoted` parts as code."""
+    parts = " ".join((text or "").split("\n\n")[0].split()).split("`")
     return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))

@@ -1,7 +1,4 @@
-"""What a run store found: its runs, their names, and one `Cell` of statistics a run and rung.
-
-`summary.summarise` is computed once, here.
-"""
+"""What a run store found: its runs, their names, and one `Cell` of statistics a run and rung."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from memorization.evaluation.summary import summarise
 from memorization.report.cells import Cell, cell_of, order, partition, strength
 from memorization.report.labels import Labels, label_runs
 from memorization.store import versions
-from memorization.store.files import StoreError, verify
+from memorization.store.files import StoreError, damage
 from memorization.store.reading import Run, finished, results_of
 
 # Keys of a configuration in which repetitions over seeds may differ.
@@ -35,9 +32,8 @@ class Findings:
     """A store that was read: `results` has one row an image (and rung), `summary` is `summarise` of it.
 
     `summary` has one more column, `verdict_holm`: each `verdict_p` adjusted for all of them (Holm), those of
-    repetitions counted once, as they are shown.
-    `runs` are those that are audited; controls are in `results` and `summary`, and each cell knows its own. `damaged`
-    says of each run that was left out what is wrong with it.
+    repetitions counted once, as they are shown. `runs` are those that are audited; controls are in `results` and
+    `summary`, and each cell knows its own. `damaged` says of each run that was left out what is wrong with it.
     """
 
     store: Path
@@ -59,9 +55,8 @@ class Findings:
         results = results_of(whole)
         audited = {run.folder.name: run for run in whole if run.config.get("control", "none") == "none"}
         if not audited:
-            raise StoreError(
-                f"{store} holds nothing but controls; run memorization-recover store={store} without control="
-            )
+            make = f"run memorization-recover store={store} without control="
+            raise StoreError(f"{store} holds nothing but controls; {make}")
         found, broken = _whole(store, "probes")
         probes = attraction_of(found)
         summary = summarise(results)
@@ -77,10 +72,7 @@ class Findings:
         same: dict[tuple[Labels, float], list[dict[str, Any]]] = {}
         for row in rows:
             same.setdefault((self.labels[row["signature"]], row["rung"]), []).append(row)
-        return [
-            cell_of(row, labels, tuple(other["signature"] for other in others))
-            for (labels, _), (*others, row) in same.items()
-        ]
+        return [cell_of(row, labels, others) for (labels, _), (*others, row) in same.items()]
 
     @cached_property
     def places(self) -> dict[tuple[str, float], int]:
@@ -117,22 +109,15 @@ class Findings:
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """`pairs`, compared on the same members: see `compare`.
-
-        `_holm` are the p-values adjusted for all comparisons in this table (Holm), recovered and PSNR apart.
-        """
-        rows = []
+        """`compare` of all `pairs`; `_holm` are p-values adjusted for all of them (Holm), recovered and PSNR apart."""
+        rows: list[dict[str, Any]] = []
         for first, second in self.pairs:
             names = {"autoencoder": first.labels.autoencoder, "degradation": first.labels.degradation}
             names |= {"first": first.labels.method, "second": second.labels.method}
-            rows.append(
-                {**names, "rung": first.rung, **compare(self.scores[first.signature], self.scores[second.signature])}
-            )
+            compared = compare(self.scores[first.signature], self.scores[second.signature])
+            rows.append({**names, "rung": first.rung, **compared})
         table = pd.DataFrame(rows)
-        for name in ("recovered_p", "psnr_p"):
-            if len(table):
-                table[f"{name}_holm"] = holm(table[name])
-        return table
+        return table.assign(**{f"{name}_holm": holm(table[name]) for name in ("recovered_p", "psnr_p") if rows})
 
     @cached_property
     def over_seeds(self) -> list[tuple[Cell, SeedVariation]]:
@@ -148,14 +133,12 @@ class Findings:
             if cell.members.count:
                 same = [rest, run.config["trainer"]["precision"], versions.revisions_of(run.done), cell.rung]
                 groups.setdefault(json.dumps(same, sort_keys=True), []).append((run.config["seed"], cell))
-        return [
-            (
-                group[0][1],
-                seed_variation(*zip(*((c.members.successes, c.members.count) for _, c in group), strict=True)),
-            )
-            for group in groups.values()
-            if 1 < len(group) == len({seed for seed, _ in group})
-        ]
+        varied = []
+        for group in groups.values():
+            if 1 < len(group) == len({seed for seed, _ in group}):
+                counts = [(cell.members.successes, cell.members.count) for _, cell in group]
+                varied.append((group[0][1], seed_variation(*zip(*counts, strict=True))))
+        return varied
 
     @property
     def strongest(self) -> Cell:
@@ -182,19 +165,11 @@ def _adjusted(summary: pd.DataFrame, labels: dict[str, Labels]) -> pd.DataFrame:
 
 def _whole(store: Path, kind: str) -> tuple[list[Run], list[str]]:
     """The finished runs of a kind that are undamaged, and what is wrong with each of the others."""
-
-    def damage(run: Run) -> str:
-        try:
-            verify(run.folder)
-        except StoreError as error:
-            return str(error)
-        return ""
-
     found = finished(store, kind)
     with ThreadPoolExecutor(2) as pool:  # files are read and hashed outside the interpreter's lock
-        damages = [*pool.map(damage, found)]
-    whole = [run for run, damage in zip(found, damages, strict=True) if not damage]
-    return whole, [damage for damage in damages if damage]
+        damages = [*pool.map(damage, (run.folder for run in found))]
+    whole = [run for run, wrong in zip(found, damages, strict=True) if not wrong]
+    return whole, [wrong for wrong in damages if wrong]
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:

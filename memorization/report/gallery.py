@@ -41,15 +41,12 @@ LOSSY = 24_000_000  # and compressed with loss, beyond which images are left out
 
 @dataclass(frozen=True)
 class Extent:
-    """How much a page shows: images of members and of non-members each, whether all rungs, and whether exactly.
+    """How much a page shows."""
 
-    every_path: whether the paths of all answers, or those of the strongest run of each scene.
-    """
-
-    images: int
+    images: int  # of members and of non-members each
     every_rung: bool
     lossless: bool
-    every_path: bool
+    every_path: bool  # or those of the strongest run of each scene
 
 
 @dataclass
@@ -103,9 +100,8 @@ def _extent(findings: Findings) -> Extent:
     rungs = len(findings.cells) / len(findings.last_cells)
 
     def cost(extent: Extent) -> float:
-        values = sum(
-            min(2 * extent.images, count) * (picture + extent.every_path * path) for count, picture, path in last
-        )
+        paths, most = extent.every_path, 2 * extent.images
+        values = sum(min(most, count) * (picture + paths * path) for count, picture, path in last)
         return values * (rungs if extent.every_rung else 1)
 
     most = max(1, *(-(-count // 2) for count, _, _ in last))
@@ -138,8 +134,7 @@ def _scene(findings: Findings, cells: Sequence[Cell], extent: Extent) -> Scene:
             path = pictures.get(f"path/{rung_name(cell.rung)}")
             if path is not None and (extent.every_path or place == best):
                 steps = [step for step in pictures["steps"].tolist() if step < image.iterations]
-                side_by_side = torch.cat(path[image.at, : len(steps)].unbind(), 2)
-                pixels = webp(side_by_side, extent.lossless)
+                pixels = webp(torch.cat(path[image.at, : len(steps)].unbind(), 2), extent.lossless)  # side by side
                 paths[row] = {"pixels": pixels, "steps": steps, "iterations": image.iterations}
         scene.answers[findings.places[cell.signature, cell.rung]] = answers
         if any(paths):
@@ -154,15 +149,12 @@ def _kept(rows: Tensor, scores: pd.DataFrame) -> dict[Key, Kept]:
 
 
 def _chosen(galleries: Sequence[dict[Key, Kept]], count: int) -> dict[Key, int]:
-    """The images to show, in rows: all, or `count` of each kind, spread from best to worst in the first gallery.
-
-    Members come first, and each kind from the best to the worst of the first gallery.
-    """
+    """The images to show, in rows: members first, `count` of each kind, from best to worst in the first gallery."""
     keys: list[Key] = []
     for kind in (True, False):
         ordered = sorted((key for key in galleries[0] if key[0] == kind), key=lambda key: -galleries[0][key].psnr)
         ordered += [key for key in dict.fromkeys(key for each in galleries for key in each) if key[0] == kind]
-        found = list(dict.fromkeys(ordered))
+        found = [*dict.fromkeys(ordered)]
         if len(found) > count:
             found = [found[i] for i in np.linspace(0, len(found) - 1, count + 2 * (count == 1)).round().astype(int)]
             found = found[1:2] if count == 1 else found

@@ -16,30 +16,22 @@ from plotly.offline import get_plotlyjs
 
 from memorization.recovery import OPERATORS
 from memorization.report.cells import Cell
-from memorization.report.data import code, data, first_paragraph, present
+from memorization.report.data import code, data
 from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import scenes
 from memorization.report.labels import percent
 from memorization.report.tables import decibels, most_varied, share, span, without_seed
 
 SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
-COMPARED = 200  # pairs of methods that the page shows; of more, `--compare` tells
-SEEDED = 100  # runs with other seeds that the page shows
+COMPARED, SEEDED = 200, 100  # pairs of methods (of more, `--compare` tells), and runs with other seeds, that it shows
 PACKAGES = ("memorization", "torch", "pytorch-lightning", "numpy", "scikit-image", "scikit-learn")  # of the footer
-OPEN = 10  # pairs that it shows at once; more, on a click
 
 
 def build(findings: Findings, *, watching: bool = False) -> str:
-    """The report as one self-contained HTML page, which reloads itself if `watching`.
-
-    Raises `StoreError` for a damaged gallery or config.
-    """
+    """The report as one HTML page, which reloads itself if `watching`; `StoreError` for a damaged gallery or config."""
+    loader, strict = jinja2.PackageLoader("memorization.report", "."), jinja2.StrictUndefined
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("memorization.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict
     )
     environment.filters |= {"percent": percent, "decibels": decibels, "span": span}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
@@ -56,7 +48,6 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         data=shown | {"lossless": extent.lossless},
         pictures=[vars(scene) for scene in pictures.values()],
         extent=extent,
-        open=OPEN,
         compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
         seeds=[(without_seed(cell.labels), found) for cell, found in most_varied(findings, SEEDED)],
         judged=any(cell.verdict for cell in findings.cells),
@@ -72,8 +63,8 @@ def _file(name: str) -> str:
 
 def _compared(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
     """The comparisons of methods, by where they were made."""
-    rows = rows_of(findings.comparisons)
-    return [(name, list(part)) for name, part in groupby(rows, lambda r: f"{r['autoencoder']}; {r['degradation']}")]
+    parts = groupby(rows_of(findings.comparisons), lambda row: f"{row['autoencoder']}; {row['degradation']}")
+    return [(name, list(part)) for name, part in parts]
 
 
 def answer(cell: Cell) -> str:
@@ -83,10 +74,8 @@ def answer(cell: Cell) -> str:
     degraded = f"degraded by {cell.labels.degradation}"
     if not math.isnan(cell.fraction) and cell.degradation != "chain":  # in a chain, erasing is not all
         degraded = f"with {100 * cell.fraction:.3g} % of the pixels erased"
-    return (
-        f"At a train loss of {cell.train_loss:.0e}, {method} recovered {share(cell.members)} from images "
-        f"{degraded}, and {share(cell.non_members)}."
-    )
+    recovered = f"{share(cell.members)} from images {degraded}, and {share(cell.non_members)}"
+    return f"At a train loss of {cell.train_loss:.0e}, {method} recovered {recovered}."
 
 
 def standing(findings: Findings) -> str:
@@ -99,13 +88,10 @@ def standing(findings: Findings) -> str:
     excesses = [cell.excess.value for cell in cells if not math.isnan(cell.excess.value)]
     if not excesses:
         return f"This is the one of {len(cells)} runs that stands first; none has members and non-members to compare."
-    adjusted = (
-        "" if math.isnan(best.verdict_holm) else f"; the p-value adjusted for all (Holm) does: {best.verdict_holm:.1g}"
-    )
-    ties = (
-        f" ({equal} {'other has' if equal == 1 else 'others have'} the same; of these, the one with most pixels "
-        "erased, then with the highest median PSNR, is shown)"
-    )
+    holm = best.verdict_holm
+    adjusted = "" if math.isnan(holm) else f"; the p-value adjusted for all (Holm) does: {holm:.1g}"
+    same = f"{equal} {'other has' if equal == 1 else 'others have'} the same"
+    ties = f" ({same}; of these, the one with most pixels erased, then with the highest median PSNR, is shown)"
     return (
         f"This is the strongest of {len(cells)} runs, each at its lowest train loss: the one with the largest excess "
         f"of members over non-members{ties if equal else ''}. Over all of them the excess is {percent(min(excesses))} "
@@ -116,14 +102,10 @@ def standing(findings: Findings) -> str:
 
 def _explained(findings: Findings, cards: dict[str, dict[str, str]]) -> list[tuple[Any, ...]]:
     """What each method and each knowledge of the operator is: title, description, head and rows of a table."""
-    parts = present(OPERATORS, (cell.operator for cell in findings.cells))
     methods = [(name, *card.values()) for name, card in cards.items()]
-    operators = [
-        (name, code(first_paragraph(inspect.getdoc(part))), "yes" if part.blind else "no") for name, part in parts
-    ]
+    parts, used = OPERATORS.items(), {cell.operator for cell in findings.cells}
+    operators = [(n, code(inspect.getdoc(part)), "yes" if part.blind else "no") for n, part in parts if n in used]
     heads = ("Method", "What it is", "Access to the autoencoder", "Knows"), ("Operator", "What it is", "Blind")
     title = Markup("What it may know of the degradation <i>H</i>")
-    return [
-        ("What each method may use", "Threat models", heads[0], methods),
-        (title, "Knowledge of the operator", heads[1], operators),
-    ]
+    threats = ("What each method may use", "Threat models", heads[0], methods)
+    return [threats, (title, "Knowledge of the operator", heads[1], operators)]

@@ -17,8 +17,7 @@ from memorization.report.labels import Labels, percent
 from memorization.store.signature import rung_name
 
 WIDTH = 120  # columns of a terminal
-PROBED = 2  # cells whose probes a terminal shows
-SEEDED = 10  # runs with other seeds that it shows
+PROBED, SEEDED = 2, 10  # cells whose probes a terminal shows, and runs with other seeds that it shows
 
 
 def records(summary: pd.DataFrame) -> list[dict[str, Any]]:
@@ -121,11 +120,9 @@ def comparisons(findings: Findings) -> str:
         for row in rows_of(part):
             mean = Estimate(*(row[f"psnr_difference{end}"] for end in ("", "_low", "_high")))
             interval = span(mean, "dB") if row["members"] > 1 else "one member, no interval"
-            lines.append(
-                f"  {row['first']} - {row['second']}: recovered {100 * row['recovered_difference']:+.0f} points "
-                f"(McNemar p = {row['recovered_p_holm']:.1g}); PSNR {row['psnr_difference']:+.1f} dB "
-                f"({interval}; p = {row['psnr_p_holm']:.1g})"
-            )
+            points = f"{100 * row['recovered_difference']:+.0f} points (McNemar p = {row['recovered_p_holm']:.1g})"
+            psnr = f"{mean.value:+.1f} dB ({interval}; p = {row['psnr_p_holm']:.1g})"
+            lines.append(f"  {row['first']} - {row['second']}: recovered {points}; PSNR {psnr}")
     return "\n".join(_wrapped(lines))
 
 

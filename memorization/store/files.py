@@ -8,7 +8,7 @@ folder holds what the next attempt goes on from, and `error.txt` if the last one
 and renamed, so that it is whole wherever it exists. One process at a time works on a run: its lock is the operating
 system's (`flock`), which frees it when the holder dies. Nothing is unpickled.
 
-`memorization.cli.store.reading` reads finished runs. To find, verify and list them takes neither torch nor pandas.
+`memorization.store.reading` reads finished runs. To find, verify and list them takes neither torch nor pandas.
 """
 
 from __future__ import annotations
@@ -139,12 +139,20 @@ def verify(folder: Path) -> None:
     check_weights(folder, done)
 
 
+def damage(folder: Path) -> str:
+    """What is wrong with the run in `folder`, as `verify` says it; empty if nothing is."""
+    try:
+        verify(folder)
+    except StoreError as error:
+        return str(error)
+    return ""
+
+
 def files_of(store: Path, autoencoder: str) -> dict[str, str]:
     """The checksums of a finished autoencoder's files; none if the store lacks it or its `done.json` is damaged."""
-    try:
-        checksums: dict[str, str] = read_done(store / "autoencoders" / autoencoder)["checksums"]
-    except StoreError:
-        return {}
+    checksums: dict[str, str] = {}
+    with contextlib.suppress(StoreError):
+        checksums = read_done(store / "autoencoders" / autoencoder)["checksums"]
     return checksums
 
 
@@ -172,16 +180,13 @@ def is_intact(folder: Path, remove: bool = False) -> bool:
     """
     if not is_done(folder):
         return False
-    try:
-        verify(folder)
-    except StoreError as error:
-        if remove:
-            print(f"note: {str(error).partition(';')[0]}; it is made anew", flush=True)
-            shutil.rmtree(folder)
-        return False
-    if remove:
+    wrong = damage(folder)
+    if remove and wrong:
+        print(f"note: {wrong.partition(';')[0]}; it is made anew", flush=True)
+        shutil.rmtree(folder)
+    elif remove:
         _tidy(folder)
-    return True
+    return not wrong
 
 
 def seal(folder: Path, facts: Record, durable: bool = True) -> None:

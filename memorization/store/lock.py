@@ -14,7 +14,7 @@ PATIENCE = 2.0  # seconds of waiting before it is said what for
 
 
 def on(folder: Path) -> FileLock:
-    """A lock on the run `folder` among processes; the system frees it when its holder dies."""
+    """A lock on the run `folder` among processes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(folder.parent / f".{folder.name}.lock")
 

@@ -77,8 +77,7 @@ class Run:
             check_weights(self.folder, self.done)
             folder = self.folder.absolute().parents[1] / "autoencoders" / self.done["autoencoder"]
             return load_run(folder, self.packages).autoencoder(rung)
-        reached = list(self.rungs)
-        if not reached:
+        if not (reached := list(self.rungs)):
             raise StoreError(f"{self.folder}: the training reached no rung of its ladder")
         rung = reached[-1] if rung is None else rung
         if rung not in reached:
@@ -119,8 +118,7 @@ def load_run(path: str | Path, packages: Iterable[str] = ()) -> Run:
 
 def finished(store: str | Path, kind: str = "recoveries") -> list[Run]:
     """All finished runs of a kind (`autoencoders` or `recoveries`) in a store, by signature."""
-    folders = sorted(path.parent for path in (Path(store) / kind).glob("[!.]*/done.json"))
-    return [Run(folder) for folder in folders]
+    return [Run(path.parent) for path in sorted((Path(store) / kind).glob("[!.]*/done.json"))]
 
 
 def load_results(store: str | Path) -> pd.DataFrame:

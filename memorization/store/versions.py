@@ -31,11 +31,9 @@ def words(runs: Sequence[Revisions]) -> list[str]:
     A part of which a run says nothing is of older code, if others say something of it.
     """
     known = Counter(part for part, _ in dict.fromkeys(item for run in runs for item in run.items()))
-    texts = []
-    for run in runs:
-        several = [f"{part} revision {run[part]}" for part in known if part in run and known[part] > 1]
-        texts.append(", ".join([*several, *([OLDER] if known.keys() - run.keys() else [])]))
-    return texts
+    several = [[f"{part} revision {run[part]}" for part in known if part in run and known[part] > 1] for run in runs]
+    older = [[OLDER] if known.keys() - run.keys() else [] for run in runs]
+    return [", ".join([*more, *old]) for more, old in zip(several, older, strict=True)]
 
 
 def differing(runs: Iterable[Mapping[str, Any]]) -> str:
@@ -48,12 +46,9 @@ def differing(runs: Iterable[Mapping[str, Any]]) -> str:
     newer = sum(map(bool, noted))
     if 0 < newer < len(noted):
         several.append(f"{_runs(len(noted) - newer)} of {OLDER}, which noted no revisions, beside {newer} that did")
-    if not several:
-        return ""
-    return (
-        f"Runs of different versions stand in this table: {'; '.join(several)}. Their numbers may differ for this "
-        "reason alone. Run the sweep again with the present version, or keep the stores of each version apart."
-    )
+    remedy = "Run the sweep again with the present version, or keep the stores of each version apart."
+    note = f"Runs of different versions stand in this table: {'; '.join(several)}. Their numbers may differ for this "
+    return f"{note}reason alone. {remedy}" if several else ""
 
 
 def _runs(count: int) -> str:
