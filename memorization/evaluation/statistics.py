@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
+from sklearn.metrics import roc_curve
 
 CONFIDENCE = 0.95
 Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
@@ -176,11 +177,10 @@ def _exceeding(count: int, rate: float) -> tuple[int, int]:
 
 def roc(positives: ArrayLike, negatives: ArrayLike) -> tuple[Floats, Floats]:
     """(fpr, tpr) at the corners of the ROC curve, from (0, 0) to (1, 1); scores are as for `auc`."""
-    above, below = map(np.sort, _scores(positives, negatives))
-    thresholds = np.unique(np.concatenate([above, below]))[::-1]
-    fp, tp = (len(part) - np.searchsorted(part, thresholds) for part in (below, above))  # at or above each threshold
-    corner = np.r_[True, (np.diff(fp, 2) != 0) | (np.diff(tp, 2) != 0), True][-len(fp) :]
-    return np.r_[0, fp[corner] / len(below)], np.r_[0, tp[corner] / len(above)]
+    above, below = _scores(positives, negatives)
+    ranks = np.unique(np.concatenate([above, below]), return_inverse=True)[1]  # roc_curve takes no infinite scores
+    fpr, tpr, _ = roc_curve(np.arange(len(ranks)) < len(above), ranks)
+    return fpr, tpr
 
 
 def log_roc(positives: ArrayLike, negatives: ArrayLike) -> tuple[Floats, Floats]:
