@@ -15,7 +15,6 @@ class Standing(StrEnum):
     running = "running"
     failed = "failed"
     diverged = "diverged"
-    interrupted = "interrupted"
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,6 @@ class Subject:
         """That of the trained autoencoder, or nothing."""
         return self.autoencoder.folder.name if self.autoencoder else ""
 
-    @property
-    def reached(self) -> list[float]:
-        """All rungs that the training reached."""
-        return list(self.autoencoder.rungs) if self.autoencoder else []
-
     def weights(self, rungs: Iterable[float]) -> dict[str, str]:
         """The files of weights at some rungs, with their checksums."""
         return self.autoencoder.weights(rungs) if self.autoencoder else {}
@@ -217,15 +212,16 @@ class RecoveryJob:
         experiment, folder, split = self.experiment, self.folder, subject.split
         if files.is_done(folder):
             files.reopen(folder)
-        earlier = self._earlier(subject)
+        reached = list(subject.autoencoder.rungs) if subject.autoencoder else []
+        earlier = self._earlier(subject.weights(reached))
         rungs = [rung for rung in subject.losses if rung not in earlier]
-        recovered = [rung for rung in subject.reached if rung in earlier or rung in rungs]
+        recovered = [rung for rung in reached if rung in earlier or rung in rungs]
         facts = {
             "signature": folder.name,
             "name": self.name,
             "autoencoder": subject.signature,
             "weights": subject.weights(recovered),
-            "reached": subject.reached,
+            "reached": reached,
             "recovered_rungs": recovered,
             "study": experiment.study,
             "left_out": split.left_out,
@@ -233,7 +229,7 @@ class RecoveryJob:
         }
         batches = -(-(len(split.members) + len(split.non_members)) // self.recovering.batch_size)
         bar = RecoveryBar(self.name, len(rungs), batches, self.recipe, shown=experiment.progress)
-        record = self._record(recovered if recovered != subject.reached else [])
+        record = self._record(recovered if recovered != reached else [])
         title = "{dataset} / {architecture}: ".format(**experiment.names) + self.name
         details = Details("recover", title, experiment.study, self._tags(), record)
         with (
@@ -248,7 +244,12 @@ class RecoveryJob:
             files.write_table(aside / "results.parquet", table)
             files.write(aside / "gallery.safetensors", save(pictures))
             tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
-            self._show(tracker, *parts[rungs[-1]], rungs[-1])
+            if self.recovering.gallery:
+                table, shown = parts[rungs[-1]]
+                kept = {name: shown[name] for name in ("original", "degraded")}
+                kept["answer"] = shown[f"answer/{rung_name(rungs[-1])}"]
+                columns = ["image", "member", "psnr_erased", "recovered", "status"]
+                tracker.gallery(kept, table.iloc[shown["row"].tolist()][columns])
 
     def _recovered(
         self, subject: Subject, rung: float, folder: Path, bar: RecoveryBar, tracker: Tracker
@@ -307,13 +308,10 @@ class RecoveryJob:
         tags += [f"seed {columns['seed']}"]
         return tags + ([] if self.control is Control.none else [f"control {self.control}"])
 
-    def _earlier(self, subject: Subject) -> dict[float, tuple[pd.DataFrame, Pictures]]:
-        """What a finished run of other rungs had before it was reopened, by rung; nothing if its weights are gone."""
+    def _earlier(self, weights: dict[str, str]) -> dict[float, tuple[pd.DataFrame, Pictures]]:
+        """What a finished run had before it was reopened, by rung; nothing if it was made with other weights."""
         folder = self.folder / files.SHARDS / files.EARLIER
-        if (
-            not is_whole(folder)
-            or files.read_done(folder)["made_with"].items() - subject.weights(subject.reached).items()
-        ):
+        if not is_whole(folder) or files.read_done(folder)["made_with"].items() - weights.items():
             return {}
         table, pictures = pd.read_parquet(folder / "results.parquet"), load_file(folder / "gallery.safetensors")
 
@@ -322,13 +320,6 @@ class RecoveryJob:
             return table[table["rung"] == rung].reset_index(drop=True), {name: pictures[name] for name in own}
 
         return {rung: of(rung) for rung in table["rung"].unique().tolist()}
-
-    def _show(self, tracker: Tracker, table: pd.DataFrame, pictures: Pictures, rung: float) -> None:
-        if self.recovering.gallery:
-            kept = {name: pictures[name] for name in ("original", "degraded")}
-            kept["answer"] = pictures[f"answer/{rung_name(rung)}"]
-            facts_shown = ["image", "member", "psnr_erased", "recovered", "status"]
-            tracker.gallery(kept, table.iloc[pictures["row"].tolist()][facts_shown])
 
 
 def told(results: pd.DataFrame, run: Run) -> str:

@@ -62,10 +62,9 @@ def count_jobs(config: DictConfig) -> int | None:
 
 def _is_child(number: int) -> bool:
     """Is this the number of a process that this one has started, and that has not ended?"""
-    try:
+    with contextlib.suppress(ChildProcessError):
         return os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except ChildProcessError:
-        return False
+    return False
 
 
 class Sweep(Callback):
@@ -169,8 +168,7 @@ class Sweep(Callback):
         writer = csv.writer(text)
         writer.writerow(["job", "name", "status", "detail"])
         for number, outcome in sorted(self.outcomes.items()):
-            running = outcome.status is Standing.running
-            status = Standing.interrupted if running else outcome.status
+            status = "interrupted" if outcome.status is Standing.running else outcome.status
             writer.writerow([number, outcome.name, status, outcome.detail])
             if not outcome.failed:
                 (self.folder / str(number) / NOTE).unlink(missing_ok=True)
