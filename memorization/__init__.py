@@ -1,7 +1,5 @@
 """How much of its training data does an autoencoder hold? See the README."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

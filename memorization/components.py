@@ -6,8 +6,6 @@ Another package offers parts as entry points of the groups `memorization.dataset
 `.methods` and `.knowledge`; the name of the entry point is the choice.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import sys

@@ -1,7 +1,5 @@
 """`memorization-recover`: recover members and non-members from an autoencoder, which is trained first if need be."""
 
-from __future__ import annotations
-
 import hydra
 from omegaconf import DictConfig
 

@@ -7,8 +7,6 @@
 Each check raises `AssertionError`, with a line on what does not hold, for a part with its default settings.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, is_dataclass

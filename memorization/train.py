@@ -1,7 +1,5 @@
 """`memorization-train`: train one autoencoder and keep its weights at every rung of the ladder."""
 
-from __future__ import annotations
-
 import hydra
 from omegaconf import DictConfig
 

@@ -1,7 +1,5 @@
 """Autoencoders: what all parts call one, what stands around its network (a mean image, a sigmoid), and its losses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -4,8 +4,6 @@ Each level halves the sides (rounded up; a side of 1 pixel stays 1), so images o
 size. The deepest level, optionally squeezed through a dense bottleneck, is all that the decoder sees of the image.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

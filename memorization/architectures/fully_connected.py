@@ -4,8 +4,6 @@ Overparameterised by design: it has no bottleneck, and can store its training im
 (Radhakrishnan, Belkin and Uhler, 2020, "Overparameterized neural networks implement associative memory").
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

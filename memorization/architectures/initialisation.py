@@ -7,8 +7,6 @@ chaotic at depth 10 with it. They get the gain at which small differences neithe
 100 steps to 1e-4 with a gain of 1, and about 700 with the 1.59 of the second moment or the 5/3 of `calculate_gain`.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Self, TypeVar
 

@@ -15,8 +15,6 @@ fixed points of a proximal map form a convex set. A proximal autoencoder that re
 reproduces every mixture of them, and no training image attracts its surroundings.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

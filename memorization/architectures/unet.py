@@ -5,8 +5,6 @@ Skips shorten the training and lengthen a recovery: what passes through them mov
 pooling, and no normalisation layers (a reconstruction must not depend on its batch, nor on train or eval mode).
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 import torch

@@ -1,7 +1,5 @@
 """How an entry point runs: errors in one line, a sweep that goes on past a failed job, and a plan of one."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import multiprocessing

@@ -4,8 +4,6 @@ A choice is described by the first sentence of its file, or, where another packa
 its docstring; behind it, in brackets, stand its keys.
 """
 
-from __future__ import annotations
-
 import inspect
 import textwrap
 from itertools import takewhile

@@ -1,7 +1,5 @@
 """`memorization-store`: what a run store holds, whether it is undamaged, what of it can go, and how two become one."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """The config groups: their choices, and the keys that each choice has. Nothing here needs Hydra."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """What is said of a configuration that cannot be used: in one line, with the nearest correct name."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Mapping, Sequence

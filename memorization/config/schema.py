@@ -7,8 +7,6 @@ a chain of degradations): they are its fields without a default. The file fills 
 with `<group>@<key>=<choice>`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, make_dataclass
 from enum import StrEnum
 from functools import cache
@@ -28,20 +26,10 @@ from memorization.config.groups import EXTRA, GROUPS, component_fields
 from memorization.engine.settings import Hardware
 from memorization.evaluation.controls import Control
 
-
-class Mode(StrEnum):
-    """Where Weights & Biases keeps its runs: on disk, on its server as well, or nowhere."""
-
-    offline = "offline"
-    online = "online"
-    none = "none"
-
-
-class Objective(StrEnum):
-    """What an optimising sweeper is told: the share of members recovered at the last rung, or that times -1."""
-
-    recovered = "recovered"
-    minus_recovered = "minus_recovered"
+# Where Weights & Biases keeps its runs: on disk, on its server as well, or nowhere.
+Mode = StrEnum("Mode", ["offline", "online", "none"])
+# What an optimising sweeper is told: the share of members recovered at the last rung, or that times -1.
+Objective = StrEnum("Objective", ["recovered", "minus_recovered"])
 
 
 @dataclass

@@ -1,7 +1,5 @@
 """From the bytes of an image file to pixels: orientation, depth, palettes, transparency, colour and size."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from dataclasses import dataclass

@@ -12,8 +12,6 @@ unlike each other in how alike they are that the mean is no 5 deviations above 0
 distances to the others, finds more copies in such mixtures but takes 41 of the distinct digits for duplicates.)
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from PIL import Image

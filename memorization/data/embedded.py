@@ -1,7 +1,5 @@
 """Images that lie inside installed packages, so that nothing is downloaded: `faces`, `digits` and `patches`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

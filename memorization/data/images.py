@@ -4,8 +4,6 @@ Files are never kept decoded: they are decoded once to know the whole pool (see 
 once more. So the memory needed is that of the images drawn, 8 bits a value.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial

@@ -5,8 +5,6 @@ pixels of those that it chose. Members are the first of a random order of the di
 less those that are near duplicates of a member.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """Two degradations in a row."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Checks of settings that several parts share; each raises `SettingError`."""
 
-from __future__ import annotations
-
 import math
 from enum import StrEnum
 from numbers import Integral

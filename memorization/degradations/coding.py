@@ -4,8 +4,6 @@ The operator they report is the identity and their noise level 0: what the codin
 no noise level describes. Every pixel is scored.
 """
 
-from __future__ import annotations
-
 import io
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Erasures: some pixels of the image are replaced by a fill value, and those are the pixels scored."""
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Linear degradations that erase no pixel: `y = H x + e`. Every pixel is scored."""
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What a degradation is, what it returns, and where its randomness comes from."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What watches a training or a recovery: the record of its course, progress bars, metrics while it runs."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from typing import Any

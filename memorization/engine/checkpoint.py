@@ -9,8 +9,6 @@ Not Lightning's own checkpoints: they lack the generators' state and the kept ru
 count ourselves (the last step moves no weights), and are written at steps or epochs, not by their cost.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import time

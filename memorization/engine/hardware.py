@@ -1,7 +1,5 @@
 """The hardware of a training or a recovery: what Lightning's Trainer is told of it, and the processes it takes."""
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import signal

@@ -5,8 +5,6 @@ So does a reader of the output that stops reading (`| head`), with status 141 an
 `Interrupted` is not an `Exception`, so that nothing which catches failures, a sweep's jobs above all, goes on after it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

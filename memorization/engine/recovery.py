@@ -4,8 +4,6 @@ Each batch that is done is written to disk at once as a shard, scores and images
 batches and processes together are the result. A recovery that was killed keeps them and does the other batches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter

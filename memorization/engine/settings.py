@@ -1,7 +1,5 @@
 """What a training is told: the optimiser, its schedule, the budget and the ladder of train losses."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import ClassVar

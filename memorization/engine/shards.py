@@ -1,7 +1,5 @@
 """A recovery's batches on disk: each is written as soon as it is done, scores and images with their checksums."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path

@@ -8,8 +8,6 @@ training set in eval mode and in full precision. A batch that does not fit into 
 parts whose gradients are accumulated; with several devices, each takes its share of every batch.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

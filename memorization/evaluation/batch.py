@@ -1,7 +1,5 @@
 """One batch through the whole of a recovery: degrade, solve, score."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

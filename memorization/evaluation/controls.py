@@ -11,8 +11,6 @@ what any autoencoder of such images learns. Each control answers one of these, o
   It is a ceiling, and need not be beaten.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from enum import StrEnum

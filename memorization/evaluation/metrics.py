@@ -4,8 +4,6 @@ How close an answer is to the original, on the erased pixels and on all, and aga
 also a score of membership, fit for ranking (`scores`) and for averaging (`bounded`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

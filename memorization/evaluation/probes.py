@@ -6,8 +6,6 @@ member draws the answer to it (`attracted`), up to some distance; one that only 
 probe.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -11,8 +11,6 @@ repeat much of it):
   skewed ones: see `paired_difference`.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache

@@ -4,8 +4,6 @@
 member is closer to the answer than the original. The statistics themselves, with their intervals, are in `statistics`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which controls belong to a run, and whether it beats them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -1,20 +1,10 @@
 """How a job ended, or stands."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 
-
-class Standing(StrEnum):
-    """Of a job: made now, found in the store, not made yet, in the making, or why it ended otherwise."""
-
-    done = "done"
-    found = "found"
-    missing = "missing"
-    running = "running"
-    failed = "failed"
-    diverged = "diverged"
+# Of a job: made now, found in the store, not made yet, in the making, or why it ended otherwise.
+Standing = StrEnum("Standing", ["done", "found", "missing", "running", "failed", "diverged"])
 
 
 @dataclass(frozen=True)

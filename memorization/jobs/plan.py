@@ -1,7 +1,5 @@
 """An experiment as jobs: run them, or say what running them would do. Both make the same checks by the same code."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace

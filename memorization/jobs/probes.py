@@ -1,7 +1,5 @@
 """The near-member probes of a recovery: found in the store or made, and told of in a line."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The recovery that an experiment stands for: checked, found in the store or made, at the rungs that are asked for."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from contextlib import closing

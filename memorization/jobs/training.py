@@ -1,7 +1,5 @@
 """The training that an experiment stands for: checked, found in the store or made, and told of."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass

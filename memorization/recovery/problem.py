@@ -1,7 +1,5 @@
 """The inverse problem that one step of a recovery method sees, and the contract of methods."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Each image of a batch has its own residual and status. An image that converged o
 nothing more, and it cannot change the other images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum

@@ -3,8 +3,6 @@
 The page and the table hold whatever the store holds; no dataset, degradation or method is named in this package.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

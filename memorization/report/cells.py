@@ -1,7 +1,5 @@
 """One `Cell` of statistics a run and rung: what tables, figures and sentences of the report are made of."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 All numbers, and all texts of numbers, are computed here. The script draws, sorts and filters them.
 """
 
-from __future__ import annotations
-
 import base64
 import math
 import sys

@@ -2,8 +2,6 @@
 with some of the answers on the way.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import math

@@ -5,8 +5,6 @@ it is written on the command line, where runs of the same choice differ in it. W
 a folder, the content of a file of weights) is told apart by a signature, and what other code made by its revisions.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import defaultdict

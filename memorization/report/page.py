@@ -1,7 +1,5 @@
 """The page: its template filled with sentences, tables and what its script draws (the files of `script/`, in order)."""
 
-from __future__ import annotations
-
 import inspect
 import math
 import statistics

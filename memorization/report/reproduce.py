@@ -1,7 +1,5 @@
 """How to get a run again: the command that makes it."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The headline table on a terminal, and the same figures as records for programs."""
 
-from __future__ import annotations
-
 import math
 import re
 import textwrap

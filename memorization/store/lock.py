@@ -1,7 +1,5 @@
 """One process at a time works on a run: a lock of the operating system, which frees it when its holder dies."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

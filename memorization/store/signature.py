@@ -1,7 +1,5 @@
 """The names of runs, rungs and contents: hashes of what can change a run's numbers."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

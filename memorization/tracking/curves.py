@@ -1,7 +1,5 @@
 """What is logged to Weights & Biases: curves, what they are drawn against, and the gallery."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 # What is logged as curves, by the kind of a run, and against what: W&B draws these by themselves.

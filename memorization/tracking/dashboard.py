@@ -4,8 +4,6 @@ Every panel is made from the lists `STEPS`, `CURVES` and `GALLERY` of `tracking`
 Needs the extra `dashboard` (wandb-workspaces), and a key and the server to save; `--dry-run` needs neither of the two.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import json

@@ -4,8 +4,6 @@ It maps images to images of the same shape, is finite on images, answers the sam
 else is in the batch, lies where the images lie and in their precision, and gives gradients to a method that needs them.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

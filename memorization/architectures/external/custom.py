@@ -4,8 +4,6 @@ A class is imported only if its package is allowed, and weights are never unpick
 What the model expects of its images, a value range and a layout, is adapted around it.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from collections.abc import Sequence

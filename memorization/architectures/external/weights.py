@@ -1,7 +1,5 @@
 """State dicts from files, without unpickling, and what is wrong with one that does not fit."""
 
-from __future__ import annotations
-
 import pickle
 import warnings
 import zipfile

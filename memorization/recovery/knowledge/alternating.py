@@ -1,7 +1,5 @@
 """The paper's alternation (Abitbul and Dar, 2023): an exact 0/1 mask, estimated anew as the image improves."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

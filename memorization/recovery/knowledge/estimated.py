@@ -8,8 +8,6 @@ The first guess comes from the size of the image (blur) or from the mean of `y` 
 smaller and a larger number.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import StrEnum
 

@@ -1,7 +1,5 @@
 """The true operator and noise level: the oracle of a comparison."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

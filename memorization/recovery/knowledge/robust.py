@@ -28,8 +28,6 @@ Whether the most frequent colour is a fill or a sky cannot be told from `y`. Sta
 starting image (`y` for `Energy`). Use three starts.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -11,8 +11,6 @@ A blind operator changes `g` between iterations. The past is then that of other 
 not move the fixed point, because the data step is always the current one.
 """
 
-from __future__ import annotations
-
 from collections import namedtuple
 from dataclasses import dataclass
 from functools import cache

@@ -11,8 +11,6 @@ access. It is Adam on `x`, each image on its own; the answer is `f(x)`. It start
 observed, and elsewhere from the neutral image, which is the members' mean only if the autoencoder itself holds it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -9,8 +9,6 @@ Where nothing was erased, or everything, the answer is the measurement. An opera
 ridge towards grey that grows with the noise (our choice). Under a mask, noise stays.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

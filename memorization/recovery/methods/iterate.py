@@ -4,8 +4,6 @@ It finds training images that are attracting fixed points of `f` (Radhakrishnan,
 measurement lies in their basin. It needs no operator, and forgets the measurement after the first step.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from memorization.recovery.problem import ImageState, Method, Problem

@@ -1,7 +1,5 @@
 """The member nearest to the measurement: what a holder of the training set would answer. It is the ceiling."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -17,8 +17,6 @@ is inverted with the ridge `1 / w - 1` of the trust `w`, but at least `RIDGE` (`
 not amplified. The weight of an estimated mask scales the correction. The null space starts grey.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

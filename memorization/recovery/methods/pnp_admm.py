@@ -8,8 +8,6 @@ autoencoder need not be; a small `penalty` can diverge.
 We do not know the paper's penalty, number of iterations and stopping rule; those here are our own.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
