@@ -11,7 +11,7 @@ import pytest
 
 from memorization import testing
 
-PARTS = {"datasets": "waves", "architectures": "shallow", "degradations": "checkerboard", "methods": "averaged"}
+PARTS = {"datasets": "waves", "architectures": "shallow", "degradations": "checkerboard", "methods": "blended"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_example_is_listed_swept_and_reported(installed, tmp_path):
     told = called("memorization.report", beside=installed, cwd=tmp_path).stdout
     assert "waves / shallow: 10 members and 10 non-members" in told
     assert "checkerboard 50 %, zero fill" in told
-    assert "averaged known, share=0.3" in told
+    assert "blended known, share=0.3" in told
     wrong = called(
         "memorization.recover", "degradation=checkerboard", "degradation.side=0", beside=installed, cwd=tmp_path
     )
@@ -61,9 +61,9 @@ def test_the_parts_of_the_example_conform(installed, tmp_path):
     [
         ("checkerboard", "images * seen", "images * seen + images.mean()", "depends on the others of its batch"),
         ("checkerboard", "erased=erased", "erased=~erased", "erased is not where H is 0"),
-        ("averaged", "problem.autoencoder(state.x)", "problem.autoencoder(state.x.mean(0, True).expand_as(state.x))",
+        ("blended", "problem.autoencoder(state.x)", "problem.autoencoder(state.x.mean(0, True).expand_as(state.x))",
          "depends on the others of its batch"),
-        ("averaged", "revision: ClassVar[int] = 1", "", "declares no revision"),
+        ("blended", "revision: ClassVar[int] = 1", "", "declares no revision"),
         ("waves", "@dataclass(frozen=True)", "@dataclass", "must be frozen"),
         ("shallow", "return y", "return y.mean(1, keepdim=True)", "maps"),
     ],

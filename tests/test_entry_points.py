@@ -23,6 +23,7 @@ from memorization.config import schema
 from memorization.config.experiment import resolve
 from memorization.config.groups import GROUPS
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
+from memorization.evaluation import metrics
 from memorization.report.reproduce import command
 from memorization.store.files import StoreError
 from memorization.store.reading import finished
@@ -309,3 +310,17 @@ def test_members_whose_iterations_ran_out_or_that_diverged_are_told_of(tmp_path)
     control = run_script("recover", *words, "recovery=inpaint", cwd=tmp_path).stdout
     assert "members" in control
     assert "ran out" not in control
+
+
+COLUMNS = {  # of a table of results, by the revision of the scores: another column raises it
+    1: {
+        *("image", "psnr_erased", "psnr", "ssim", "nearest_member", "is_nearest", "recovered", "iterations", "queries"),
+        *("residual", "start", "energy", "estimated_erased", "operator_error", "status", "seconds", "member", "row"),
+        *("rung", "train_loss", "dataset", "architecture", "degradation", "fraction", "fill", "noise", "erases"),
+        *("recovery", "operator", "seed", "threshold_db", "control", "task", "setup", "study", "signature"),
+    }
+}
+
+
+def test_the_columns_are_those_of_their_revision(smoke):
+    assert set(load_results(smoke[0] / "runs").columns) == COLUMNS[metrics.REVISION]

@@ -21,7 +21,7 @@ from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
 from memorization.data import as_float
 from memorization.recovery import Status
 
-REVISION = 1  # of the scores, as `revision` is of a part: raised whenever the same answers may get other scores
+REVISION = 1  # of the scores, as `revision` is of a part: raised for other scores of equal answers, or other columns
 PSNR_CAP = 120.0  # dB; float32 rounding of an exact answer, so that no score is infinite
 LEAST_DB = 1e-6  # above the 0 of an image that diverged
 SCALE = 128.0  # brings PSNRs into [0, 1], beyond which torchmetrics takes a sigmoid, without rounding them

@@ -1,4 +1,4 @@
-"""Averaged iteration (Krasnoselskii, 1955) with the measurement put back: a method of another package."""
+"""Blended iteration (Krasnoselskii, 1955) with the measurement put back: a method of another package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Averaged:
+class Blended:
     """`x <- (1 - share) x + share f(x)`, then the data step."""
 
     share: float = 0.5
