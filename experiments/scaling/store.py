@@ -34,7 +34,7 @@ METHODS = ("iterate", "pnp_admm", "null_space", "energy")
 OPERATORS = ("known", "alternating", "robust")
 FRACTIONS = tuple(np.round(np.linspace(0.1, 0.95, 20), 4).tolist())
 COMMANDS = {
-    "list": "from memorization.store import main; main(['--store', {store!r}, 'list'])",
+    "list": "from memorization.cli.store import main; main(['--store', {store!r}, 'list'])",
     "load": "from memorization import load_results; load_results({store!r})",
     "summary": "from memorization.report import main; main(['--store', {store!r}, '--summary'])",
     "report": "from memorization.report import main; main(['--store', {store!r}])",
