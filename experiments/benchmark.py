@@ -31,6 +31,7 @@ from memorization.cli.entry import NOISE
 from memorization.data import Split
 from memorization.degradations import Measurement, RandomPixels
 from memorization.engine.recovery import recover
+from memorization.engine.settings import Hardware
 from memorization.evaluation.batch import Recipe
 from memorization.recovery import METHODS, OPERATORS, Anderson, Method, OperatorKnowledge, solve
 
@@ -121,7 +122,7 @@ def peak(name: str, operator: str, iterations: int, batch: int, count: int) -> f
         tempfile.TemporaryDirectory() as folder,
         profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log,
     ):
-        recover(model, split, recipe, Path(folder), batch_size=batch, trainer={"accelerator": "cpu"})
+        recover(model, split, recipe, Path(folder), batch_size=batch, hardware=Hardware("cpu"))
     assert log.profiler is not None
     assert log.profiler.kineto_results is not None
     events = [event for event in log.profiler.kineto_results.events() if event.name() == "[memory]"]

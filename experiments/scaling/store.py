@@ -114,14 +114,14 @@ def make_autoencoder(store: Path, seed: int) -> None:
 def configuration() -> dict[str, object]:
     """A resolved configuration of `memorization-recover`, as it stands in `config.yaml`."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
     from memorization.cli import entry
     from memorization.config import schema
+    from memorization.config.experiment import record_of
 
     schema.register()
     with initialize_config_dir(str(entry.CONF), version_base="1.3"):
-        config: dict[str, object] = OmegaConf.to_container(compose("recover", ["dataset=digits"]), resolve=True)
+        config: dict[str, object] = record_of(compose("recover", ["dataset=digits"]))
     return config
 
 
