@@ -7,13 +7,13 @@ once more. So the memory needed is that of the images drawn, 8 bits a value.
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError, choose
+from memorization.components import Record, SettingError, choose
 from memorization.data.decoding import Decoder, Mode
 from memorization.data.pool import Pool, pool_of
 from memorization.data.sources import Pair, Source, counted, of_others, open_source
@@ -98,7 +98,7 @@ class Images(Dataset):
     def fingerprint(self) -> str:
         return self._pool()[1].fingerprint  # of the names and contents of the files
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Record:
         usual = {name for name in self.LATER if getattr(self, name) == getattr(type(self), name)}
         return {key: value for key, value in super().identity().items() if key not in usual | {*self.INCIDENTAL}}
 

@@ -10,13 +10,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError
+from memorization.components import Record, SettingError
 from memorization.data.duplicates import alike, hashes_of, limit_of, thumbnails
 
 REVISION = 1  # of decoding, of finding duplicates and of the draw
@@ -46,7 +46,7 @@ class Split:
         return channels, height, width
 
     @property
-    def left_out(self) -> dict[str, Any]:
+    def left_out(self) -> Record:
         """What the draw left out, for the record of a run."""
         counts = {name: getattr(self, name) for name in ("exact_duplicates", "near_duplicates")}
         return {**counts, "skipped": list(self.skipped)}
@@ -65,9 +65,9 @@ class Dataset(ABC):
     def fingerprint(self) -> str:
         """What identifies the pool, wherever it lies."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Record:
         """The fingerprint and the settings that can change the draw: what the signature of a run is made of."""
-        identity: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
+        identity: Record = asdict(self)  # type: ignore[call-overload]
         identity |= {"fingerprint": self.fingerprint(), "revision": self.revision}
         return identity | {"revisions": {"drawing": REVISION}}
 

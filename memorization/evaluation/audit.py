@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from operator import index
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.architectures.external.contract import check_contract, check_loss, evaluating
+from memorization.components import Record
 from memorization.data import as_float
 from memorization.data.split import check_images
 from memorization.degradations import Degradation, RandomPixels
@@ -28,7 +28,7 @@ from memorization.evaluation.verdict import NOT_APPLICABLE
 from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM
 
 # What a store says of a run.
-OWN: dict[str, Any] = {"dataset": "own", "rung": np.nan, "signature": "none", "task": "own", "setup": "own"}
+OWN: Record = {"dataset": "own", "rung": np.nan, "signature": "none", "task": "own", "setup": "own"}
 
 
 @dataclass(frozen=True)

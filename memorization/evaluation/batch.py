@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.components import Registry, SettingError, revision_of, within
+from memorization.components import Record, Registry, SettingError, revision_of, within
 from memorization.data.split import check_seed
 from memorization.degradations import DEGRADATIONS, Degradation, Measurement, image_seeds
 from memorization.evaluation import metrics
@@ -60,7 +60,7 @@ class Recipe:
         """Does anything depend on `operator`?"""
         return asks_operator(self.method, self.starts)
 
-    def choices(self) -> dict[str, Any]:
+    def choices(self) -> Record:
         """What each row of results says of the recipe.
 
         `operator` is `none` if nothing asks for it; `erases` says whether inpainting applies.
@@ -75,7 +75,7 @@ class Recipe:
             "threshold_db": self.threshold_db,
         }
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Record:
         """All that can change the results but the images, the autoencoder and the seed, as plain values.
 
         Each part with its name, its revision and its settings; `revisions` are those of what all recipes share.
@@ -90,7 +90,7 @@ class Recipe:
         }
 
 
-def _identity(registry: Registry[Any], part: Any) -> dict[str, Any]:
+def _identity(registry: Registry[Any], part: Any) -> Record:
     """The name, the revision and the settings of `part`, and of the parts in it; images that it holds are left out."""
     settings = {field.name: getattr(part, field.name) for field in fields(part)}
     return {"name": registry.name_of(part), "revision": revision_of(part)} | {

@@ -6,7 +6,7 @@ What the model expects of its images, a value range and a layout, is adapted aro
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ custom.incidental = ("allowed",)  # type: ignore[attr-defined]
 custom.external = True  # type: ignore[attr-defined]
 
 
-def make(target: str, kwargs: dict[str, Any], shape: Shape, allowed: Sequence[str]) -> nn.Module:
+def make(target: str, kwargs: Mapping[str, object], shape: Shape, allowed: Sequence[str]) -> nn.Module:
     """An instance of the class `target`; see `custom`."""
     module, _, name = target.rpartition(".")
     if not module:

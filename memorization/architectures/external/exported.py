@@ -24,7 +24,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from memorization.components import SettingError
+from memorization.components import Record, SettingError
 
 SYMBOL = re.compile(r"Symbol\('\w+'(, \w+=(True|False))*\)")
 FUNCTIONS = "Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv"  # of SymPy and torch, of sizes
@@ -147,7 +147,7 @@ def _unsafe_text(key: str, text: str) -> str:
             return "" if allowed else f"the name {text[:80]!r}"
 
 
-def _is_plain(spec: dict[str, Any]) -> bool:
+def _is_plain(spec: Record) -> bool:
     """Does a container's description, and those within it, stand for tuples, lists and dicts with names as keys?"""
     kind, context, parts = (spec[key] for key in ("type", "context", "children_spec"))
     if kind is None:
