@@ -9,7 +9,7 @@ Another package offers parts as entry points of the groups `memorization.dataset
 import contextlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -67,6 +67,11 @@ T = TypeVar("T")
 Record = dict[str, Any]  # plain values by name, as a file keeps them: never settings on their way to be used
 
 
+def leave_out(kind: str, name: str, reason: str) -> None:
+    """Say that something of another package is left out."""
+    print(f"note: memorization.{kind}: {name} {reason}; it is left out", file=sys.stderr, flush=True)
+
+
 class Registry(Mapping[str, T]):
     """The choices of one kind by name: our own first, then those that other packages offer.
 
@@ -84,19 +89,28 @@ class Registry(Mapping[str, T]):
             name = f"{point.name} of {point.value}"
             try:
                 part = point.load()
-            except Exception as error:  # of another package's code
+            except (Exception, SystemExit) as error:  # of another package's code
                 reason = f"cannot be imported ({type(error).__name__}: {error})"
             else:
                 if point.name not in self.own and point.name not in found:
                     found[point.name] = part
                     continue
                 reason = "has a name that is taken"
-            print(f"note: memorization.{self.kind}: {name} {reason}; it is left out", file=sys.stderr, flush=True)
+            leave_out(self.kind, name, reason)
         return found
 
     @cached_property
     def _all(self) -> dict[str, T]:
         return {**self.own, **self.offered}
+
+    def leave_out_if(self, fails: Callable[[str], object]) -> None:
+        """Leave out the choices of other packages of which `fails` raises an exception, with a note each."""
+        for name in list(self.offered):
+            try:
+                fails(name)
+            except Exception as error:  # of another package's code
+                leave_out(self.kind, name, f"is no part that can be configured ({type(error).__name__}: {error})")
+                del self.offered[name], self._all[name]
 
     def __getitem__(self, name: str) -> T:
         return self._all[name]

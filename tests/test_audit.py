@@ -358,3 +358,19 @@ def test_the_loss_is_the_mean_of_all_squared_errors_in_double_precision():
         assert reconstruction_loss(f, images, 16) == pytest.approx(expected, rel=1e-6)
         eight_bits = (images * 255).round().to(torch.uint8)
         assert reconstruction_loss(f, eight_bits, 16) == pytest.approx(expected, rel=1e-2)
+
+
+def test_gradients_are_taken_under_inference_mode():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 64), torch.nn.Unflatten(1, (1, 8, 8)))
+    images = torch.rand(6, 1, 8, 8)
+    plain = audit(net, images[:3], images[3:], recovery=Energy(max_iterations=3)).results.drop(columns="seconds")
+    with torch.inference_mode():
+        inside = audit(net, images[:3].clone(), images[3:].clone(), recovery=Energy(max_iterations=3)).results
+    pd.testing.assert_frame_equal(inside.drop(columns="seconds"), plain, check_exact=True)
+
+
+def test_an_autoencoder_that_is_none_is_not_taken_for_its_reference():
+    images = torch.rand(6, 1, 8, 8)
+    with pytest.raises(ValueError, match="autoencoder"):
+        audit(None, images[:3], images[3:])

@@ -329,3 +329,20 @@ def test_a_control_without_an_autoencoder_says_so(store):
     (run,) = [run for run in finished(store) if run.config["control"] == "untrained"][:1]
     with pytest.raises(StoreError, match="is a control without a trained autoencoder"):
         run.autoencoder()
+
+
+class Codebook(torch.nn.Module):
+    """Learns in a buffer, as codebooks of moving averages do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 64)
+        self.register_buffer("codes", torch.rand(5, 64))
+
+    def forward(self, x):
+        return self.layer(self.codes[torch.cdist(x.flatten(1), self.codes).argmin(1)]).view_as(x)
+
+
+def test_what_was_learned_in_a_buffer_is_not_called_untrained():
+    with pytest.raises(InapplicableError, match="draws its weights codes anew"):
+        untrained(Codebook())

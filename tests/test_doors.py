@@ -101,3 +101,37 @@ def test_a_package_that_cannot_be_imported_costs_a_note(installed, tmp_path):
     assert ended.stdout.startswith("random_pixels box")
     assert "checkerboard of memorization_example.checkerboard:Checkerboard cannot be imported" in ended.stderr
     assert "broken" in ended.stderr
+
+
+BAD = """
+from __future__ import annotations
+import sys
+from dataclasses import dataclass
+from memorization.degradations import Box
+
+@dataclass(frozen=True)
+class Inheriting(Box):
+    corner: bool = False
+
+def unannotated(shape, width=3):
+    return None
+
+number = 3
+"""
+
+
+def test_a_bad_part_of_another_package_costs_a_note_and_not_the_command(tmp_path):
+    (tmp_path / "bad.py").write_text(BAD)
+    (tmp_path / "leaving.py").write_text("import sys; sys.exit(3)")
+    facts = tmp_path / "bad-1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1\n")
+    (facts / "entry_points.txt").write_text(
+        "[memorization.degradations]\ninheriting = bad:Inheriting\nnumber = bad:number\nleaving = leaving:Part\n"
+        "[memorization.architectures]\nunannotated = bad:unannotated\n[memorization.conf]\nbad = not_there\n"
+    )
+    shown = called("memorization.recover", "--help", beside=tmp_path, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "inheriting" in shown.stdout
+    notes = [line for line in shown.stderr.splitlines() if line.startswith("note: memorization.")]
+    assert len({line.split(": ")[2].split()[0] for line in notes}) == 4, notes

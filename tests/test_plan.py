@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 
 from memorization.cli import entry
 from memorization.store import files
-from memorization.store.reading import finished
+from memorization.store.reading import finished, load_results
 from tests.conftest import run_script
 
 SMALL = ["experiment=smoke", "recovery=energy", "recovery.max_iterations=5", "tracking=none", "progress=false"]
 
 
-@pytest.mark.parametrize("launched", ["override /cluster: joblib", "override /hydra/launcher: joblib"])
+@pytest.mark.parametrize(
+    "launched",
+    [
+        "  - override /cluster: joblib",
+        "  - override /hydra/launcher: joblib",
+        "  - override /cluster: joblib\n\nhydra:\n  launcher:\n    n_jobs: 2",
+        "  - override /hydra/launcher: submitit_slurm",
+    ],
+)
 def test_no_launcher_runs_what_is_only_planned(tmp_path, launched):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
-    text = f"# @package _global_\ndefaults:\n  - override /dataset: digits\n  - {launched}\n"
+    text = f"# @package _global_\ndefaults:\n  - override /dataset: digits\n{launched}\n"
     (tmp_path / "own" / "experiment" / "planned.yaml").write_text(text)
     words = ["-m", f"--config-dir={tmp_path / 'own'}", "experiment=planned", "seed=0,1", *SMALL[1:]]
     ended = run_script("recover", *words, "--plan", cwd=tmp_path)
@@ -87,3 +98,41 @@ def test_a_run_that_is_killed_as_it_grows_keeps_what_it_had(tmp_path):
     (run,) = finished(tmp_path / "runs")
     kept = run.results[run.results["rung"] == 0.01].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, before, check_exact=True)  # `seconds` as well: it was not made anew
+
+
+def test_a_run_that_grows_is_whole_until_the_rest_is_there(tmp_path):
+    """Killed with the other rungs recovered and not yet written: asked for what it had, it is found all the while."""
+    assert run_script("recover", *SMALL, "rungs=last", "gallery=4", cwd=tmp_path).returncode == 0
+    killed = (
+        "import os, sys\nfrom memorization.store import files\n"
+        "files.reopen = lambda folder: os.kill(os.getpid(), 9)\n"
+        f"sys.argv = ['memorization-recover', *{[*SMALL, 'rungs=all', 'gallery=1']!r}]\n"
+        "from memorization.recover import main; main()"
+    )
+    assert subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False).returncode == -9
+    assert len(load_results(tmp_path / "runs")) == 20
+    again = run_script("recover", *SMALL, "rungs=last", cwd=tmp_path)
+    assert again.stdout.splitlines()[-1].startswith("found  energy"), again.stderr
+    (run,) = finished(tmp_path / "runs")
+    files.reopen(run.folder)  # killed at the next moment
+    again = run_script("recover", *SMALL, "rungs=[1e-2]", cwd=tmp_path)
+    assert again.stdout.splitlines()[-1].startswith("done  energy"), again.stderr
+    grown = run_script("recover", *SMALL, "rungs=all", "gallery=1", cwd=tmp_path)
+    assert grown.returncode == 0, grown.stderr
+    (run,) = finished(tmp_path / "runs")
+    assert len(run.results) == 40
+    assert {len(run.gallery[name]) for name in run.gallery if name != "steps"} == {8}  # of the first time: 4 of each
+    assert run_script("report", "--store", "runs", cwd=tmp_path).returncode == 0
+
+
+def test_a_rung_that_was_not_reached_is_told_as_such(tmp_path):
+    assert run_script("recover", *SMALL, cwd=tmp_path).returncode == 0
+    missing = run_script("recover", *SMALL, "rungs=[1e-3]", cwd=tmp_path)
+    assert "rungs: the training did not reach 0.001 of its ladder: it ended at a loss of" in missing.stderr
+
+
+def test_optuna_is_planned(tmp_path):
+    words = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.params=null", *SMALL]
+    planned = run_script("recover", *words, "recovery.weight=interval(0.5, 2)", "--plan", cwd=tmp_path)
+    assert "2 of 2 jobs: 2 missing" in planned.stdout, planned.stderr
+    assert planned.returncode == 0, planned.stderr

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from memorization.cli import help
@@ -53,7 +56,7 @@ def job(config: DictConfig) -> float:
     objective = float("nan")
     try:
         experiment = resolve(config)
-        outcome, objective = (plan.plan(experiment), objective) if experiment.plan else plan.run(experiment)
+        outcome, objective = (plan.plan(experiment), 0.0) if experiment.plan else plan.run(experiment)
     except Exception as error:
         outcome = _failed(config, error)
     OUTCOMES.append(outcome)
@@ -99,6 +102,7 @@ def main(application: Callable[[], Any]) -> None:
     with contextlib.ExitStack() as stack:
         if PLAN in sys.argv:
             sys.argv = _planning(sys.argv, stack.enter_context(tempfile.TemporaryDirectory()))
+            stack.enter_context(mock.patch.object(Plugins, "instantiate_launcher", _here))
         try:
             application()
         except interruption.Interrupted as signal:
@@ -119,7 +123,14 @@ def main(application: Callable[[], Any]) -> None:
 def _planning(words: list[str], folder: str) -> list[str]:
     """A command line that plans: `plan` travels with the configuration, so that no launcher can run its jobs."""
     here = [word for word in words if word != PLAN and not word.lstrip("+~").startswith(LAUNCHING)]
-    return [*here, "plan=true", "cluster=local", f"hydra.sweep.dir={folder}"]
+    return [*here, "plan=true", f"hydra.sweep.dir={folder}"]
+
+
+def _here(plugins: Plugins, **context: Any) -> BasicLauncher:
+    """The launcher of a plan, whatever the configuration names: one job after the other, in this process."""
+    launcher = BasicLauncher()
+    launcher.setup(**context)
+    return launcher
 
 
 def _told() -> bool:

@@ -129,6 +129,8 @@ def resolve(config: DictConfig) -> Experiment:
     if not node.store:
         raise SettingError("store", node.store, "name a folder: store=FOLDER")
     check_seed(node.seed)
+    if not node.checkpoint_seconds >= 0:
+        raise SettingError("checkpoint_seconds", node.checkpoint_seconds, "it must be at least 0")
     with within("architecture"):
         architecture = Architecture.of(**vars(node.architecture))
     return Experiment(

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from functools import cache
 from inspect import Parameter
 from typing import Any, get_type_hints
@@ -35,7 +36,8 @@ EXTRA: dict[str, list[tuple[str, type, Any]]] = {
 @cache  # a component does not change, and each job asks many times
 def component_fields(component: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     """(name, type, default) of the keyword arguments that a config may set; the image shape comes from the data."""
-    hints = get_type_hints(component.__init__ if inspect.isclass(component) else component)
+    whole = inspect.isclass(component) and not is_dataclass(component)  # the hints of a dataclass are its fields'
+    hints = get_type_hints(component.__init__ if whole else component)
     parameters = [p for p in inspect.signature(component).parameters.values() if p.name != "shape"]
     return [
         (p.name, Any, MISSING) if p.default is Parameter.empty else (p.name, hints[p.name], p.default)

@@ -9,7 +9,7 @@ with `<group>@<key>=<choice>`.
 
 from dataclasses import dataclass, field, make_dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING
 
-from memorization.components import Registry
+from memorization.components import Registry, leave_out
 from memorization.config.groups import EXTRA, GROUPS, component_fields
 from memorization.engine.settings import Hardware
 from memorization.evaluation.controls import Control
@@ -97,7 +97,13 @@ def schema_of(group: str, name: str) -> type:
 
 def offered_files() -> list[Path]:
     """The folders of configuration of other packages, which they offer as entry points of `memorization.conf`."""
-    return [Path(str(files(point.value))) for point in entry_points(group="memorization.conf")]
+    found = []
+    for point in entry_points(group="memorization.conf"):
+        try:
+            found.append(Path(str(files(point.value))))
+        except Exception as error:  # of another package's code
+            leave_out("conf", point.name, f"cannot be imported ({type(error).__name__}: {error})")
+    return found
 
 
 class OtherPackages(SearchPathPlugin):
@@ -113,6 +119,8 @@ def register() -> None:
     Plugins.instance().register(OtherPackages)
     store = ConfigStore.instance()
     for group, choices in GROUPS.items():
+        if isinstance(choices, Registry):
+            choices.leave_out_if(partial(schema_of, group))
         for name in choices:
             store.store(group=f"schema/{group}", name=name, node=schema_of(group, name))
         for name in choices.offered if isinstance(choices, Registry) else ():

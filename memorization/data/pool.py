@@ -2,8 +2,8 @@
 
 A pool is read once in a process, and not at all by the next one while the manifest of its source (path, size and times
 of change of each file) stays the same. It is kept in `$XDG_CACHE_HOME/memorization`, or `~/.cache/memorization`, or
-nowhere if that cannot be written. As in git, a manifest counts only if its newest file is older than the reading
-by more than the tick of any clock: a file that is written twice within a tick may look unchanged.
+nowhere if that cannot be written. As in git, it is kept only if its newest file is older than the reading by more than
+the tick of any clock: a file that is written twice within a tick may look unchanged.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ def pool_of(source: Source, decoder: Decoder) -> Pool:
     pool = _recent.pop((key, seen), None) or _kept(key, seen)
     if pool is None:
         pool, whole = survey(source, decoder)
-        if not whole or manifest.newest > began - TICK:
+        if not whole:
             return pool
         pool.manifest = seen
-        _keep(key, pool)
+        if manifest.newest <= began - TICK:
+            _keep(key, pool)
     _recent[key, seen] = pool
     for old in [*_recent][:-RECENT]:
         del _recent[old]

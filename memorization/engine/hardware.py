@@ -74,7 +74,7 @@ def check(hardware: Hardware) -> None:
         )
     try:
         trainer_on(hardware)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
         default = Hardware()
         for name, value in asdict(hardware).items():
             if value != getattr(default, name):

@@ -63,6 +63,7 @@ class Audit:
         return self.results[self.results["control"] == Control.none]
 
 
+@torch.inference_mode(False)  # under which no gradient could be taken
 def audit(
     autoencoder: Autoencoder,
     members: Tensor,
@@ -101,7 +102,7 @@ def audit(
     for name, part in {"degradation": degradation, "recovery": recovery, "operator": operator}.items():
         if isinstance(part, str | type):
             raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
-    if reference is autoencoder:
+    if reference is autoencoder is not None:
         raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
     images = _Images.of(members, non_members, indices, batch_size)

@@ -62,11 +62,16 @@ def untrained(autoencoder: Autoencoder, seed: int = 0) -> nn.Module:
         fresh = copy.deepcopy(autoencoder).cpu()  # so that the draw is the same on every device
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
-            for parameter in fresh.parameters():
-                parameter.fill_(UNDRAWN)
+            for tensor in _learned(fresh).values():
+                tensor.fill_(UNDRAWN)
             redraw(fresh)
     except Exception as error:  # of the user's code
         raise InapplicableError(f"its weights cannot be drawn anew: {first_line(error)}") from error
-    if kept := [name for name, parameter in fresh.named_parameters() if (parameter == UNDRAWN).any()]:
+    if kept := [name for name, tensor in _learned(fresh).items() if (tensor == UNDRAWN).any()]:
         raise InapplicableError(f"no reset_parameters draws its weights {kept[0]} anew")
     return fresh.to(next(autoencoder.parameters()).device)
+
+
+def _learned(autoencoder: nn.Module) -> dict[str, Tensor]:
+    """What may hold what was learned: parameters and buffers of the state dict, such as a codebook, by their names."""
+    return {name: tensor for name, tensor in autoencoder.state_dict().items() if tensor.is_floating_point()}

@@ -1,6 +1,6 @@
 """The near-member probes of a recovery: found in the store or made, and told of in a line."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -27,8 +27,8 @@ class ProbesJob:
         """Where the store has, or will have, their table: one row a probe and rung."""
         recovering, identity = self.recovery.recovering, self.recovery.identity.record
         kinds = {name: list(kind.strengths) for name, kind in KINDS.items()}
-        rungs = self.recovery.experiment.record["rungs"]
-        identity = {**identity, "probes": kinds, "members": recovering.probes, "rungs": rungs}
+        rungs = asdict(recovering.rungs)
+        identity = {**identity, "probes": kinds, "members": recovering.probes, **rungs}
         return self.recovery.experiment.store / "probes" / signature_of(identity)
 
     def plan(self) -> Outcome:

@@ -2,34 +2,28 @@
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from memorization.components import Record, SettingError, within
+from memorization.components import SettingError, within
 from memorization.config.experiment import Experiment, Recovering
 from memorization.config.groups import flat
 from memorization.data import Split, as_float
-from memorization.engine.callbacks import RecoveryBar
-from memorization.engine.recovery import recover
-from memorization.engine.shards import is_whole
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.summary import summarise
-from memorization.jobs.identity import Identity, revisions
+from memorization.jobs.identity import Identity
+from memorization.jobs.making import Making
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.training import TrainingJob, planned
 from memorization.recovery.solver import Status
 from memorization.store import files, lock
 from memorization.store.reading import Run, load_run
-from memorization.store.signature import rung_name, signature_of
-from memorization.tracking.curves import rung_metrics
-from memorization.tracking.tracker import Details, Tracker, tracking
+from memorization.store.signature import signature_of
 
 Pictures = dict[str, Tensor]
 
@@ -167,11 +161,11 @@ class RecoveryJob:
             with lock.held(self.folder):
                 made = not self._found(remove=True)
                 if made:
-                    self._make(subject)
+                    Making(self, subject).make()
         run = load_run(self.folder)
-        results = run.results
-        if run.done["reached"]:  # a control without an autoencoder has no rungs
-            rungs = self.recovering.rungs.among(run.done["reached"])
+        results, reached = run.results, run.done["reached"]
+        if reached:
+            rungs = self.recovering.rungs.losses or self.recovering.rungs.among(reached)
             results = results[results["rung"].isin(rungs)].reset_index(drop=True)
         outcome = Outcome(self.name, Standing.done if made else Standing.found, told(results, run))
         return outcome, results.assign(task=self.identity.task, setup=self.identity.setup)
@@ -180,9 +174,12 @@ class RecoveryJob:
         """Has the store a finished run with all rungs that are asked for? `remove` deletes a damaged one."""
         if not files.is_intact(self.folder, remove):
             return False
-        done = files.read_done(self.folder)
-        reached = done["reached"]
-        return not reached or set(self.recovering.rungs.among(reached)) <= set(done["recovered_rungs"])
+        done, rungs = files.read_done(self.folder), self.recovering.rungs
+        wanted = rungs.losses or rungs.among(done["reached"])
+        found = not done["reached"] or set(wanted) <= set(done["recovered_rungs"])
+        if found and remove:
+            files.tidy(self.folder)
+        return found
 
     def subject(self) -> Subject:
         """The autoencoder, or what stands for it, and the images; trains it if the store lacks it."""
@@ -204,120 +201,6 @@ class RecoveryJob:
             loss = autoencoder.done["train_loss"]
             raise ValueError(f"{of}{what} of its ladder: it ended at a loss of {loss:.2e}; raise training.max_steps")
         return rungs.among(reached)
-
-    def _make(self, subject: Subject) -> None:
-        """Recover at each rung that the folder lacks; what it has stays."""
-        experiment, folder, split = self.experiment, self.folder, subject.split
-        if files.is_done(folder):
-            files.reopen(folder)
-        reached = list(subject.autoencoder.rungs) if subject.autoencoder else []
-        earlier = self._earlier(subject.weights(reached))
-        rungs = [rung for rung in subject.losses if rung not in earlier]
-        recovered = [rung for rung in reached if rung in earlier or rung in rungs]
-        facts = {
-            "signature": folder.name,
-            "name": self.name,
-            "autoencoder": subject.signature,
-            "weights": subject.weights(recovered),
-            "reached": reached,
-            "recovered_rungs": recovered,
-            "study": experiment.study,
-            "left_out": split.left_out,
-            "revisions": revisions(self.identity.record, self.training.identity if subject.signature else {}),
-        }
-        batches = -(-(len(split.members) + len(split.non_members)) // self.recovering.batch_size)
-        bar = RecoveryBar(self.name, len(rungs), batches, self.recipe, shown=experiment.progress)
-        record = self._record(recovered if recovered != reached else [])
-        title = "{dataset} / {architecture}: ".format(**experiment.names) + self.name
-        details = Details("recover", title, experiment.study, self._tags(), record)
-        with (
-            files.creating(folder, record, facts) as aside,
-            tracking(experiment.tracking, experiment.store, details) as tracker,
-            closing(bar),
-        ):
-            found = {rung: self._recovered(subject, rung, aside, bar, tracker) for rung in rungs}
-            parts = {rung: (earlier | found)[rung] for rung in recovered or rungs}
-            table = pd.concat([part[0] for part in parts.values()], ignore_index=True)
-            pictures = {name: picture for _, shown in parts.values() for name, picture in shown.items()}
-            files.write_table(aside / "results.parquet", table)
-            files.write(aside / "gallery.safetensors", save(pictures))
-            tracker.summarise({"signature": folder.name, "autoencoder": subject.signature})
-            if self.recovering.gallery:
-                table, shown = parts[rungs[-1]]
-                kept = {name: shown[name] for name in ("original", "degraded")}
-                kept["answer"] = shown[f"answer/{rung_name(rungs[-1])}"]
-                columns = ["image", "member", "psnr_erased", "recovered", "status"]
-                tracker.gallery(kept, table.iloc[shown["row"].tolist()][columns])
-
-    def _recovered(
-        self, subject: Subject, rung: float, folder: Path, bar: RecoveryBar, tracker: Tracker
-    ) -> tuple[pd.DataFrame, Pictures]:
-        """The results at a rung and the pictures of its gallery, by the names that they have in a run."""
-        split, name = subject.split, rung_name(rung)
-        count, others = len(split.members), len(split.non_members)
-        gallery = [*range(min(self.recovering.gallery, count))]
-        gallery += [count + i for i in range(min(self.recovering.gallery, others))]
-        bar.begin(name)
-        table, shown = recover(
-            subject.model(rung),
-            split,
-            controlled(self.recovering.recipe, self.control, as_float(split.members)),
-            folder / files.SHARDS / signature_of(subject.weights([rung])) / name,  # of these weights
-            batch_size=self.recovering.batch_size,
-            gallery=gallery,
-            observers=[bar],
-            loggers=tracker.loggers,
-            hardware=self.experiment.hardware,
-        )
-        table = table.assign(rung=rung, train_loss=subject.losses[rung], **self._columns())
-        metrics = rung_metrics(summarise(table).iloc[0])
-        if math.isnan(rung):
-            tracker.summarise({key: value for key, value in metrics.items() if key != "train_loss"})
-        else:
-            tracker.log(metrics)
-            tracker.summarise({f"{key}@{name}": value for key, value in metrics.items()})
-        own = {kind: f"{kind}/{name}" for kind in ("answer", "path")}
-        return table, {own.get(kind, kind): picture for kind, picture in shown.items()}
-
-    def _columns(self) -> Record:
-        """What each row says of the run."""
-        return {
-            **self.experiment.names,
-            **self.recipe.choices(),
-            "control": self.control.value,
-            "task": self.identity.task,
-            "setup": self.identity.setup,
-            "study": self.experiment.study,
-            "signature": self.folder.name,
-        }
-
-    def _record(self, rungs: list[float]) -> Record:
-        """The configuration that the run keeps: with the method of its control, and its `rungs` if they are not all."""
-        record = {**self.experiment.record, "control": self.control.value} | ({"rungs": rungs} if rungs else {})
-        if self.control in (Control.inpaint, Control.nearest):
-            record["recovery"] = {"name": self.recipe.choices()["recovery"], "batch_size": self.recovering.batch_size}
-            record["operator"] = {"name": "known"}
-        return record
-
-    def _tags(self) -> list[str]:
-        columns = self._columns()
-        tags = [columns[key] for key in ("dataset", "architecture", "recovery", "degradation")]
-        tags += [f"operator {columns['operator']}"] if self.recipe.asks_operator else []
-        tags += [f"seed {columns['seed']}"]
-        return tags + ([] if self.control is Control.none else [f"control {self.control}"])
-
-    def _earlier(self, weights: dict[str, str]) -> dict[float, tuple[pd.DataFrame, Pictures]]:
-        """What a finished run had before it was reopened, by rung; nothing if it was made with other weights."""
-        folder = self.folder / files.SHARDS / files.EARLIER
-        if not is_whole(folder) or files.read_done(folder)["made_with"].items() - weights.items():
-            return {}
-        table, pictures = pd.read_parquet(folder / "results.parquet"), load_file(folder / "gallery.safetensors")
-
-        def of(rung: float) -> tuple[pd.DataFrame, Pictures]:
-            own = {name for name in pictures if "/" not in name or name.endswith(f"/{rung_name(rung)}")}
-            return table[table["rung"] == rung].reset_index(drop=True), {name: pictures[name] for name in own}
-
-        return {rung: of(rung) for rung in table["rung"].unique().tolist()}
 
 
 def told(results: pd.DataFrame, run: Run) -> str:

@@ -113,6 +113,7 @@ class TrainingJob:
             missing = not files.is_intact(self.folder, remove=True)
             if missing:
                 self._make()
+            files.tidy(self.folder)
         return load_run(self.folder, self.experiment.architecture.packages), split, missing
 
     def _make(self) -> None:

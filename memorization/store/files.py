@@ -175,8 +175,7 @@ def check_weights(
 def is_intact(folder: Path, remove: bool = False) -> bool:
     """True if the run in `folder` is finished and undamaged.
 
-    `remove` deletes a damaged one, with a note on why, and of a whole one what an attempt that was killed at its end
-    left; only the holder of the run's lock may ask for it.
+    `remove` deletes a damaged one, with a note on why; only the holder of the run's lock may ask for it.
     """
     if not is_done(folder):
         return False
@@ -184,8 +183,6 @@ def is_intact(folder: Path, remove: bool = False) -> bool:
     if remove and wrong:
         print(f"note: {wrong.partition(';')[0]}; it is made anew", flush=True)
         shutil.rmtree(folder)
-    elif remove:
-        _tidy(folder)
     return not wrong
 
 
@@ -195,7 +192,7 @@ def seal(folder: Path, facts: Record, durable: bool = True) -> None:
     sums = {path.as_posix(): checksum(folder / path) for path in files if path.parts[0] not in UNFINISHED}
     done = json.loads(json.dumps({**facts, "checksums": sums}, default=str))
     write(folder / "done.json", json.dumps({**done, OWN: _own_checksum(done)}, indent=2), durable)
-    _tidy(folder)
+    tidy(folder)
 
 
 def reopen(folder: Path) -> None:
@@ -209,7 +206,7 @@ def reopen(folder: Path) -> None:
     (folder / "done.json").unlink()
 
 
-def _tidy(folder: Path) -> None:
+def tidy(folder: Path) -> None:
     """Remove what a finished run no longer goes on from."""
     shutil.rmtree(folder / SHARDS, ignore_errors=True)
     (folder / CHECKPOINT).unlink(missing_ok=True)
