@@ -165,8 +165,7 @@ class RecoveryJob:
         run = load_run(self.folder)
         results, reached = run.results, run.done["reached"]
         if reached:
-            rungs = self.recovering.rungs.losses or self.recovering.rungs.among(reached)
-            results = results[results["rung"].isin(rungs)].reset_index(drop=True)
+            results = results[results["rung"].isin(self._wanted(reached))].reset_index(drop=True)
         outcome = Outcome(self.name, Standing.done if made else Standing.found, told(results, run))
         return outcome, results.assign(task=self.identity.task, setup=self.identity.setup)
 
@@ -174,12 +173,15 @@ class RecoveryJob:
         """Has the store a finished run with all rungs that are asked for? `remove` deletes a damaged one."""
         if not files.is_intact(self.folder, remove):
             return False
-        done, rungs = files.read_done(self.folder), self.recovering.rungs
-        wanted = rungs.losses or rungs.among(done["reached"])
-        found = not done["reached"] or set(wanted) <= set(done["recovered_rungs"])
+        done = files.read_done(self.folder)
+        found = not done["reached"] or self._wanted(done["reached"]) <= set(done["recovered_rungs"])
         if found and remove:
             files.tidy(self.folder)
         return found
+
+    def _wanted(self, reached: list[float]) -> set[float]:
+        """The rungs that are asked for; one that is named need not be among those that were reached."""
+        return set(self.recovering.rungs.losses or self.recovering.rungs.among(reached))
 
     def subject(self) -> Subject:
         """The autoencoder, or what stands for it, and the images; trains it if the store lacks it."""
