@@ -39,11 +39,7 @@ USER_ERRORS = (ValueError, OSError)
 EXPLAINED = (*USER_ERRORS, *ConfigError)  # their message alone says what to do
 OUTCOMES: list[Outcome] = []  # of the jobs of this process
 PLAN = "--plan"  # says what would be done, and does nothing
-LAUNCHING = (
-    "cluster=",
-    "hydra.launcher.",
-    "hydra/launcher=",
-)  # words that say where jobs run, of which a plan has none
+LAUNCHING = ("cluster=", "hydra.launcher.", "hydra/launcher=")  # they say where jobs run, of which a plan has none
 
 
 def job(config: DictConfig) -> float:

@@ -44,19 +44,20 @@ class Decoder:
         16 bits a channel become 8, rounded (grey) or cut (colour, by Pillow); what is transparent is laid on white.
         """
         try:
-            with warnings.catch_warnings(action="ignore"):  # of damaged metadata, which is not used
-                image = _upright(content)
-        except UnusableError:
-            raise
+            with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as file:
+                # MPO: a camera's JPEG with previews behind the photograph
+                frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+                image = file if frames > 1 else ImageOps.exif_transpose(file)
         except Exception as error:  # of what kind depends on the format and the damage
             unknown = isinstance(error, UnidentifiedImageError)
             reason = "of no format that is known" if unknown else " ".join(str(error).split()) or type(error).__name__
             raise UnusableError(f"cannot be read as an image ({reason})") from error
+        if frames > 1:
+            raise UnusableError(f"animated or of several pages: {frames} of them")
         if min(image.size) < self.min_side:
             raise UnusableError(f"tiny: {image.width}x{image.height} pixels; `min_side` is {self.min_side}")
-        if image.mode.startswith("I;16") or (
-            image.mode == "I" and content[:1] == b"P"
-        ):  # PNM's greys are scaled to 16 bits
+        grey_pnm = image.mode == "I" and content[:1] == b"P"  # scaled to 16 bits by Pillow
+        if grey_pnm or image.mode.startswith("I;16"):
             values = np.asarray(image).astype(np.uint32)
             image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
         elif image.mode in ("I", "F"):
@@ -68,12 +69,3 @@ class Decoder:
     def fit(self, image: Image.Image) -> Image.Image:
         """`image`, scaled and cropped to `size`."""
         return ImageOps.fit(image, (self.size, self.size)) if self.size else image
-
-
-def _upright(content: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(content)) as image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # MPO: a camera's JPEG with previews behind the photograph
-            raise UnusableError(f"animated or of several pages: {frames} of them")
-        image.load()
-        return ImageOps.exif_transpose(image)

@@ -28,7 +28,6 @@ from memorization.data.duplicates import perceptual_hashes, thumbnail
 from memorization.data.sources import Source
 from memorization.data.split import REVISION
 
-HASHED_AT_ONCE = 256
 TICK = 2_000_000_000  # nanoseconds: the coarsest clock of a file system (FAT)
 SLOW = 3  # seconds after which a reading shows how far it is
 RECENT = 4  # pools that a process remembers
@@ -81,7 +80,6 @@ def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
     every = 0.5 if sys.stderr.isatty() else 10
     read = tqdm(source.read(), "reading the images", source.total, unit="image", delay=SLOW, mininterval=every)
     pool, whole, grey, fingerprint = Pool(), True, True, hashlib.sha256()
-    small: list[np.ndarray] = []
     hashes: list[np.ndarray] = []
     sizes: dict[Sequence[int], str] = {}
     for position, name, content, problem, told in read:
@@ -102,12 +100,7 @@ def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
         sizes.setdefault(image.size, name)
         pool.positions.append(position)
         pool.digests.append(hashlib.sha256(array.tobytes()).digest())
-        small.append(thumbnail(image))
-        if len(small) == HASHED_AT_ONCE:
-            hashes.append(perceptual_hashes(np.stack(small)))
-            small.clear()
-    if small:
-        hashes.append(perceptual_hashes(np.stack(small)))
+        hashes.append(perceptual_hashes(thumbnail(image)[None]))
     pool.fingerprint, pool.sizes = fingerprint.hexdigest(), [*sizes.items()]
     if hashes:
         (width, height), _ = pool.sizes[0]

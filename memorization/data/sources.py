@@ -301,12 +301,10 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
     if not path:
         raise SettingError("path", path, "name a folder of images")
     if place.is_file():
-        if place.suffix.lower() != ".parquet":
-            reason = (
-                "it is neither a folder nor a parquet file; put the images into a folder, or as bytes into such a file"
-            )
-            raise SettingError("path", path, reason)
-        return ParquetFile(path, column)
+        if place.suffix.lower() == ".parquet":
+            return ParquetFile(path, column)
+        way = "put the images into a folder, or as bytes into such a file"
+        raise SettingError("path", path, f"it is neither a folder nor a parquet file; {way}")
     if place.is_dir():
         files, closed = _files(place)
         tables = [file for file in files if file.suffix.lower() == ".parquet"]
@@ -314,7 +312,7 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
         if images or not tables:
             images = sorted([*images, *closed])
         used = {*images} or {*tables}
-        passed_over = [file for file in files if file not in used and not file.name.startswith(".")]
+        passed_over = (file for file in files if file not in used and not file.name.startswith("."))
         others = Counter(printable(file.suffix.lower()) for file in passed_over)
         if images:
             return Folder(place, images, closed, others)

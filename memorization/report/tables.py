@@ -132,11 +132,9 @@ def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
         "median distance (root mean square):",
     ]
     for kind, part in table[table["kind"] != "none"].groupby("kind", sort=False):
-        rows = part.assign(**{name: part[name] * part["probes"] for name in ("captured", "attracted")}).to_dict(
-            "records"
-        )
-        counts = "{captured:.0f} of {probes} ({attracted:.0f}) at {distance:.3f}"
-        lines.append(f"    {kind}: {', '.join(counts.format_map(row) for row in rows)}")
+        counted = part.assign(**{name: part[name] * part["probes"] for name in ("captured", "attracted")})
+        text = "{captured:.0f} of {probes} ({attracted:.0f}) at {distance:.3f}"
+        lines.append(f"    {kind}: {', '.join(map(text.format_map, rows_of(counted)))}")
     return lines
 
 

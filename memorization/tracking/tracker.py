@@ -13,8 +13,9 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 import torch
@@ -136,30 +137,27 @@ def _opened(settings: Tracking, store: Path, details: Details) -> Any:
         finish_timeout=CLOSE_SECONDS,
         finish_timeout_raises=True,
     )
-
-    def opened(mode: Literal["online", "offline"]) -> Any:
-        return wandb.init(
-            mode=mode,
-            dir=store,
-            reinit="create_new",
-            settings=quiet,
-            project=settings.project,
-            entity=settings.entity,
-            job_type=details.kind,
-            group=details.study,
-            name=details.name,
-            tags=list(dict.fromkeys(details.tags)),
-            config=details.config,
-        )
-
+    opened = partial(
+        wandb.init,
+        dir=store,
+        reinit="create_new",
+        settings=quiet,
+        project=settings.project,
+        entity=settings.entity,
+        job_type=details.kind,
+        group=details.study,
+        name=details.name,
+        tags=list(dict.fromkeys(details.tags)),
+        config=details.config,
+    )
     if settings.mode is Mode.online and not Tracker.unreachable:
         try:
-            return opened("online")
+            return opened(mode="online")
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
             Tracker.unreachable = True
             reason, runs = str(error).splitlines()[0].rstrip("."), store / "wandb" / "offline-run-*"
             print(f"note: W&B is not reached ({reason}); nothing is lost, send it later: wandb sync {runs}", flush=True)
-    return opened("offline")
+    return opened(mode="offline")
 
 
 def _finish(run: Any, exit_code: int) -> None:
