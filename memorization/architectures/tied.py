@@ -33,8 +33,7 @@ class Contraction(nn.Module):
         with torch.no_grad():  # exact, and several times faster than a singular value decomposition
             top = torch.linalg.eigh(weight @ weight.T if wide else weight.T @ weight).eigenvectors[:, -1]
         largest = torch.linalg.vector_norm(top @ weight if wide else weight @ top)
-        contracted: Tensor = weight / largest.clamp(min=1)
-        return contracted
+        return weight.div(largest.clamp(min=1))
 
 
 class Tied(Redrawn):

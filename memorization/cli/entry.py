@@ -28,11 +28,8 @@ from memorization.jobs import plan, sweep
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.store import files
 
-CONF = next(
-    folder
-    for folder in (Path(__file__).parents[2] / "conf", Path(__file__).parents[1] / "conf")  # a checkout, a wheel
-    if (folder / "recover.yaml").is_file()
-)
+HOMES = Path(__file__).parents[2], Path(__file__).parents[1]  # of the configuration: a checkout, a wheel
+CONF = next(home / "conf" for home in HOMES if (home / "conf" / "recover.yaml").is_file())
 # Of Lightning, about its own internals; nothing a user can act on.
 NOISE = (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*")
 USER_ERRORS = (ValueError, OSError)

@@ -109,26 +109,27 @@ def order(row: dict[str, Any], labels: Labels) -> tuple[Any, ...]:
     )
 
 
-def _estimate(row: dict[str, Any], name: str) -> Estimate:
+def estimate_of(row: dict[str, Any], name: str) -> Estimate:
+    """The estimate in the columns `name`, `name_low` and `name_high`."""
     return Estimate(*(row[key] for key in (name, f"{name}_low", f"{name}_high")))
 
 
 def _group(row: dict[str, Any], name: str) -> Group:
-    recovered, psnr = (_estimate(row, f"{name}_{of}") for of in ("recovered", "median_psnr"))
+    recovered, psnr = (estimate_of(row, f"{name}_{of}") for of in ("recovered", "median_psnr"))
     diverged = int(row[f"{name}_diverged"]) if row[name] else 0
     return Group(name.replace("_", "-"), int(row[name]), recovered, psnr, diverged)
 
 
 def _point(row: dict[str, Any], rate: float) -> OperatingPoint | None:
     fpr = row[f"fpr_of_{rate:g}"]
-    return None if math.isnan(fpr) else OperatingPoint(fpr, _estimate(row, f"tpr_at_fpr_{rate:g}"))
+    return None if math.isnan(fpr) else OperatingPoint(fpr, estimate_of(row, f"tpr_at_fpr_{rate:g}"))
 
 
 def cell_of(row: dict[str, Any], labels: Labels, others: Iterable[dict[str, Any]]) -> Cell:
     """The cell of a row of the summary, with the signatures of its repetitions, the rows of which are `others`."""
     facts = {name: row[name] for name in Cell.__annotations__ if name in row}
     facts |= {name: _group(row, name) for name in ("members", "non_members")}
-    facts |= {name: _estimate(row, name) for name in ("excess", "auc", "calibrated_auc")}
-    facts |= {"calibrated_psnr": _estimate(row, "calibrated_median"), "controls_text": row["controls"]}
+    facts |= {name: estimate_of(row, name) for name in ("excess", "auc", "calibrated_auc")}
+    facts |= {"calibrated_psnr": estimate_of(row, "calibrated_median"), "controls_text": row["controls"]}
     facts |= {"labels": labels, "repeated": tuple(other["signature"] for other in others)}
     return Cell(**facts, operating={rate: _point(row, rate) for rate in RATES})

@@ -150,11 +150,10 @@ def _chosen(galleries: Sequence[dict[Key, Kept]], count: int) -> dict[Key, int]:
     """The images to show, in rows: members first, `count` of each kind, from best to worst in the first gallery."""
     keys: list[Key] = []
     for kind in (True, False):
-        ordered = sorted((key for key in galleries[0] if key[0] == kind), key=lambda key: -galleries[0][key].psnr)
-        ordered += [key for key in dict.fromkeys(key for each in galleries for key in each) if key[0] == kind]
-        found = [*dict.fromkeys(ordered)]
+        best = sorted((key for key in galleries[0] if key[0] == kind), key=lambda key: -galleries[0][key].psnr)
+        found = [*dict.fromkeys([*best, *(key for each in galleries for key in each if key[0] == kind)])]
         if len(found) > count:
-            found = [found[i] for i in np.linspace(0, len(found) - 1, count + 2 * (count == 1)).round().astype(int)]
-            found = found[1:2] if count == 1 else found
+            last = len(found) - 1
+            found = [found[i] for i in np.linspace(0 if count > 1 else last / 2, last, count).round().astype(int)]
         keys += found
     return {key: row for row, key in enumerate(keys)}

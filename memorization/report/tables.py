@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from memorization.evaluation.statistics import Estimate, SeedVariation
-from memorization.report.cells import Cell, Group, partition, strength
+from memorization.report.cells import Cell, Group, estimate_of, partition, strength
 from memorization.report.findings import Findings, rows_of
 from memorization.report.labels import Labels, percent
 from memorization.store.signature import rung_name
@@ -116,7 +116,7 @@ def comparisons(findings: Findings) -> str:
     for (autoencoder, degradation), part in table.groupby(["autoencoder", "degradation"], sort=False):
         lines += ["", f"{autoencoder}; {degradation}"]
         for row in rows_of(part):
-            mean = Estimate(*(row[f"psnr_difference{end}"] for end in ("", "_low", "_high")))
+            mean = estimate_of(row, "psnr_difference")
             interval = span(mean, "dB") if row["members"] > 1 else "one member, no interval"
             points = f"{100 * row['recovered_difference']:+.0f} points (McNemar p = {row['recovered_p_holm']:.1g})"
             psnr = f"{mean.value:+.1f} dB ({interval}; p = {row['psnr_p_holm']:.1g})"

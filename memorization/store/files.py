@@ -150,10 +150,9 @@ def damage(folder: Path) -> str:
 
 def files_of(store: Path, autoencoder: str) -> dict[str, str]:
     """The checksums of a finished autoencoder's files; none if the store lacks it or its `done.json` is damaged."""
-    checksums: dict[str, str] = {}
     with contextlib.suppress(StoreError):
-        checksums = read_done(store / "autoencoders" / autoencoder)["checksums"]
-    return checksums
+        return dict(read_done(store / "autoencoders" / autoencoder)["checksums"])
+    return {}
 
 
 def check_weights(

@@ -14,8 +14,7 @@ Revisions = Mapping[str, int]  # by part; empty for a run of older code
 
 def revisions_of(done: Mapping[str, Any]) -> Revisions:
     """The revisions that a run's `done.json` says."""
-    revisions: Revisions = done.get("revisions") or {}
-    return revisions
+    return dict(done.get("revisions") or {})
 
 
 def only(revisions: Revisions, parts: Collection[str]) -> Revisions:
