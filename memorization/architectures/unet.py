@@ -14,13 +14,8 @@ from memorization.architectures.convolutional import doubling, levels, sizes
 from memorization.architectures.initialisation import Redrawn, Shape, activated, initialise
 from memorization.components import SettingError, choose
 
-
-class Skips(StrEnum):
-    """The levels whose features the decoder sees: all, all but full resolution, or none."""
-
-    all = "all"
-    inner = "inner"
-    none = "none"
+# The levels whose features the decoder sees: all, all but full resolution, or none.
+Skips = StrEnum("Skips", ["all", "inner", "none"])
 
 
 class UNet(Redrawn):

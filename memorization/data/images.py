@@ -21,19 +21,10 @@ from memorization.data.split import Dataset, Split, check_memory, draw
 
 NAMED = 5  # images that a message lists
 
-
-class Unusable(StrEnum):
-    """What a file that cannot be used leads to: the whole set is refused, or the file is skipped."""
-
-    refuse = "refuse"
-    skip = "skip"
-
-
-class Duplicates(StrEnum):
-    """What is left out between members and non-members: near duplicates as well, or equal images only."""
-
-    near = "near"
-    exact = "exact"
+# What a file that cannot be used leads to: the whole set is refused, or the file is skipped.
+Unusable = StrEnum("Unusable", ["refuse", "skip"])
+# What is left out between members and non-members: near duplicates as well, or equal images only.
+Duplicates = StrEnum("Duplicates", ["near", "exact"])
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
     every = 0.5 if sys.stderr.isatty() else 10
     read = tqdm(source.read(), "reading the images", source.total, unit="image", delay=SLOW, mininterval=every)
     pool, whole, grey, fingerprint = Pool(), True, True, hashlib.sha256()
-    hashes: list[np.ndarray] = []
+    hashes: list[np.uint64] = []
     sizes: dict[Sequence[int], str] = {}
     for position, name, content, problem, told in read:
         whole = whole and told
@@ -100,11 +100,11 @@ def survey(source: Source, decoder: Decoder) -> tuple[Pool, bool]:
         sizes.setdefault(image.size, name)
         pool.positions.append(position)
         pool.digests.append(hashlib.sha256(array.tobytes()).digest())
-        hashes.append(perceptual_hashes(thumbnail(image)[None]))
+        hashes.append(perceptual_hashes(thumbnail(image)[None])[0])
     pool.fingerprint, pool.sizes = fingerprint.hexdigest(), [*sizes.items()]
     if hashes:
         (width, height), _ = pool.sizes[0]
-        pool.hashes = np.concatenate(hashes)
+        pool.hashes = np.array(hashes)
         pool.shape = (1 if grey and decoder.mode is not Mode.RGB else 3, height, width)
     return pool, whole
 

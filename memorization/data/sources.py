@@ -260,12 +260,9 @@ def _batches(rows: Any) -> Iterator[Any]:
 
 def _rows(batches: Iterable[Any], column: str, chosen: Collection[int] | None) -> Iterator[Encoded]:
     """The images in `column` of Arrow tables or record batches."""
-    position = 0
-    for batch in batches:
-        for value in batch[column]:
-            if chosen is None or position in chosen:
-                yield _encoded(position, value.as_py())
-            position += 1
+    for position, value in enumerate(value for batch in batches for value in batch[column]):
+        if chosen is None or position in chosen:
+            yield _encoded(position, value.as_py())
 
 
 def _encoded(position: int, value: Any) -> Encoded:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
 OPEN_SECONDS, CLOSE_SECONDS = 20.0, 60.0
+DATA = "WANDB_DATA_DIR"  # where W&B keeps the pictures of tables, which wait to be sent: in the store, not in the home
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,10 @@ def tracking(settings: Tracking, store: Path, details: Details) -> Iterator[Trac
         yield Tracker()
         return
     logging.getLogger("wandb").setLevel(logging.ERROR)
-    with _data_beside(store):
+    with contextlib.ExitStack() as stack:
+        if DATA not in os.environ:  # which is the user's own choice
+            os.environ[DATA] = str((store / "wandb").resolve())
+            stack.callback(os.environ.pop, DATA)
         run = _opened(settings, store, details)
         run.define_metric(STEPS[details.kind], hidden=True)
         for curve in CURVES[details.kind]:
@@ -110,20 +114,6 @@ def tracking(settings: Tracking, store: Path, details: Details) -> Iterator[Trac
             _finish(run, exit_code=1)
             raise
         _finish(run, exit_code=0)
-
-
-@contextlib.contextmanager
-def _data_beside(store: Path) -> Iterator[None]:
-    """In this block, W&B keeps the pictures of tables, which wait to be sent, in the store, and not in the home."""
-    name = "WANDB_DATA_DIR"
-    if name in os.environ:  # the user's own choice
-        yield
-        return
-    os.environ[name] = str((store / "wandb").resolve())
-    try:
-        yield
-    finally:
-        del os.environ[name]
 
 
 def _opened(settings: Tracking, store: Path, details: Details) -> Any:

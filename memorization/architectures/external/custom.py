@@ -21,14 +21,8 @@ from memorization.architectures.initialisation import Shape
 from memorization.components import SettingError, choose
 
 ALLOWED = ("memorization", "torch.nn")  # packages whose classes a configuration may name
-
-
-class Layout(StrEnum):
-    """How a network takes and gives images: (B, C, H, W), (B, H, W, C), or (B, C H W)."""
-
-    channels_first = "channels_first"
-    channels_last = "channels_last"
-    flat = "flat"
+# How a network takes and gives images: (B, C, H, W), (B, H, W, C), or (B, C H W).
+Layout = StrEnum("Layout", ["channels_first", "channels_last", "flat"])
 
 
 class Adapted(nn.Module):
