@@ -86,6 +86,12 @@ class Images(Dataset):
             _last[self, seed, pool.manifest] = split
         return split
 
+    def every(self) -> Tensor:
+        """All images of the pool, (N, C, H, W) uint8; raises `SettingError` as `load` does."""
+        source, pool = self._pool()
+        self._check(source, pool)
+        return _read(source, self._decoder, pool, [*range(len(pool.positions))])
+
     def fingerprint(self) -> str:
         return self._pool()[1].fingerprint  # of the names and contents of the files
 

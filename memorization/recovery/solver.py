@@ -37,7 +37,7 @@ class Recovery:
         on at which an image left. 0 iterations are the start.
     """
 
-    images: Tensor  # (B, C, H, W), finite, clipped to [0, 1]
+    images: Tensor  # (B, C, H, W), finite, clipped to [0, 1] unless `solve` was told otherwise
     status: list[str]  # words of `Status`; the image of `diverged` is the last finite one, or the neutral one
     iterations: Tensor  # int64 (B,)
     queries: Tensor  # int64 (B,): evaluations of the autoencoder, over all starts
@@ -59,6 +59,7 @@ def solve(
     starts: int = 1,
     trace: bool = False,
     path: Sequence[int] = (),
+    bounded: bool = True,
     on_iteration: Callable[[int], None] | None = None,
 ) -> Recovery:
     """Recover the images behind `measurement` with `method`; `operator` says what it knows of `H` (default: all).
@@ -75,6 +76,7 @@ def solve(
         images of `starting_image`.
     path: numbers of iterations after which the answers are kept (of the start that won), at the cost of an image each
         in memory.
+    bounded: answers are clipped to [0, 1]; an iteration that is to be gone on with needs them as they are.
     on_iteration: called with the number of iterations gone by, in all `starts * max_iterations`, for a progress bar.
     """
     check_starts(method, starts)
@@ -86,7 +88,7 @@ def solve(
         raise ValueError(f"operator: {type(knowledge).__name__} cannot suppose {what}: use Known()")
     with torch.inference_mode(False):  # under which no input could be checked, and no gradient taken
         measurement = replace(measurement, y=_ordinary(measurement.y))
-        solver = Solver(autoencoder, measurement, method, knowledge, starts > 1, trace, tuple(path), on_iteration)
+        solver = Solver(autoencoder, measurement, method, knowledge, starts > 1, trace, tuple(path), bounded, on_iteration)
         best = solver.run(0)
         for start in range(1, starts):
             best = _lower(best, solver.run(start))
@@ -126,6 +128,7 @@ class Solver:
     rate: bool = False
     trace: bool = False
     path: tuple[int, ...] = ()
+    bounded: bool = True
     on_iteration: Callable[[int], None] | None = None
 
     @torch.no_grad()
@@ -196,7 +199,8 @@ class _Attempt:
         leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
         if leaving.any():
             before = _finite(method.answer(previous)[leaving], self.neutral)
-            images = torch.where(diverged[leaving].view(-1, 1, 1, 1), before, answer[leaving]).clamp(0, 1)
+            images = torch.where(diverged[leaving].view(-1, 1, 1, 1), before, answer[leaving])
+            images = images.clamp(0, 1) if self.solver.bounded else images
             self._leave(leaving, images, (converged + 2 * diverged)[leaving])
         for place, count in enumerate(self.solver.path):
             if count == k + 1 and found.path is not None:

@@ -1,0 +1,186 @@
+"""Priors of an extraction: where the starting images come from. None of them knows a training image.
+
+A prior is drawn in `arms`, each a prior of one kind. The search measures how often each arm leads to an end that was
+not seen before, and draws more from those that do.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memorization.components import Registry, SettingError
+from memorization.data import Images, as_float
+from memorization.data.decoding import Mode
+from memorization.degradations.checks import as_choice, check_positive
+
+MIN_SIDE = 8  # pixels, to which images of a folder can be scaled at least
+CENTRE = 0.5  # grey: with queries alone, nothing is known of where the images lie
+
+
+class Prior(ABC):
+    """Where an extraction starts: frozen settings, and a draw that depends on its generator and the ends found."""
+
+    needs: ClassVar[int] = 0  # ends that must be known before it can be drawn
+    revision: ClassVar[int] = 1
+
+    @abstractmethod
+    def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
+        """`count` starting images (count, C, H, W), float32, on the CPU; they may leave [0, 1].
+
+        shape: (C, H, W). ends: (K, C, H, W), the distinct ends found so far, at least `needs`.
+        """
+
+    @property
+    def arms(self) -> list[Prior]:
+        """The priors of one kind that this one is drawn from."""
+        return [self]
+
+
+@dataclass(frozen=True)
+class Noise(Prior):
+    """Gaussian noise about grey, of amplitude spectrum `1 / f^spectrum` and standard deviation `scale`.
+
+    How alike the channels of an image are is drawn anew for each image: from independent ones to a grey image.
+    """
+
+    spectrum: float = 1.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "scale")
+        if not 0 <= self.spectrum <= 10:
+            raise SettingError("spectrum", self.spectrum, "it is the exponent of 1/f^spectrum, from 0 (white) to 10")
+
+    def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
+        channels, height, width = shape
+        alike = torch.rand(count, 1, 1, 1, generator=generator) if channels > 1 else torch.zeros(count, 1, 1, 1)
+        white = torch.randn(count, channels + 1, height, width, generator=generator)
+        coloured = _coloured(white, self.spectrum)
+        return CENTRE + self.scale * (alike.sqrt() * coloured[:, :1] + (1 - alike).sqrt() * coloured[:, 1:])
+
+
+def _coloured(white: Tensor, spectrum: float) -> Tensor:
+    """White noise (B, C, H, W) with its amplitudes divided by `frequency^spectrum`, of deviation 1 again."""
+    height, width = white.shape[2:]
+    if not spectrum or height * width == 1:
+        return white
+    frequency = torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width).square()
+    frequency[0, 0] = 1 / max(height, width) ** 2  # the mean varies as much as the lowest frequency
+    filtered = torch.fft.irfft2(torch.fft.rfft2(white) * frequency ** (-spectrum / 2), s=(height, width))
+    return filtered / filtered.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+
+# How two ends, or one, become a starting image: see `Combinations`.
+Kind = StrEnum("Kind", ["between", "beyond", "turned", "disturbed"])
+
+
+@dataclass(frozen=True)
+class Combinations(Prior):
+    """Combinations of the ends found so far.
+
+    between: a point on the line between two of them. beyond: further along that line, up to five times their distance.
+    turned: one, mirrored or turned, its channels exchanged. disturbed: one, with noise of a natural image's spectrum.
+    """
+
+    kind: Kind = Kind.between
+
+    needs = 2
+
+    def __post_init__(self) -> None:
+        as_choice(self, "kind", Kind)
+
+    def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
+        first, second = ends[torch.randint(len(ends), (2, count), generator=generator)]
+        share = torch.rand(count, 1, 1, 1, generator=generator)
+        if self.kind is Kind.between:
+            return torch.lerp(first, second, share)
+        if self.kind is Kind.beyond:
+            return first + 5 * share * (first - second)
+        if self.kind is Kind.disturbed:
+            noise = Noise(spectrum=1.0).draw(count, shape, generator, ends) - CENTRE
+            return first + share * noise
+        turns = torch.randint(1, 8, (count,), generator=generator).tolist()
+        order = torch.rand(count, shape[0], generator=generator).argsort(1)
+        return torch.stack([_turned(image[o], turn) for image, o, turn in zip(first, order, turns, strict=True)])
+
+
+def _turned(image: Tensor, turn: int) -> Tensor:
+    """The image (C, H, W) mirrored across, down, or about its diagonal (of a square), by the bits of `turn`."""
+    axes = [axis for bit, axis in ((1, 1), (2, 2)) if turn & bit]
+    image = image.flip(axes)
+    return image.mT if turn & 4 and image.shape[1] == image.shape[2] else image
+
+
+@dataclass(frozen=True)
+class Mixture(Prior):
+    """Noise of all `spectra` and `scales`, and combinations of what was found: each is an arm of the search."""
+
+    spectra: list[float] = field(default_factory=lambda: [0.0, 1.0, 2.0])
+    scales: list[float] = field(default_factory=lambda: [0.5, 1.0, 5.0, 20.0])
+    combinations: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("spectra", "scales"):
+            if not getattr(self, name):
+                raise SettingError(name, list(getattr(self, name)), "name at least one")
+        _ = self.arms
+
+    @property
+    def arms(self) -> list[Prior]:
+        noises: list[Prior] = [Noise(spectrum, scale) for spectrum in self.spectra for scale in self.scales]
+        return noises + [Combinations(kind) for kind in Kind if self.combinations]
+
+    def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
+        ready = [arm for arm in self.arms if arm.needs <= len(ends)]
+        chosen = torch.randint(len(ready), (count,), generator=generator).tolist()
+        return torch.cat([ready[arm].draw(1, shape, generator, ends) for arm in chosen])
+
+
+@dataclass(frozen=True)
+class Folder(Prior):
+    """Images of your own that are no training images: a folder, a parquet file or a set of the hub (see `Images`).
+
+    They are scaled to the shape that the autoencoder takes. `noise`: of deviation `noise`, added to them, so that an
+    image can be drawn more than once.
+    """
+
+    path: str = ""
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise < math.inf:
+            raise SettingError("noise", self.noise, "it is a standard deviation in pixels of [0, 1], at least 0")
+
+    def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
+        images = _every(self._source(shape))
+        chosen = images[torch.randint(len(images), (count,), generator=generator)]
+        fitted = functional.interpolate(as_float(chosen), shape[1:], mode="bilinear", antialias=True)
+        return fitted + self.noise * torch.randn(fitted.shape, generator=generator)
+
+    def fingerprint(self) -> str:
+        """What identifies the images, wherever they lie."""
+        return Images(self.path).fingerprint()
+
+    def _source(self, shape: tuple[int, int, int]) -> Images:
+        if shape[0] not in (1, 3):
+            raise SettingError("path", self.path, f"images have 1 or 3 channels, and the autoencoder takes {shape[0]}")
+        return Images(self.path, mode=Mode.L if shape[0] == 1 else Mode.RGB, size=max(MIN_SIDE, *shape[1:]))
+
+
+@cache  # each batch draws from the same images
+def _every(source: Images) -> Tensor:
+    return source.every()
+
+
+PRIORS: Registry[Any] = Registry(
+    "priors", {"mixture": Mixture, "noise": Noise, "combinations": Combinations, "images": Folder}
+)

@@ -1,0 +1,233 @@
+"""The search for the images to which the iteration of an autoencoder is attracted, with queries alone.
+
+Starting images are drawn from a prior and iterated, `x <- f(x)`, until they are fixed points, periodic, or diverged.
+Equal ends are one. It goes in rounds: each spends its batches on the arms of the prior from which new ends came at the
+lowest cost in queries (Thompson sampling of Poisson rates, older rounds counting less: our own choice), until a budget
+is spent or, by the estimate of `richness`, hardly any end is left to be seen.
+
+Each batch is drawn from the seed, its number and the ends found before its round, so that a search does not depend on
+how its batches are shared among processes, and one that was interrupted goes on with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memorization.architectures.autoencoder import Autoencoder
+from memorization.components import SettingError
+from memorization.degradations import Measurement
+from memorization.degradations.checks import check_positive, check_whole
+from memorization.degradations.measurement import nothing_erased
+from memorization.degradations.operators import Scaling
+from memorization.extraction.priors import Mixture, Prior
+from memorization.extraction.richness import Richness, richness
+from memorization.recovery import Anderson, Iterate, Method, Status, solve
+from memorization.recovery.problem import rms
+
+REVISION = 1  # of the search, as `revision` is of a part
+BATCHES_A_ROUND = 4
+PERIODS = 8  # the longest period that is recognised
+PRIOR_QUERIES = 1000.0  # as if each arm had found one new end in so many queries before the search
+FORGETTING = 0.9  # what an arm did counts this much less after each round
+
+
+# How a starting image ended. `unsettled`: neither of the others within the iterations.
+Ending = StrEnum("Ending", ["fixed", "periodic", "diverged", "unsettled"])
+ENDINGS = tuple(Ending)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Settings of a search.
+
+    max_iterations, tolerance: of the iteration, as of `Iterate`; its last steps are extrapolated from `extrapolation`
+        earlier ones (Anderson), which takes a third of the queries, 0 for none.
+    same: two ends are one if they are this near, root mean square in pixels of [0, 1].
+    batch_size: starting images that are iterated together.
+    queries: the budget: evaluations of the autoencoder. The search ends with the round in which it is spent.
+    unseen: it also ends when no more ends than these are estimated to be unseen.
+    """
+
+    prior: Prior = field(default_factory=Mixture)
+    max_iterations: int = 400
+    tolerance: float = 1e-5
+    extrapolation: int = 3
+    same: float = 0.02
+    batch_size: int = 100
+    queries: int = 500_000
+    unseen: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_iterations", 1), ("extrapolation", 0), ("batch_size", 1), ("queries", 1)):
+            check_whole(name, getattr(self, name), least)
+        check_positive(self, "tolerance", "same")
+        if not self.unseen >= 0:
+            raise SettingError("unseen", self.unseen, "it is a number of ends, at least 0")
+        if min(arm.needs for arm in self.prior.arms) > 0:
+            reason = "it combines ends, and none is found without another prior; choose mixture"
+            raise SettingError("prior", type(self.prior).__name__.lower(), reason)
+
+    @property
+    def method(self) -> Method:
+        """The iteration."""
+        iterate = Iterate(self.max_iterations, self.tolerance)
+        return Anderson(iterate, self.extrapolation) if self.extrapolation else iterate
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Where a batch of starting images ended."""
+
+    points: Tensor  # (B, C, H, W): the fixed point, or one of the points of a cycle; not clipped
+    ending: Tensor  # int64 (B,), an index into `ENDINGS`
+    period: Tensor  # int64 (B,): 1 of a fixed point, 0 where there is no end
+    residual: Tensor  # (B,): root mean square of f(x) - x, of a cycle of its last point after a period
+    queries: Tensor  # int64 (B,)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A batch of starting images: its `number` in the search, the `arm` it is drawn from, and its `seed`."""
+
+    number: int
+    arm: int
+    seed: int
+
+    def starts(self, settings: Search, shape: tuple[int, int, int], ends: Tensor) -> Tensor:
+        """(B, C, H, W), on the CPU."""
+        state = np.random.SeedSequence([self.seed, self.number]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0] >> 1))
+        return settings.prior.arms[self.arm].draw(settings.batch_size, shape, generator, ends)
+
+
+def settle(autoencoder: Autoencoder, starts: Tensor, settings: Search) -> Settled:
+    """Iterate the autoencoder from `starts` (B, C, H, W) until each is at an end; raises `ValueError` as `solve` does.
+
+    Fixed points are found by the solver of recovery, with `starts` as the measurement. What it leaves is iterated on
+    for twice the longest period that is looked for.
+    """
+    identity = Scaling(starts.new_ones(1, 1, 1, 1))
+    measurement = Measurement(starts, identity, 0.0, nothing_erased(starts))
+    found = solve(autoencoder, measurement, settings.method, bounded=False)
+    code = {Status.converged: Ending.fixed, Status.diverged: Ending.diverged, Status.iteration_limit: Ending.unsettled}
+    ending = torch.tensor([ENDINGS.index(code[Status(word)]) for word in found.status], device=starts.device)
+    settled = Settled(found.images, ending, (ending == 0).long(), found.residual, found.queries.clone())
+    left = (ending == ENDINGS.index(Ending.unsettled)).nonzero().flatten()
+    if len(left):
+        _find_periods(autoencoder, settled, left, settings.tolerance)
+    return settled
+
+
+@torch.no_grad()
+def _find_periods(autoencoder: Autoencoder, settled: Settled, left: Tensor, tolerance: float) -> None:
+    """Of the images `left` (L,), fill in those that are periodic."""
+    orbit = [settled.points[left]]
+    for _ in range(2 * PERIODS):
+        orbit.append(autoencoder(orbit[-1]))
+    settled.queries[left] += 2 * PERIODS
+    path = torch.stack(orbit, 1)  # (L, 2 PERIODS + 1, C, H, W)
+    for i, image in enumerate(left.tolist()):
+        own = path[i]
+        gaps = [float(rms(own[period : period + PERIODS] - own[:PERIODS]).max()) for period in range(1, PERIODS + 1)]
+        period = next((period for period, gap in enumerate(gaps, 1) if gap <= 10 * tolerance), 0)
+        if period:
+            cycle = own[:period]
+            settled.points[image] = cycle[cycle.flatten(1).sum(1).argmax()]  # the brightest, whichever came last
+            settled.period[image], settled.residual[image] = period, gaps[period - 1]
+            settled.ending[image] = ENDINGS.index(Ending.fixed if period == 1 else Ending.periodic)
+
+
+@dataclass
+class Bank:
+    """The distinct ends of a search so far, and what it cost. K ends, in the order in which they were found."""
+
+    points: Tensor  # (K, C, H, W), on the CPU, not clipped
+    hits: list[int] = field(default_factory=list)  # starting images that ended there
+    found: list[int] = field(default_factory=list)  # queries spent until the end of the round that found it
+    period: list[int] = field(default_factory=list)
+    residual: list[float] = field(default_factory=list)
+    arm: list[int] = field(default_factory=list)  # that found it
+    queries: int = 0
+    endings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDINGS, 0))  # of all starting images
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @property
+    def starts(self) -> int:
+        """Starting images so far."""
+        return sum(self.endings.values())
+
+    def richness(self) -> Richness:
+        """How many ends there are in all, by the hits of those found."""
+        return richness(self.hits)
+
+    def add(self, settled: Settled, arm: int, same: float) -> int:
+        """Count the ends of a batch; returns how many are new."""
+        before = len(self)
+        for code, count in enumerate(torch.bincount(settled.ending, minlength=len(ENDINGS)).tolist()):
+            self.endings[ENDINGS[code]] += count
+        ended = (settled.period > 0).nonzero().flatten()
+        points = settled.points[ended].cpu().float()
+        for row, point in zip(ended.tolist(), points, strict=True):
+            if (place := self._place(point, same)) is not None:
+                self.hits[place] += 1
+                continue
+            self.points = torch.cat([self.points, point.unsqueeze(0)])
+            self.hits.append(1)
+            self.found.append(self.queries)
+            self.period.append(int(settled.period[row]))
+            self.residual.append(float(settled.residual[row]))
+            self.arm.append(arm)
+        return len(self) - before
+
+    def _place(self, point: Tensor, same: float) -> int | None:
+        """The end that `point` (C, H, W) is, if it is known."""
+        if not len(self):
+            return None
+        distance = rms(self.points - point)
+        nearest = int(distance.argmin())
+        return nearest if distance[nearest] <= same else None
+
+
+Settle = Callable[[Sequence[Draw], Tensor], Sequence[Settled]]  # batches, with the ends found before their round
+
+
+def search(
+    settings: Search,
+    shape: tuple[int, int, int],
+    settle_all: Settle,
+    seed: int = 0,
+    on_round: Callable[[Bank], None] | None = None,
+) -> Bank:
+    """The distinct ends of images of `shape` (C, H, W).
+
+    settle_all: iterates the batches of a round, in whatever processes. on_round: is told of the bank after each round.
+    """
+    arms = settings.prior.arms
+    bank, number = Bank(torch.empty(0, *shape)), 0
+    news, spent = np.zeros(len(arms)), np.zeros(len(arms))
+    while bank.queries < settings.queries:
+        ready = [i for i, arm in enumerate(arms) if arm.needs <= len(bank)]
+        rates = np.random.default_rng([seed, number]).gamma(news[ready] + 1, size=(BATCHES_A_ROUND, len(ready)))
+        rates /= (spent[ready] + PRIOR_QUERIES) / PRIOR_QUERIES
+        draws = [Draw(number + i, ready[arm], seed) for i, arm in enumerate(rates.argmax(1).tolist())]
+        settled = settle_all(draws, bank.points)
+        number += len(draws)
+        bank.queries += sum(int(batch.queries.sum()) for batch in settled)
+        news, spent = FORGETTING * news, FORGETTING * spent
+        for draw, batch in zip(draws, settled, strict=True):
+            news[draw.arm] += bank.add(batch, draw.arm, settings.same)
+            spent[draw.arm] += int(batch.queries.sum())
+        if on_round:
+            on_round(bank)
+        everywhere = number >= len(arms) * 2 or not spent[ready].min() == 0
+        if everywhere and bank.richness().unseen <= settings.unseen:
+            break
+    return bank
