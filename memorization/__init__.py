@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memorization.evaluation.audit import audit
+    from memorization.extraction.spectrum import attractors
     from memorization.store.reading import load_results, load_run
 
-__all__ = ["audit", "load_results", "load_run"]
+__all__ = ["attractors", "audit", "load_results", "load_run"]
+
+_WHERE = {"attractors": "extraction.spectrum", "audit": "evaluation.audit"}
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for; torch takes seconds, for which a command that lists a store need not wait."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(
-        import_module("memorization.evaluation.audit" if name == "audit" else "memorization.store.reading"), name
-    )
+    return getattr(import_module(f"memorization.{_WHERE.get(name, 'store.reading')}"), name)

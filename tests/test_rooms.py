@@ -17,7 +17,7 @@ ROOT = Path(memorization.__file__).parents[1]
 LINT = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
 
 
-@pytest.mark.parametrize("room", ["data", "degradations", "architectures", "recovery", "evaluation"])
+@pytest.mark.parametrize("room", ["data", "degradations", "architectures", "recovery", "extraction", "evaluation"])
 def test_the_core_loads_nothing_of_the_framework(room):
     assert loaded(f"memorization.{room}", room_modules(room)) == set()
 
@@ -49,6 +49,8 @@ def loaded(package, modules):
         ("recovery/solver.py", "import pytorch_lightning"),
         ("evaluation/metrics.py", "import memorization.config.groups"),
         ("report/page.py", "import hydra"),
+        ("recovery/solver.py", "import memorization.extraction.spectrum"),
+        ("extraction/spectrum.py", "import memorization.evaluation.metrics"),
         ("degradations/erasures.py", "import memorization.architectures"),
     ],
 )
@@ -76,7 +78,7 @@ KEY = re.compile(
 
 def test_below_the_configuration_no_key_of_it_is_spelled():
     """In no text of the program; of docstrings, which tell readers, nothing is asked."""
-    for room in ("data", "degradations", "architectures", "recovery", "evaluation", "store", "engine"):
+    for room in ("data", "degradations", "architectures", "recovery", "extraction", "evaluation", "store", "engine"):
         for path in sorted((ROOT / "memorization" / room).rglob("*.py")):
             tree = ast.parse(path.read_text())
             told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
