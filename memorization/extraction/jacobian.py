@@ -119,7 +119,8 @@ class Linearised:
         step = STEP if self.function.dtype == torch.float64 else SINGLE_STEP
         along = v / length.clamp_min(torch.finfo(v.dtype).tiny) * step
         x = self.x.detach()
-        return (self.function(x + along) - self.function(x - along)) / (2 * step) * length
+        product: Tensor = (self.function(x + along) - self.function(x - along)) / (2 * step) * length
+        return product
 
 
 def dense(function: Flat, x: Tensor) -> Tensor:
