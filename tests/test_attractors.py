@@ -158,6 +158,15 @@ def test_a_fixed_point_that_repels_is_found_by_newtons_method():
     assert np.allclose(found.table["spectral_radius"], float(expected), atol=1e-9)
 
 
+def test_the_repelling_point_beside_an_image_is_not_left_for_an_attracting_one_in_the_ball():
+    """Of each pixel, 0.5 repels with a slope of 1.5, and 0.47 and 0.53 attract with a slope of 0."""
+    off = torch.tensor([0.0, 0.001, 0.029, 0.035]).double().view(-1, 1, 1, 1).expand(-1, *problems.SHAPE)
+    found = attractors(lambda x: x + 0.5 * (x - 0.5) * (1 - ((x - 0.5) / 0.03) ** 2), 0.5 + off, progress=False)
+    assert found.table["attractor"].tolist() == ["repelling"] * 2 + ["attracting"] * 2
+    assert found.points.mean((1, 2, 3)).tolist() == pytest.approx([0.5, 0.5, 0.53, 0.53], abs=1e-9)
+    assert found.table["spectral_radius"].tolist() == pytest.approx([1.5, 1.5, 0, 0], abs=1e-7)
+
+
 def test_a_slow_fixed_point_is_reached_and_a_far_one_is_not_taken():
     centre = torch.full((1, *problems.SHAPE), 0.5).double()
     slow = about(centre, similar([0.9999 * torch.eye(PIXELS)]))
