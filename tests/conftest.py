@@ -21,17 +21,19 @@ from omegaconf import OmegaConf, open_dict
 from memorization.config.experiment import Experiment, resolve
 from memorization.config.groups import GROUPS
 from memorization.config.schema import RecoverConfig, TrainConfig, schema_of
+from tests import preloaded
 
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 os.environ["WANDB_SILENT"] = "true"
 # The tests run side by side; and the same bits are promised for the same number of threads, which joblib lowers.
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
+preloaded.start()
 
 
 def run_script(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run `python -m memorization.<module>` as a user would, with warnings as errors of our own code only."""
-    command = [sys.executable, "-m", f"memorization.{module}", *arguments]
+    """Run `python -m memorization.<module>` as a user would, but for the time that imports take."""
+    command = [*preloaded.PYTHON, "-m", f"memorization.{module}", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
 
 
@@ -53,6 +55,7 @@ def experiment_of(config: dict[str, Any]) -> Experiment:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder in which `memorization-recover -m experiment=smoke` was run, and how that went."""
+    """A folder in which `memorization-recover -m experiment=smoke` was run, by a plain interpreter; how that went."""
     folder = tmp_path_factory.mktemp("smoke")
-    return folder, run_script("recover", "-m", "experiment=smoke", cwd=folder)
+    command = [sys.executable, "-m", "memorization.recover", "-m", "experiment=smoke"]
+    return folder, subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)

@@ -14,16 +14,17 @@ import pytest
 import memorization
 
 ROOT = Path(memorization.__file__).parents[1]
+CORE = ["data", "degradations", "architectures", "recovery", "evaluation"]
 LINT = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
 
 
-@pytest.mark.parametrize("room", ["data", "degradations", "architectures", "recovery", "evaluation"])
-def test_the_core_loads_nothing_of_the_framework(room):
-    assert loaded(f"memorization.{room}", room_modules(room)) == set()
+@pytest.mark.parametrize("room", CORE)
+def test_the_core_loads_nothing_of_the_framework(room, loaded):
+    assert loaded[room] == set()
 
 
-def test_the_report_is_made_without_hydra_and_lightning():
-    assert loaded("memorization.report", room_modules("report")) <= {"omegaconf", "filelock", "plotly"}
+def test_the_report_is_made_without_hydra_and_lightning(loaded):
+    assert loaded["report"] <= {"omegaconf", "filelock", "plotly"}
 
 
 def room_modules(room):
@@ -32,13 +33,16 @@ def room_modules(room):
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths if path.stem[:2] != "__"]
 
 
-def loaded(package, modules):
-    """What of the framework is there once `modules` were imported in a fresh interpreter."""
+@pytest.fixture(scope="module")
+def loaded():
+    """What of the framework is there in a fresh interpreter, once it has imported all of a room and of those before."""
     framework = {"hydra", "omegaconf", "pytorch_lightning", "lightning_fabric", "wandb", "filelock", "plotly"}
-    imports = "; ".join(f"import {name}" for name in (package, *modules))
-    code = f"import sys; {imports}; print(*({framework!r} & {{*sys.modules}}))"
+    code = "import sys"
+    for room in (*CORE, "report"):
+        imports = "\n".join(f"import {name}" for name in (f"memorization.{room}", *room_modules(room)))
+        code += f"\n{imports}\nprint({room!r}, *({framework!r} & {{*sys.modules}}))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(ended.stdout.split())
+    return {room: set(found) for room, *found in map(str.split, ended.stdout.splitlines())}
 
 
 @pytest.mark.parametrize(
