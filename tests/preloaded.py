@@ -23,10 +23,11 @@ import sys
 PYTHON = [sys.executable, "-I", "-S", __file__]
 SERVER = "MEMORIZATION_TESTS_SERVER"  # the variable that tells the processes of a test run of their server
 READ_AT_IMPORT = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_")  # how the names of such variables begin
+# None that makes anything as it is imported, as wandb does: a temporary folder, which goes with the first to end.
 PACKAGES = """
     filelock hydra hydra._internal.hydra joblib jinja2 omegaconf pandas pyarrow.dataset pyarrow.parquet
     pytorch_lightning safetensors.torch scipy.stats skimage.metrics skimage.transform sklearn.datasets
-    sklearn.feature_extraction torch torchmetrics wandb
+    sklearn.feature_extraction torch torchmetrics
 """
 
 STATUS = []  # with which the forked process ends, where that is known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -26,8 +27,9 @@ DEAD = "http://127.0.0.1:9"
 SETTINGS = Tracking(Mode.online, "p")
 
 
+@functools.cache
 def records(folder: Path) -> list[dict[str, Any]]:
-    """The log of a W&B run: its records, each with a `type`."""
+    """The log of a W&B run that has ended: its records, each with a `type`. Only to be read."""
     command = [*PYTHON, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
