@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import functools
+import json
 import os
 import shutil
 import subprocess
@@ -37,19 +39,22 @@ def run_script(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedP
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
 
 
+@functools.cache
+def node(group: str, settings: str) -> Any:
+    """The settings of a group, as JSON, as a configuration holds them: only to be copied, as is what is put into it."""
+    settings = json.loads(settings)
+    typed = OmegaConf.structured(schema_of(group, settings["name"]))
+    with open_dict(typed):
+        for key, value in settings.items():
+            typed[key] = node(group, json.dumps(value)) if isinstance(value, dict) and "name" in value else value
+    return typed
+
+
 def experiment_of(config: dict[str, Any]) -> Experiment:
     """The experiment of a configuration as a run keeps it."""
-
-    def node(group: str, settings: dict[str, Any]) -> Any:
-        typed = OmegaConf.structured(schema_of(group, settings["name"]))
-        with open_dict(typed):
-            for key, value in settings.items():
-                typed[key] = node(group, value) if isinstance(value, dict) and "name" in value else value
-        return typed
-
     root = OmegaConf.structured(RecoverConfig if "recovery" in config else TrainConfig)
     for key, value in config.items():
-        OmegaConf.update(root, key, node(key, value) if key in GROUPS else value, merge=key not in GROUPS)
+        OmegaConf.update(root, key, node(key, json.dumps(value)) if key in GROUPS else value, merge=key not in GROUPS)
     return resolve(root)
 
 
