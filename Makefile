@@ -46,7 +46,7 @@ lint: install  ## style, rooms and types
 	$(BIN)/mypy
 
 test: lint chromium  ## lint, types and tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \

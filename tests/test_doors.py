@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from memorization import testing
+from tests.preloaded import PYTHON
 
 PARTS = {"datasets": "waves", "architectures": "shallow", "degradations": "checkerboard", "methods": "blended"}
 
@@ -26,7 +27,7 @@ def installed(tmp_path_factory):
 def called(module, *words, beside, cwd):
     """What `python -m module` prints where the folder `beside` is on the path."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(beside), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", module, *words]
+    command = [*PYTHON, "-m", module, *words]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -51,7 +52,7 @@ def test_the_parts_of_the_example_conform(installed, tmp_path):
     checks = "from memorization.testing import check, parts; found = [*parts('memorization_example')]; "
     code = checks + "print(found); [check(*part) for part in found]"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])}
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    ended = subprocess.run([*PYTHON, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"{[*PARTS.items()]}\n"
 
@@ -78,7 +79,7 @@ def test_a_part_that_is_broken_does_not_conform(installed, tmp_path, part, old, 
     code = f"from memorization.testing import check; check({kind!r}, {part!r})"
     path = os.pathsep.join([str(tmp_path), str(installed), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    ended = subprocess.run([*PYTHON, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "AssertionError" in ended.stderr
     assert said in ended.stderr
@@ -96,7 +97,7 @@ def test_a_package_that_cannot_be_imported_costs_a_note(installed, tmp_path):
     path = os.pathsep.join([str(tmp_path), str(installed), os.environ.get("PYTHONPATH", "")])
     code = "from memorization.degradations import DEGRADATIONS; print(*DEGRADATIONS)"
     ended = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        [*PYTHON, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
     )
     assert ended.stdout.startswith("random_pixels box")
     assert "checkerboard of memorization_example.checkerboard:Checkerboard cannot be imported" in ended.stderr

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +27,7 @@ from memorization.report.reproduce import command
 from memorization.store.files import StoreError
 from memorization.store.reading import finished
 from tests.conftest import run_script
+from tests.preloaded import PYTHON
 
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((entry.CONF / group).glob("*.yaml"))]
 
@@ -140,7 +140,7 @@ def test_wandb_holds_the_figures_of_the_table(smoke):
     folder, _ = smoke
     logged = {}
     for path in (folder / "runs" / "wandb").glob("offline-run-*"):
-        command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(path)]
+        command = [*PYTHON, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
         shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
         summary = shown["summary"]
         logged[summary["signature"]] = summary

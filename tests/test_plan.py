@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -12,6 +11,7 @@ from memorization.cli import entry
 from memorization.store import files
 from memorization.store.reading import finished, load_results
 from tests.conftest import run_script
+from tests.preloaded import PYTHON
 
 SMALL = ["experiment=smoke", "recovery=energy", "recovery.max_iterations=5", "tracking=none", "progress=false"]
 
@@ -109,7 +109,7 @@ def test_a_run_that_grows_is_whole_until_the_rest_is_there(tmp_path):
         f"sys.argv = ['memorization-recover', *{[*SMALL, 'rungs=all', 'gallery=1']!r}]\n"
         "from memorization.recover import main; main()"
     )
-    assert subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False).returncode == -9
+    assert subprocess.run([*PYTHON, "-c", killed], cwd=tmp_path, check=False).returncode == -9
     assert len(load_results(tmp_path / "runs")) == 20
     again = run_script("recover", *SMALL, "rungs=last", cwd=tmp_path)
     assert again.stdout.splitlines()[-1].startswith("found  energy"), again.stderr

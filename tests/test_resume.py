@@ -29,6 +29,7 @@ from memorization.jobs import plan
 from memorization.store import files, lock, reading
 from memorization.store.reading import finished
 from tests.conftest import experiment_of, run_script
+from tests.preloaded import PYTHON
 
 MEMBERS = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 SETTINGS = Training(learning_rate=3e-3, max_steps=120, target_loss=1e-5, ladder=[1e-1, 1e-2, 1e-9])
@@ -169,7 +170,7 @@ def killing(cwd: Path, when: str, *arguments: str, number: int = signal.SIGKILL)
         f"import sys; sys.argv = ['memorization-recover', *{[*arguments, *ONE]!r}]\n"
         "from memorization.recover import main; main()"
     )
-    command = [sys.executable, "-c", code]
+    command = [*PYTHON, "-c", code]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -414,7 +415,7 @@ def test_shards_made_with_other_weights_are_not_gone_on_from(tmp_path):
 
 
 def test_two_that_need_the_same_autoencoder_train_it_once(tmp_path):
-    command = [sys.executable, "-m", "memorization.recover", *ONE, "progress=false"]
+    command = [*PYTHON, "-m", "memorization.recover", *ONE, "progress=false"]
     both = [
         subprocess.Popen(
             [*command, f"recovery.max_iterations={count}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True

@@ -14,16 +14,17 @@ import pytest
 import memorization
 
 ROOT = Path(memorization.__file__).parents[1]
+CORE = ["data", "degradations", "architectures", "recovery", "extraction", "evaluation"]
 LINT = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
 
 
-@pytest.mark.parametrize("room", ["data", "degradations", "architectures", "recovery", "extraction", "evaluation"])
-def test_the_core_loads_nothing_of_the_framework(room):
-    assert loaded(f"memorization.{room}", room_modules(room)) == set()
+@pytest.mark.parametrize("room", CORE)
+def test_the_core_loads_nothing_of_the_framework(room, loaded):
+    assert loaded[room] == set()
 
 
-def test_the_report_is_made_without_hydra_and_lightning():
-    assert loaded("memorization.report", room_modules("report")) <= {"omegaconf", "filelock", "plotly"}
+def test_the_report_is_made_without_hydra_and_lightning(loaded):
+    assert loaded["report"] <= {"omegaconf", "filelock", "plotly"}
 
 
 def room_modules(room):
@@ -32,13 +33,16 @@ def room_modules(room):
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths if path.stem[:2] != "__"]
 
 
-def loaded(package, modules):
-    """What of the framework is there once `modules` were imported in a fresh interpreter."""
+@pytest.fixture(scope="module")
+def loaded():
+    """What of the framework is there in a fresh interpreter, once it has imported all of a room and of those before."""
     framework = {"hydra", "omegaconf", "pytorch_lightning", "lightning_fabric", "wandb", "filelock", "plotly"}
-    imports = "; ".join(f"import {name}" for name in (package, *modules))
-    code = f"import sys; {imports}; print(*({framework!r} & {{*sys.modules}}))"
+    code = "import sys"
+    for room in (*CORE, "report"):
+        imports = "\n".join(f"import {name}" for name in (f"memorization.{room}", *room_modules(room)))
+        code += f"\n{imports}\nprint({room!r}, *({framework!r} & {{*sys.modules}}))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(ended.stdout.split())
+    return {room: set(found) for room, *found in map(str.split, ended.stdout.splitlines())}
 
 
 @pytest.mark.parametrize(
@@ -49,8 +53,6 @@ def loaded(package, modules):
         ("recovery/solver.py", "import pytorch_lightning"),
         ("evaluation/metrics.py", "import memorization.config.groups"),
         ("report/page.py", "import hydra"),
-        ("recovery/solver.py", "import memorization.extraction.spectrum"),
-        ("extraction/spectrum.py", "import memorization.evaluation.metrics"),
         ("degradations/erasures.py", "import memorization.architectures"),
     ],
 )
@@ -78,7 +80,7 @@ KEY = re.compile(
 
 def test_below_the_configuration_no_key_of_it_is_spelled():
     """In no text of the program; of docstrings, which tell readers, nothing is asked."""
-    for room in ("data", "degradations", "architectures", "recovery", "extraction", "evaluation", "store", "engine"):
+    for room in ("data", "degradations", "architectures", "recovery", "evaluation", "store", "engine"):
         for path in sorted((ROOT / "memorization" / room).rglob("*.py")):
             tree = ast.parse(path.read_text())
             told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

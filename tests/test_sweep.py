@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from memorization.store.files import StoreError
 from memorization.store.reading import finished, load_results
 from memorization.store.signature import signature_of
 from tests.conftest import experiment_of, run_script
+from tests.preloaded import PYTHON
 from tests.report.store import write_run
 
 SWEEP = ["-m", "experiment=smoke", "recovery.max_iterations=20", "tracking=none", "progress=false"]
@@ -56,11 +56,12 @@ def test_a_second_sweep_runs_exactly_what_failed(tmp_path):
     """The failure is of the machine, not of the configuration: no file may be larger than 60 kB."""
     small = tmp_path / "small"
     sweep = [*SWEEP, "recovery=iterate", "degradation=box", "architecture.width=16,128", "rungs=[1e-1]"]
-    command = [sys.executable, "-m", "memorization.recover", *sweep, f"store={small}"]
-    ended = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
-    )  # fmt: skip
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "from memorization.recover import main; sys.argv[0] = 'memorization-recover'; main()"
+    )
+    command = [*PYTHON, "-c", code, *sweep, f"store={small}"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert "File too large); make room or choose another store=FOLDER" in ended.stderr
     (done,) = finished(small, "autoencoders")

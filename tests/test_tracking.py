@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -20,14 +21,16 @@ from memorization.config.schema import Mode, Tracking
 from memorization.evaluation.metrics import recovery_metrics
 from memorization.tracking import curves
 from memorization.tracking import tracker as module
+from tests.preloaded import PYTHON
 
 DEAD = "http://127.0.0.1:9"
 SETTINGS = Tracking(Mode.online, "p")
 
 
+@functools.cache
 def records(folder: Path) -> list[dict[str, Any]]:
-    """The log of a W&B run: its records, each with a `type`."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    """The log of a W&B run that has ended: its records, each with a `type`. Only to be read."""
+    command = [*PYTHON, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -164,6 +167,7 @@ ONLINE_UNTIL_LOST = """
 import sys
 from pathlib import Path
 from memorization.tracking import tracker as module
+from tests.preloaded import PYTHON
 module.CLOSE_SECONDS = 2.0
 from memorization.config.schema import Mode, Tracking
 settings = Tracking(Mode.online, "p")
@@ -181,7 +185,7 @@ def test_a_network_lost_in_the_middle_of_a_run_neither_stops_it_nor_loses_anythi
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
-    command = [sys.executable, "-c", ONLINE_UNTIL_LOST, str(tmp_path)]
+    command = [*PYTHON, "-c", ONLINE_UNTIL_LOST, str(tmp_path)]
     environment = {**os.environ, "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as run:
@@ -200,7 +204,7 @@ def test_without_a_key_one_line_says_how_to_send_it_later(online, tmp_path):
     settings = ["experiment=smoke", "tracking=online", "progress=false"]
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_API_KEY"}
     environment |= {"NETRC": str(tmp_path / "none"), "HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "memorization.recover", *settings]
+    command = [*PYTHON, "-m", "memorization.recover", *settings]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "W&B" in line]

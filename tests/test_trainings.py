@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +10,7 @@ import pytest
 
 from memorization import train
 from memorization.store.reading import finished
+from tests.preloaded import PYTHON
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "architectures" / "trainings.py"
 WORDS = ["dataset=digits", "dataset.members=3", "dataset.non_members=3", "tracking=none", "progress=false"]
@@ -23,7 +23,7 @@ def test_a_row_tells_a_training_and_the_step_at_which_each_loss_was_met(tmp_path
     for settings in (["architecture=conv", "training.max_steps=2"], small, [*small, "training.batch_size=2"]):
         monkeypatch.setattr("sys.argv", ["memorization-train", *WORDS, "training.target_loss=1e-4", *settings])
         train.main()
-    subprocess.run([sys.executable, SCRIPT, "runs", "table.csv"], check=True, capture_output=True)
+    subprocess.run([*PYTHON, SCRIPT, "runs", "table.csv"], check=True, capture_output=True)
     conv, fc, in_batches = pd.read_csv("table.csv").sort_values(["architecture", "batch_size"]).to_dict("records")
     assert (conv["architecture"], conv["members"], conv["shape"], conv["steps"]) == ("conv", 3, "1x8x8", 1)
     assert (fc["depth"], fc["width"], fc["learning_rate"], fc["seed"]) == (2, 64, 1e-3, 0)
@@ -39,6 +39,6 @@ def test_a_row_tells_a_training_and_the_step_at_which_each_loss_was_met(tmp_path
 
 
 def test_a_store_without_trainings_is_named(tmp_path):
-    ended = subprocess.run([sys.executable, SCRIPT, tmp_path], capture_output=True, text=True, check=False)
+    ended = subprocess.run([*PYTHON, SCRIPT, tmp_path], capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert f"{tmp_path} holds no finished training" in ended.stderr

@@ -17,7 +17,7 @@ from filelock import Timeout
 from memorization.store import files, lock, reading, versions
 from memorization.store.files import StoreError
 
-KINDS = ("autoencoders", "recoveries", "probes")
+KINDS = ("autoencoders", "recoveries", "probes", "extractions")
 
 
 def folders(store: Path) -> Iterator[tuple[str, Path]]:

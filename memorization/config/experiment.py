@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from memorization.data.split import check_seed
 from memorization.engine.settings import Hardware, Training
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control
+from memorization.extraction import Search
 
 RECIPE_KEYS = {"method": "recovery", "starts": "recovery.starts", "extrapolation": "recovery.extrapolation"}
 
@@ -79,8 +81,29 @@ class Recovering:
 
 
 @dataclass(frozen=True)
+class Extracting:
+    """What is extracted from the autoencoder, and how.
+
+    threshold_db: PSNR from which an end is a member. spectra: also each end's spectral radius. controls: also run the
+    controls. control: be one of them.
+    """
+
+    search: Search
+    rungs: Rungs = Rungs(last=True)
+    threshold_db: float = 25.0
+    spectra: bool = True
+    controls: bool = False
+    control: Control = Control.none
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold_db):
+            raise SettingError("threshold_db", self.threshold_db, "it must be a finite number of dB")
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """One configuration: the images, the autoencoder and its training, and the recovery (None to train only).
+    """One configuration: the images, the autoencoder and its training, and what is done with it: a recovery, an
+    extraction, or neither (both None).
 
     store: the folder of all runs. study: the name under which runs are grouped. checkpoint_seconds: between two
     checkpoints of a training, at least. plan: only say what would be done. record: the configuration as it is kept.
@@ -98,6 +121,7 @@ class Experiment:
     tracking: Tracking
     hardware: Hardware
     recovering: Recovering | None
+    extracting: Extracting | None
     record: Record = field(repr=False)
 
     @property
@@ -107,9 +131,9 @@ class Experiment:
 
     def of_control(self, control: Control) -> Experiment:
         """This experiment as one of its controls."""
-        assert self.recovering
-        record = {**self.record, "control": control.value}
-        return replace(self, recovering=replace(self.recovering, control=control), record=record)
+        own = {name: getattr(self, name) for name in ("recovering", "extracting")}
+        asked = {name: replace(part, control=control) for name, part in own.items() if part}
+        return replace(self, **asked, record={**self.record, "control": control.value})
 
 
 def record_of(config: DictConfig, resolve: bool = True) -> Record:
@@ -144,6 +168,7 @@ def resolve(config: DictConfig) -> Experiment:
         training=_part("training", node.training),
         hardware=node.trainer,
         recovering=_recovering(node) if "recovery" in record else None,
+        extracting=_extracting(node) if "prior" in record else None,
         record={key: value for key, value in record.items() if key != "plan"},
     )
 
@@ -155,6 +180,13 @@ def _part(group: str, node: Any, name: str = "") -> Any:
     settings = {key: getattr(node, key) for key, _, _ in component_fields(make) if key not in inner}
     with within(name or group):
         return make(**settings, **{key: _part(group, getattr(node, key), key) for key in inner})
+
+
+def _extracting(node: Any) -> Extracting:
+    with within("search"):
+        search = Search(prior=_part("prior", node.prior), **vars(node.search))
+    own = {name: getattr(node, name) for name in ("threshold_db", "spectra", "controls", "control")}
+    return Extracting(search, Rungs.parse(node.rungs), **own)
 
 
 def _recovering(node: Any) -> Recovering:

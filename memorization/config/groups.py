@@ -13,6 +13,7 @@ from memorization.architectures import ARCHITECTURES
 from memorization.data import DATASETS
 from memorization.degradations import DEGRADATIONS
 from memorization.engine.settings import Training
+from memorization.extraction import PRIORS
 from memorization.recovery import METHODS, OPERATORS
 
 GROUPS: dict[str, Mapping[str, Any]] = {
@@ -22,6 +23,7 @@ GROUPS: dict[str, Mapping[str, Any]] = {
     "degradation": DEGRADATIONS,
     "recovery": METHODS,
     "operator": OPERATORS,
+    "prior": PRIORS,
 }
 # Keys that a group has beside those of its component: they say how the component is used.
 EXTRA: dict[str, list[tuple[str, type, Any]]] = {

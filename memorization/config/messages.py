@@ -11,10 +11,16 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from memorization.config.groups import GROUPS, choice_of, parts_of
-from memorization.config.schema import RecoverConfig, Tracking, TrainConfig, schema_of
+from memorization.config.schema import ExtractConfig, RecoverConfig, Searching, Tracking, TrainConfig, schema_of
 from memorization.engine.settings import Hardware
 
 ConfigError = (HydraException, OmegaConfBaseException)
+
+
+COMMANDS: dict[str, type] = {  # that have keys which not all have
+    "memorization-recover": RecoverConfig,
+    "memorization-extract": ExtractConfig,
+}
 
 
 def keys_of(node: type, prefix: str = "") -> list[str]:
@@ -25,7 +31,8 @@ def keys_of(node: type, prefix: str = "") -> list[str]:
 @cache
 def known_keys() -> list[str]:
     """Every key that some configuration has."""
-    keys = keys_of(RecoverConfig) + keys_of(Tracking, "tracking.") + keys_of(Hardware, "trainer.")
+    keys = keys_of(RecoverConfig) + keys_of(ExtractConfig)
+    keys += keys_of(Tracking, "tracking.") + keys_of(Hardware, "trainer.") + keys_of(Searching, "search.")
     for group, choices in GROUPS.items():
         parts = {part for component in choices.values() for part in parts_of(component)}
         for path in (group, *(f"{group}.{part}" for part in sorted(parts))):
@@ -50,8 +57,11 @@ def unknown_key(key: str, owner: str | None = None) -> str:
             hint = f"did you mean {path}.{close}?" if close else f"it has {', '.join(own[1:])}"
             return f"{key}: there is no such key for {choice_of(path)}={name}; {hint}"
     known = known_keys()
-    if key in known and key.split(".")[0] not in keys_of(TrainConfig):
-        return f"{key}: only memorization-recover has this key; leave it out, or call memorization-recover"
+    first = key.split(".")[0]
+    commands = [name for name, node in COMMANDS.items() if first in keys_of(node) and first not in keys_of(TrainConfig)]
+    if key in known and commands:
+        only = f"only {' and '.join(commands)} has" if len(commands) == 1 else f"only {' and '.join(commands)} have"
+        return f"{key}: {only} this key; leave it out, or call {commands[0]}"
     close = next((k for k in known if k.endswith(f".{key}")), None) or closest(key, known)
     return f"{key}: there is no such key" + (f"; did you mean {close}?" if close else "")
 
@@ -59,6 +69,8 @@ def unknown_key(key: str, owner: str | None = None) -> str:
 def check_keys(record: Mapping[str, Any]) -> None:
     """Raise `ValueError` for a key that was added with `+KEY=VALUE`, which Hydra lets pass."""
     nodes = {"tracking": (Tracking, record["tracking"]), "trainer": (Hardware, record["trainer"])}
+    if "search" in record:
+        nodes["search"] = (Searching, record["search"])
     for group in GROUPS:
         if group in record:
             nodes |= _nodes(group, record[group])
@@ -66,8 +78,9 @@ def check_keys(record: Mapping[str, Any]) -> None:
         for key in settings:
             if key not in keys_of(node):
                 raise ValueError(unknown_key(f"{path}.{key}", node.__name__))
+    own = RecoverConfig if "recovery" in record else ExtractConfig if "prior" in record else TrainConfig
     for key in record:
-        if key not in keys_of(RecoverConfig if "recovery" in record else TrainConfig):
+        if key not in keys_of(own):
             raise ValueError(unknown_key(key))
 
 

@@ -25,6 +25,7 @@ from memorization.components import Registry, leave_out
 from memorization.config.groups import EXTRA, GROUPS, component_fields
 from memorization.engine.settings import Hardware
 from memorization.evaluation.controls import Control
+from memorization.extraction import Search
 
 # Where Weights & Biases keeps its runs: on disk, on its server as well, or nowhere.
 Mode = StrEnum("Mode", ["offline", "online", "none"])
@@ -83,6 +84,32 @@ class RecoverConfig(TrainConfig):
     operator: Any = MISSING
 
 
+@dataclass
+class Searching:
+    """See `extraction.Search`: the iteration, the batch, and when the search ends."""
+
+    queries: int = Search.queries
+    unseen: float = Search.unseen
+    batch_size: int = Search.batch_size
+    max_iterations: int = Search.max_iterations
+    tolerance: float = Search.tolerance
+    extrapolation: int = Search.extrapolation
+    same: float = Search.same
+
+
+@dataclass
+class ExtractConfig(TrainConfig):
+    """rungs, threshold_db, controls, control: as of `RecoverConfig`. spectra: each end's spectral radius as well."""
+
+    rungs: Any = "last"
+    controls: bool = False
+    control: Control = Control.none
+    threshold_db: float = 25.0
+    spectra: bool = True
+    prior: Any = MISSING
+    search: Searching = field(default_factory=Searching)
+
+
 @cache
 def schema_of(group: str, name: str) -> type:
     """The dataclass that checks the configuration of choice `name` of `group`."""
@@ -129,3 +156,4 @@ def register() -> None:
     store.store(group="schema/tracking", name="wandb", node=Tracking)
     store.store(group="schema", name="train", node=TrainConfig)
     store.store(group="schema", name="recover", node=RecoverConfig)
+    store.store(group="schema", name="extract", node=ExtractConfig)

@@ -1,8 +1,20 @@
 """What comes out of an autoencoder when nothing is measured: the images to which its iteration is attracted."""
 
-from memorization.extraction.priors import PRIORS, Combinations, Folder, Mixture, Noise, Prior
+from memorization.extraction.priors import PRIORS, Arm, Combinations, Folder, Mixture, Noise, Prior
 from memorization.extraction.richness import Richness, richness
 from memorization.extraction.search import Bank, Ending, Search, settle
 
-__all__ = ["PRIORS", "Bank", "Combinations", "Ending", "Folder", "Mixture", "Noise", "Prior", "Richness", "Search"]
+__all__ = [
+    "PRIORS",
+    "Arm",
+    "Bank",
+    "Combinations",
+    "Ending",
+    "Folder",
+    "Mixture",
+    "Noise",
+    "Prior",
+    "Richness",
+    "Search",
+]
 __all__ += ["richness", "settle"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memorization.components import Registry, SettingError
+from memorization.components import Record, Registry, SettingError
 from memorization.data import Images, as_float
 from memorization.data.decoding import Mode
 from memorization.degradations.checks import as_choice, check_positive
@@ -27,10 +27,25 @@ CENTRE = 0.5  # grey: with queries alone, nothing is known of where the images l
 
 
 class Prior(ABC):
-    """Where an extraction starts: frozen settings, and a draw that depends on its generator and the ends found."""
+    """Where an extraction starts: frozen settings. The search draws from its arms."""
+
+    revision: ClassVar[int] = 1
+
+    @property
+    @abstractmethod
+    def arms(self) -> list[Arm]:
+        """The kinds of starting images that it is drawn from; at least one needs no end."""
+
+    def identity(self) -> Record:
+        """The settings that can change the draw: what the signature of a run is made of."""
+        identity: Record = asdict(self)  # type: ignore[call-overload]
+        return identity
+
+
+class Arm(ABC):
+    """One kind of starting images: frozen settings, and a draw that depends on its generator and the ends found."""
 
     needs: ClassVar[int] = 0  # ends that must be known before it can be drawn
-    revision: ClassVar[int] = 1
 
     @abstractmethod
     def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
@@ -39,14 +54,9 @@ class Prior(ABC):
         shape: (C, H, W). ends: (K, C, H, W), the distinct ends found so far, at least `needs`.
         """
 
-    @property
-    def arms(self) -> list[Prior]:
-        """The priors of one kind that this one is drawn from."""
-        return [self]
-
 
 @dataclass(frozen=True)
-class Noise(Prior):
+class Noise(Prior, Arm):
     """Gaussian noise about grey, of amplitude spectrum `1 / f^spectrum` and standard deviation `scale`.
 
     How alike the channels of an image are is drawn anew for each image: from independent ones to a grey image.
@@ -59,6 +69,10 @@ class Noise(Prior):
         check_positive(self, "scale")
         if not 0 <= self.spectrum <= 10:
             raise SettingError("spectrum", self.spectrum, "it is the exponent of 1/f^spectrum, from 0 (white) to 10")
+
+    @property
+    def arms(self) -> list[Arm]:
+        return [self]
 
     def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
         channels, height, width = shape
@@ -76,16 +90,17 @@ def _coloured(white: Tensor, spectrum: float) -> Tensor:
     frequency = torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width).square()
     frequency[0, 0] = 1 / max(height, width) ** 2  # the mean varies as much as the lowest frequency
     filtered = torch.fft.irfft2(torch.fft.rfft2(white) * frequency ** (-spectrum / 2), s=(height, width))
-    return filtered / filtered.square().mean((1, 2, 3), keepdim=True).sqrt()
+    deviation: Tensor = filtered.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return torch.div(filtered, deviation)
 
 
-# How two ends, or one, become a starting image: see `Combinations`.
+# How two ends, or one, become a starting image: see `Combined`.
 Kind = StrEnum("Kind", ["between", "beyond", "turned", "disturbed"])
 
 
 @dataclass(frozen=True)
-class Combinations(Prior):
-    """Combinations of the ends found so far.
+class Combined(Arm):
+    """One or two of the ends found so far, made into a starting image.
 
     between: a point on the line between two of them. beyond: further along that line, up to five times their distance.
     turned: one, mirrored or turned, its channels exchanged. disturbed: one, with noise of a natural image's spectrum.
@@ -102,12 +117,15 @@ class Combinations(Prior):
         first, second = ends[torch.randint(len(ends), (2, count), generator=generator)]
         share = torch.rand(count, 1, 1, 1, generator=generator)
         if self.kind is Kind.between:
-            return torch.lerp(first, second, share)
+            between: Tensor = torch.lerp(first, second, share)
+            return between
         if self.kind is Kind.beyond:
-            return first + 5 * share * (first - second)
+            beyond: Tensor = first + 5 * share * (first - second)
+            return beyond
         if self.kind is Kind.disturbed:
             noise = Noise(spectrum=1.0).draw(count, shape, generator, ends) - CENTRE
-            return first + share * noise
+            disturbed: Tensor = first + share * noise
+            return disturbed
         turns = torch.randint(1, 8, (count,), generator=generator).tolist()
         order = torch.rand(count, shape[0], generator=generator).argsort(1)
         return torch.stack([_turned(image[o], turn) for image, o, turn in zip(first, order, turns, strict=True)])
@@ -135,18 +153,28 @@ class Mixture(Prior):
         _ = self.arms
 
     @property
-    def arms(self) -> list[Prior]:
-        noises: list[Prior] = [Noise(spectrum, scale) for spectrum in self.spectra for scale in self.scales]
-        return noises + [Combinations(kind) for kind in Kind if self.combinations]
-
-    def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
-        ready = [arm for arm in self.arms if arm.needs <= len(ends)]
-        chosen = torch.randint(len(ready), (count,), generator=generator).tolist()
-        return torch.cat([ready[arm].draw(1, shape, generator, ends) for arm in chosen])
+    def arms(self) -> list[Arm]:
+        noises: list[Arm] = [Noise(spectrum, scale) for spectrum in self.spectra for scale in self.scales]
+        return noises + [Combined(kind) for kind in Kind if self.combinations]
 
 
 @dataclass(frozen=True)
-class Folder(Prior):
+class Combinations(Prior):
+    """Combinations of what was found, begun with noise of one `spectrum` and `scale`."""
+
+    spectrum: float = 1.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _ = self.arms
+
+    @property
+    def arms(self) -> list[Arm]:
+        return [Noise(self.spectrum, self.scale), *(Combined(kind) for kind in Kind)]
+
+
+@dataclass(frozen=True)
+class Folder(Prior, Arm):
     """Images of your own that are no training images: a folder, a parquet file or a set of the hub (see `Images`).
 
     They are scaled to the shape that the autoencoder takes. `noise`: of deviation `noise`, added to them, so that an
@@ -160,15 +188,18 @@ class Folder(Prior):
         if not 0 <= self.noise < math.inf:
             raise SettingError("noise", self.noise, "it is a standard deviation in pixels of [0, 1], at least 0")
 
+    @property
+    def arms(self) -> list[Arm]:
+        return [self]
+
+    def identity(self) -> Record:
+        return {"noise": self.noise, "fingerprint": Images(self.path).fingerprint()}  # wherever they lie
+
     def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
         images = _every(self._source(shape))
         chosen = images[torch.randint(len(images), (count,), generator=generator)]
         fitted = functional.interpolate(as_float(chosen), shape[1:], mode="bilinear", antialias=True)
         return fitted + self.noise * torch.randn(fitted.shape, generator=generator)
-
-    def fingerprint(self) -> str:
-        """What identifies the images, wherever they lie."""
-        return Images(self.path).fingerprint()
 
     def _source(self, shape: tuple[int, int, int]) -> Images:
         if shape[0] not in (1, 3):

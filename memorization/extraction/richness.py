@@ -4,7 +4,8 @@ Starting images are captures, ends are species, and basins are of very unequal s
 of the basins is a lower bound: iChao1 (Chiu, Wang, Walther and Chao, 2014, doi:10.1111/biom.12200), Chao's (1984) bound
 improved by the ends that were hit three and four times. Its interval is log-normal (Chao, 1987), with the variance of
 a bootstrap from the population that the estimate describes: each end with its share of the hits, lowered by the
-coverage, and the unseen ones with equal shares of the rest (Chao et al., 2014, appendix on the bootstrap).
+coverage, and the unseen ones with equal shares of the rest (Chao et al., 2014, appendix on the bootstrap). Where no end
+was hit just once, the estimate is what was seen, and its upper limit is Chao's bound with three such ends (our own).
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 DRAWS = 200  # of the bootstrap
+AT_MOST = 3.0  # ends hit once may be expected where none is: the 95 % bound of a Poisson variable that is 0
 Z = 1.959964  # of a two-sided 95 % interval
 
 
@@ -42,8 +44,10 @@ def richness(hits: Sequence[int], seed: int = 0) -> Richness:
     draws = generator.multinomial(counts.sum(), population, size=DRAWS)
     variance = float(np.var([_total(draw[draw > 0]) for draw in draws], ddof=1))
     unseen = total - seen
-    if unseen <= 0:  # the interval of a count of which the bootstrap alone knows how far it varies
-        return Richness(seen, float(seen), float(seen), seen + Z * variance**0.5)
+    if unseen <= 0:
+        doubles = np.count_nonzero(counts == 2)
+        most = AT_MOST**2 / (2 * doubles) if doubles else AT_MOST * (AT_MOST - 1) / 2
+        return Richness(seen, float(seen), float(seen), seen + most)
     factor = float(np.exp(Z * np.sqrt(np.log1p(variance / unseen**2))))
     return Richness(seen, total, seen + unseen / factor, seen + unseen * factor)
 
@@ -70,4 +74,5 @@ def _population(counts: np.ndarray, total: float) -> np.ndarray:
     lowered = shares * (1 - (rest / weights.sum() if unseen and weights.sum() else 0.0) * (1 - shares) ** n)
     lowered = np.clip(lowered, 0, None)
     population = np.concatenate([lowered, np.full(unseen, rest / unseen if unseen else 0.0)])
-    return population / population.sum()
+    every: np.ndarray = population / population.sum()
+    return every

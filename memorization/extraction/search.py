@@ -12,7 +12,7 @@ how its batches are shared among processes, and one that was interrupted goes on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 import numpy as np
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.components import SettingError
+from memorization.components import Record, SettingError, revision_of
 from memorization.degradations import Measurement
 from memorization.degradations.checks import check_positive, check_whole
 from memorization.degradations.measurement import nothing_erased
 from memorization.degradations.operators import Scaling
-from memorization.extraction.priors import Mixture, Prior
+from memorization.extraction.priors import PRIORS, Mixture, Prior
 from memorization.extraction.richness import Richness, richness
-from memorization.recovery import Anderson, Iterate, Method, Status, solve
+from memorization.recovery import Anderson, Iterate, Method, Status, solve, solver
 from memorization.recovery.problem import rms
 
 REVISION = 1  # of the search, as `revision` is of a part
@@ -69,9 +69,13 @@ class Search:
         check_positive(self, "tolerance", "same")
         if not self.unseen >= 0:
             raise SettingError("unseen", self.unseen, "it is a number of ends, at least 0")
-        if min(arm.needs for arm in self.prior.arms) > 0:
-            reason = "it combines ends, and none is found without another prior; choose mixture"
-            raise SettingError("prior", type(self.prior).__name__.lower(), reason)
+
+    def identity(self) -> Record:
+        """All that can change the ends but the autoencoder and the seed, as plain values."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "prior"}
+        prior = {"name": PRIORS.name_of(self.prior), "revision": revision_of(self.prior), **self.prior.identity()}
+        revisions = {"search": REVISION, "solver": solver.REVISION, "anderson": revision_of(Anderson)}
+        return {**settings, "prior": prior, "revisions": revisions}
 
     @property
     def method(self) -> Method:
@@ -227,7 +231,7 @@ def search(
             spent[draw.arm] += int(batch.queries.sum())
         if on_round:
             on_round(bank)
-        everywhere = number >= len(arms) * 2 or not spent[ready].min() == 0
-        if everywhere and bank.richness().unseen <= settings.unseen:
+        tried = spent[ready].min() > 0 or number >= 2 * len(arms)  # every arm, or enough of them
+        if tried and bank.richness().unseen <= settings.unseen:
             break
     return bank

@@ -44,6 +44,7 @@ BASIS = 48  # vectors of ARPACK
 RESTARTS = 200
 STEPS = 300  # of the Arnoldi iteration where ARPACK does not converge
 ACCURACY, SINGLE_ACCURACY = 1e-10, 1e-5  # of an eigenvalue, relative
+ROUGH = 1e-6  # where the radius alone is asked for
 INVARIANT = 1e-13  # what a vector must keep beside a basis to be outside of it, relative
 SLOW = 3  # seconds after which a bar is shown
 
@@ -124,6 +125,40 @@ def attractors(
             parts.append(_Found.near(function, part, near, bar.update))
     table = pd.concat([part.table for part in parts], ignore_index=True)
     return Attractors(table, torch.cat([part.points for part in parts]).view(images.shape), function.dtype)
+
+
+@torch.inference_mode(False)
+def spectral_radii(autoencoder: Autoencoder, points: Tensor, *, progress: bool = True) -> Floats:
+    """(K,): the spectral radius of the Jacobian of `autoencoder` at each of `points` (K, C, H, W), of whatever range.
+
+    NaN where it does not converge, and everywhere for an autoencoder without derivatives. For the singular values, and
+    the fixed points near images, see `attractors`, which takes longer.
+    """
+    points = points.detach().clone()
+    every = 0.5 if sys.stderr.isatty() else 10
+    bar = tqdm(points, "spectral radii", unit="end", delay=SLOW, mininterval=every, disable=not progress)
+    if not len(points):
+        return np.empty(0)
+    with evaluating(autoencoder), bar:
+        function = Flat(autoencoder, points.to(_dtype_of(autoencoder, points)))
+        try:
+            return np.array([_radius(function, point.double().flatten()) for point in bar])
+        except ValueError:  # no derivatives
+            return np.full(len(points), np.nan)
+
+
+def _radius(function: Flat, x: Tensor) -> float:
+    """The spectral radius at one image `x` (P,)."""
+    if len(x) <= DENSE:
+        return spectrum(function, x).spectral_radius
+    transposed = _on_arrays(Linearised(function, x.unsqueeze(0)).transposed, x)
+    first = transposed(_start(len(x)))
+    if not np.isfinite(first).all() or not first.any():
+        return 0.0 if np.isfinite(first).all() else np.nan
+    try:
+        return _largest_modulus(transposed, len(x), ROUGH)
+    except ArpackError:
+        return _ritz(transposed, len(x), ROUGH)[0]
 
 
 def _dtype_of(autoencoder: Autoencoder, images: Tensor) -> torch.dtype:

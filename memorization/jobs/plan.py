@@ -1,8 +1,9 @@
 """An experiment as jobs: run them, or say what running them would do. Both make the same checks by the same code."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 import pandas as pd
 
@@ -12,11 +13,13 @@ from memorization.config.schema import Objective
 from memorization.evaluation.controls import CONTROLS, Control, InapplicableError
 from memorization.evaluation.summary import summarise
 from memorization.evaluation.verdict import NOT_APPLICABLE
+from memorization.jobs import extraction
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.probes import ProbesJob
 from memorization.jobs.recovery import RecoveryJob
 from memorization.jobs.training import TrainingJob
 
+T = TypeVar("T")
 OBJECTIVES = {Objective.recovered: 1.0, Objective.minus_recovered: -1.0}  # of a sweeper that maximises, or minimises
 
 
@@ -25,6 +28,8 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
 
     That is the last train loss of a training; of a recovery the share of members recovered, or minus it.
     """
+    if experiment.extracting:
+        return _extracted(experiment)
     if experiment.recovering is None:
         return TrainingJob(experiment).run()
     job = _own(experiment)
@@ -50,8 +55,49 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
     return outcome, OBJECTIVES[experiment.recovering.objective] * float(row["members_recovered"])
 
 
+def _extracted(experiment: Experiment) -> tuple[Outcome, float]:
+    """The extraction at the last rung, once those at the others and of the controls are told of; and its share."""
+    *others, (last, run) = _refused_if_inapplicable(extraction.run, experiment)
+    for outcome, _ in others:
+        print(outcome, flush=True)
+    for control in _controls_of_extraction(experiment):
+        try:
+            for outcome, _ in extraction.run(experiment.of_control(control)):
+                print(outcome, flush=True)
+        except InapplicableError as error:
+            print(f"not applicable  control {control}: {error}", flush=True)
+    return last, float(run.done["figures"]["share"])
+
+
+def _planned_extraction(experiment: Experiment) -> Outcome:
+    parts = _refused_if_inapplicable(extraction.plan, experiment)
+    for control in _controls_of_extraction(experiment):
+        with suppress(InapplicableError):
+            parts += extraction.plan(experiment.of_control(control))
+    found = all(part.status is Standing.found for part in parts)
+    detail = "; ".join(f"{part.name} {part.detail}" for part in parts)
+    return Outcome(parts[0].name, Standing.found if found else Standing.missing, detail)
+
+
+def _controls_of_extraction(experiment: Experiment) -> tuple[Control, ...]:
+    assert experiment.extracting
+    asked = experiment.extracting.controls and experiment.extracting.control is Control.none
+    return extraction.OF_EXTRACTION if asked else ()
+
+
+def _refused_if_inapplicable(call: Callable[[Experiment], T], experiment: Experiment) -> T:
+    """What `call` gives; `SettingError` where the experiment is itself a control that cannot be had."""
+    try:
+        return call(experiment)
+    except InapplicableError as error:
+        assert experiment.extracting
+        raise SettingError("control", experiment.extracting.control.value, f"not applicable: {error}") from error
+
+
 def plan(experiment: Experiment) -> Outcome:
     """What `run` would do: `found` if the store has it all, the controls and probes asked for as well."""
+    if experiment.extracting:
+        return _planned_extraction(experiment)
     if experiment.recovering is None:
         return TrainingJob(experiment).plan()
     job = _own(experiment)

@@ -88,7 +88,9 @@ def solve(
         raise ValueError(f"operator: {type(knowledge).__name__} cannot suppose {what}: use Known()")
     with torch.inference_mode(False):  # under which no input could be checked, and no gradient taken
         measurement = replace(measurement, y=_ordinary(measurement.y))
-        solver = Solver(autoencoder, measurement, method, knowledge, starts > 1, trace, tuple(path), bounded, on_iteration)
+        solver = Solver(
+            autoencoder, measurement, method, knowledge, starts > 1, trace, tuple(path), bounded, on_iteration
+        )
         best = solver.run(0)
         for start in range(1, starts):
             best = _lower(best, solver.run(start))

@@ -7,7 +7,6 @@ import io
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from memorization.evaluation.statistics import log_roc
 from memorization.evaluation.summary import threshold_curve
 from memorization.report import Findings, build, main
 from memorization.report import gallery as gallery_module
+from tests.preloaded import PYTHON
 from tests.report.store import write_members_only, write_probes, write_run
 
 PLOTS = "() => [...document.querySelectorAll('#figures .plot')].map(plot => [plot.ariaLabel, plot.data.length])"
@@ -472,7 +472,7 @@ def test_command_of_the_page_finds_the_run(report: Path, real_store: Path, page:
     show(page, report)
     words = shlex.split(page.inner_text("#command"))
     assert words[0] == "memorization-recover"
-    command = [sys.executable, "-m", "memorization.recover", *words[1:], f"store={real_store}", "tracking=none"]
+    command = [*PYTHON, "-m", "memorization.recover", *words[1:], f"store={real_store}", "tracking=none"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("found ")

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from statsmodels.stats.multitest import multipletests
 from memorization import load_results
 from memorization.report import Findings, build, headline, main
 from memorization.report.labels import percent, value_text, without
+from tests.preloaded import PYTHON
 from tests.report.store import write_members_only, write_probes, write_run
 
 
@@ -274,7 +274,7 @@ def test_values_are_written_as_hydra_reads_them() -> None:
 
 
 def test_empty_store_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "memorization.report", "--store", str(tmp_path / "nothing")]
+    command = [*PYTHON, "-m", "memorization.report", "--store", str(tmp_path / "nothing")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -355,7 +355,7 @@ def test_output_that_nobody_reads_is_no_error(tmp_path: Path, module: str) -> No
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as output:
-        command = [sys.executable, "-m", module, *options]
+        command = [*PYTHON, "-m", module, *options]
         done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 128 + signal.SIGPIPE
     assert "roken pipe" not in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from playwright.sync_api import Browser
 from memorization import report
 from memorization.engine import interruption
 from memorization.report import watch
+from tests.preloaded import PYTHON
 from tests.report.store import write_run
 
 
@@ -45,7 +45,7 @@ def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.
 def test_a_page_that_is_no_longer_watched_stops_reloading(tmp_path: Path) -> None:
     write_run(tmp_path, {})
     page = tmp_path / "report.html"
-    watching = subprocess.Popen([sys.executable, "-m", "memorization.report", "--store", str(tmp_path), "--watch"])
+    watching = subprocess.Popen([*PYTHON, "-m", "memorization.report", "--store", str(tmp_path), "--watch"])
     try:
         while not page.exists():
             assert watching.poll() is None
