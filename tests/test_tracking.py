@@ -167,7 +167,6 @@ ONLINE_UNTIL_LOST = """
 import sys
 from pathlib import Path
 from memorization.tracking import tracker as module
-from tests.preloaded import PYTHON
 module.CLOSE_SECONDS = 2.0
 from memorization.config.schema import Mode, Tracking
 settings = Tracking(Mode.online, "p")
@@ -185,7 +184,7 @@ def test_a_network_lost_in_the_middle_of_a_run_neither_stops_it_nor_loses_anythi
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
-    command = [*PYTHON, "-c", ONLINE_UNTIL_LOST, str(tmp_path)]
+    command = [sys.executable, "-c", ONLINE_UNTIL_LOST, str(tmp_path)]  # W&B's service watches its parent
     environment = {**os.environ, "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as run:
