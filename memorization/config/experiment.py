@@ -183,8 +183,9 @@ def _part(group: str, node: Any, name: str = "") -> Any:
 
 
 def _extracting(node: Any) -> Extracting:
+    prior = _part("prior", node.prior)
     with within("search"):
-        search = Search(prior=_part("prior", node.prior), **vars(node.search))
+        search = Search(prior=prior, **vars(node.search))
     own = {name: getattr(node, name) for name in ("threshold_db", "spectra", "controls", "control")}
     return Extracting(search, Rungs.parse(node.rungs), **own)
 

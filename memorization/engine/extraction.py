@@ -51,7 +51,7 @@ class ExtractionModule(pl.LightningModule):
 
     def predict_step(self, draw: Draw, batch_index: int) -> Settled:
         starts = draw.starts(self.settings, self.shape, self.ends)
-        return settle(self.autoencoder, starts.to(self.device, self.dtype), self.settings)
+        return settle(self.autoencoder, starts.to(self.device).to(self.dtype), self.settings)
 
 
 class EndWriter(BasePredictionWriter):

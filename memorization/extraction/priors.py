@@ -150,7 +150,11 @@ class Mixture(Prior):
         for name in ("spectra", "scales"):
             if not getattr(self, name):
                 raise SettingError(name, list(getattr(self, name)), "name at least one")
-        _ = self.arms
+        try:
+            _ = self.arms
+        except SettingError as error:
+            field = {"spectrum": "spectra", "scale": "scales"}[error.field]
+            raise SettingError(field, list(getattr(self, field)), error.reason) from error
 
     @property
     def arms(self) -> list[Arm]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -95,8 +96,7 @@ class Settled:
     queries: Tensor  # int64 (B,)
 
 
-@dataclass(frozen=True)
-class Draw:
+class Draw(NamedTuple):
     """A batch of starting images: its `number` in the search, the `arm` it is drawn from, and its `seed`."""
 
     number: int
