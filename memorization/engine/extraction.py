@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from memorization.engine.hardware import stopping, trainer_on
 from memorization.engine.settings import Hardware
 from memorization.engine.shards import is_whole, shard_name
-from memorization.extraction.search import Bank, Draw, Search, Settled, search, settle
+from memorization.extraction.search import Bank, Draw, Search, Settled, search, settle_draw
 from memorization.store import files
 
 ENDS = "ends.safetensors"
@@ -50,8 +50,8 @@ class ExtractionModule(pl.LightningModule):
         self.ends = torch.empty(0, *shape)  # found before this round
 
     def predict_step(self, draw: Draw, batch_index: int) -> Settled:
-        starts = draw.starts(self.settings, self.shape, self.ends)
-        return settle(self.autoencoder, starts.to(self.device).to(self.dtype), self.settings)
+        like = torch.empty(1, *self.shape, device=self.device).to(self.dtype)
+        return settle_draw(self.autoencoder, draw, self.settings, self.ends, like)
 
 
 class EndWriter(BasePredictionWriter):

@@ -25,7 +25,7 @@ from memorization.evaluation.metrics import nearest_member, psnr
 from memorization.evaluation.statistics import proportion_interval
 from memorization.extraction.priors import Mixture, Prior
 from memorization.extraction.richness import Richness, richness
-from memorization.extraction.search import Bank, Draw, Ending, Search, Settled, search, settle
+from memorization.extraction.search import Bank, Draw, Ending, Search, Settled, search, settle_draw
 from memorization.extraction.spectrum import spectral_radii
 
 REVISION = 1  # of the columns and of what counts as a member
@@ -119,10 +119,11 @@ def extract(
     )
     device = _device(autoencoder)
     with torch.inference_mode(False), evaluating(autoencoder):
-        check_contract(autoencoder, torch.rand(2, *sides, generator=torch.Generator().manual_seed(0)).to(device))
+        like = torch.rand(2, *sides, generator=torch.Generator().manual_seed(0)).to(device)
+        check_contract(autoencoder, like)
 
         def settle_all(draws: Sequence[Draw], ends: Tensor) -> list[Settled]:
-            return [settle(autoencoder, draw.starts(settings, sides, ends).to(device), settings) for draw in draws]
+            return [settle_draw(autoencoder, draw, settings, ends, like[:1]) for draw in draws]
 
         with tqdm(total=queries, desc="extraction", unit="query", unit_scale=True, disable=not progress) as bar:
 

@@ -17,12 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memorization.architectures.autoencoder import Autoencoder
 from memorization.components import Record, Registry, SettingError
 from memorization.data import Images, as_float
 from memorization.data.decoding import Mode
 from memorization.degradations.checks import as_choice, check_positive
 
 MIN_SIDE = 8  # pixels, to which images of a folder can be scaled at least
+DEFLATIONS = tuple((share, radius) for share in (0.5, 0.7, 0.85) for radius in (1.0, 2.0, 4.0))
+DEFLATED_STEPS = 20
+MOST_DEFLATED = 1000  # ends whose span is left out; bounds the time of its basis
 CENTRE = 0.5  # grey: with queries alone, nothing is known of where the images lie
 
 
@@ -53,6 +57,10 @@ class Arm(ABC):
 
         shape: (C, H, W). ends: (K, C, H, W), the distinct ends found so far, at least `needs`.
         """
+
+    def approach(self, autoencoder: Autoencoder, starts: Tensor, ends: Tensor) -> tuple[Tensor, int]:
+        """Where the iteration begins, (B, C, H, W), from `starts` on their device; and the queries an image it took."""
+        return starts, 0
 
 
 @dataclass(frozen=True)
@@ -139,12 +147,57 @@ def _turned(image: Tensor, turn: int) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Deflated(Arm):
+    """Noise that is iterated away from what was found, before it is iterated freely (our own).
+
+        d <- f(m + d) - m;   d <- d - share P d;   d <- radius r d / |d|
+
+    `P` projects onto the span of the ends found so far about their mean `m`, and `r` is their root mean square distance
+    from it. An image's basin may be hidden: from afar, every path ends at others. Without their share in the iterate,
+    what is left points to images that were not found. Steps are few, and the iteration that follows is the plain one,
+    so that an end is a fixed point of `f` itself.
+    """
+
+    share: float = 0.85
+    radius: float = 2.0
+
+    needs = 2
+
+    def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
+        smooth = count // 2
+        parts = (
+            Noise(2.0, 1.0).draw(smooth, shape, generator, ends),
+            Noise(1.0, 5.0).draw(count - smooth, shape, generator, ends),
+        )
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def approach(self, autoencoder: Autoencoder, starts: Tensor, ends: Tensor) -> tuple[Tensor, int]:
+        some = ends[:: -(-len(ends) // MOST_DEFLATED)].to(starts)
+        mean = some.mean(0)
+        apart = (some - mean).flatten(1)  # (K, P)
+        basis = torch.linalg.qr(apart.T).Q  # (P, K)
+        length = self.radius * apart.norm(dim=1).square().mean().sqrt()
+        x = starts
+        for _ in range(DEFLATED_STEPS):
+            d = (autoencoder(x) - mean).flatten(1)
+            d = d - self.share * (d @ basis) @ basis.T
+            d = d * (length / d.norm(dim=1, keepdim=True).clamp_min(1e-12))
+            x = mean + d.view_as(starts)
+        return x, DEFLATED_STEPS
+
+
+@dataclass(frozen=True)
 class Mixture(Prior):
-    """Noise of all `spectra` and `scales`, and combinations of what was found: each is an arm of the search."""
+    """Noise of all `spectra` and `scales`, and what is made of the ends found so far; each is an arm of the search.
+
+    combinations: also start from combinations of ends. deflation: also iterate noise away from the ends.
+    """
 
     spectra: list[float] = field(default_factory=lambda: [0.0, 1.0, 2.0])
-    scales: list[float] = field(default_factory=lambda: [0.5, 1.0, 5.0, 20.0])
+    scales: list[float] = field(default_factory=lambda: [1.0, 5.0, 20.0])
     combinations: bool = True
+    deflation: bool = True
 
     def __post_init__(self) -> None:
         for name in ("spectra", "scales"):
@@ -159,7 +212,8 @@ class Mixture(Prior):
     @property
     def arms(self) -> list[Arm]:
         noises: list[Arm] = [Noise(spectrum, scale) for spectrum in self.spectra for scale in self.scales]
-        return noises + [Combined(kind) for kind in Kind if self.combinations]
+        noises += [Combined(kind) for kind in Kind if self.combinations]
+        return noises + [Deflated(*setting) for setting in DEFLATIONS if self.deflation]
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,19 @@ class Draw(NamedTuple):
         return settings.prior.arms[self.arm].draw(settings.batch_size, shape, generator, ends)
 
 
+def settle_draw(autoencoder: Autoencoder, draw: Draw, settings: Search, ends: Tensor, like: Tensor) -> Settled:
+    """Where the batch `draw` ends; `ends` are those found before its round.
+
+    like: (1, C, H, W), an image of the shape, dtype and device that the autoencoder takes.
+    """
+    channels, height, width = like.shape[1:]
+    starts = draw.starts(settings, (channels, height, width), ends).to(like)
+    begun, queries = settings.prior.arms[draw.arm].approach(autoencoder, starts, ends)
+    settled = settle(autoencoder, begun, settings)
+    settled.queries.add_(queries)
+    return settled
+
+
 def settle(autoencoder: Autoencoder, starts: Tensor, settings: Search) -> Settled:
     """Iterate the autoencoder from `starts` (B, C, H, W) until each is at an end; raises `ValueError` as `solve` does.
 
