@@ -4,9 +4,11 @@ Each image of a batch has its own residual and status. An image that converged o
 nothing more, and it cannot change the other images.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +23,10 @@ from memorization.recovery.knowledge.known import Known
 from memorization.recovery.problem import Access, Method, Problem, neutral_image, rms
 
 REVISION = 1  # of the loop, as `revision` is of a part: raised whenever the same settings may give other numbers
+FIXED = 1e-3  # in pixels of [0, 1]: a fixed point moves by no more under the autoencoder, root mean square
+MOVED, SETTLING = 0.025, 10  # a solved image that is none yet settles at one no farther away in so many iterations
+LEEWAY = 3.0  # times the root of the train loss: both distances are no smaller
+LONGER = 4  # times the iterations, where an image was not solved before
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 
 
@@ -42,12 +48,21 @@ class Recovery:
     iterations: Tensor  # int64 (B,)
     queries: Tensor  # int64 (B,): evaluations of the autoencoder, over all starts
     residual: Tensor  # (B,), as the method defines it
-    start: Tensor  # int64 (B,), the starting point that won
-    energy: Tensor  # (B,): misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if there was only one start
+    start: Tensor  # int64 (B,), the number of the starting point that won; below 0 one of the bank, from -1 on
+    energy: Tensor  # (B,): misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if only one start was planned
+    solved: Tensor  # bool (B,): needs no other start, see `solve`; False unless restarts are automatic
     estimates: dict[str, Tensor] = field(default_factory=dict)  # what the knowledge reports of its estimate, (B,) each
     mask: Tensor | None = None  # (B, 1, H, W), the belief that a pixel was observed, None unless the operator is a mask
     trace: Tensor | None = field(default=None, repr=False)
     path: Tensor | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Start:
+    """One try at the images: see `starts_of`."""
+
+    number: int  # of the starting point and the hypothesis, from 0 on; -1 the best image of the bank, -2 the next
+    longer: int = 1  # times the iterations of the method
 
 
 def solve(
@@ -56,7 +71,10 @@ def solve(
     method: Method,
     operator: OperatorKnowledge | None = None,
     *,
-    starts: int = 1,
+    starts: int = 0,
+    bank: Tensor | None = None,
+    recall: int = 0,
+    loss: float | None = None,
     trace: bool = False,
     path: Sequence[int] = (),
     on_iteration: Callable[[int], None] | None = None,
@@ -72,37 +90,100 @@ def solve(
 
     starts: starting points, one after the other. Each image keeps the answer of the lowest energy, which costs one more
         query a start. They take turns through the hypotheses of the operator knowledge, then through the starting
-        images of `starting_image`.
+        images of `starting_image`. 0 is automatic: one start, and up to `method.restarts` further ones for the images
+        that are not solved. An image is solved if its answer explains `y` (`OperatorKnowledge.solved`) and the
+        autoencoder holds it: it is a fixed point, or a few more queries settle at one near it.
+    bank: images (M, C, H, W) to recall, which may hold the answers: those that were extracted from the autoencoder.
+    recall: starts from images of the bank, beside the others: for each measurement from those that explain it best.
+    loss: the train loss of the autoencoder, None if unknown.
     path: numbers of iterations after which the answers are kept (of the start that won), at the cost of an image each
         in memory.
-    on_iteration: called with the number of iterations gone by, in all `starts * max_iterations`, for a progress bar.
+    on_iteration: called with the number of iterations gone by, in all those of `iterations_of`, for a progress bar.
     """
-    check_starts(method, starts)
+    check_starts(method, starts, recall)
     _check_measurement(measurement)
-    knowledge = operator if operator and asks_operator(method, starts) else Known()
+    planned = starts_of(method, starts, recall)
+    knowledge = operator if operator and asks_operator(method, starts, recall) else Known()
     if knowledge.blind and measurement.y.shape[2:] != measurement.erased.shape[2:]:
         sides = "x".join(map(str, measurement.y.shape[2:]))
         what = f"what made a measurement of {sides} pixels of a larger image"
         raise ValueError(f"operator: {type(knowledge).__name__} cannot suppose {what}: use Known()")
     with torch.inference_mode(False):  # under which no input could be checked, and no gradient taken
         measurement = replace(measurement, y=_ordinary(measurement.y))
-        solver = Solver(autoencoder, measurement, method, knowledge, starts > 1, trace, tuple(path), on_iteration)
-        best = solver.run(0)
-        for start in range(1, starts):
-            best = _lower(best, solver.run(start))
+        level = LEEWAY * math.sqrt(loss) if loss is not None and loss >= 0 else 0.0
+        solver = Solver(
+            autoencoder,
+            measurement,
+            method,
+            knowledge,
+            rate=len(planned) > 1,
+            judge=len(planned) > 1 and not starts,
+            level=level,
+            trace=trace,
+            path=tuple(path),
+            on_iteration=on_iteration,
+        )
+        if recall:
+            solver = replace(solver, recalled=_recalled(bank, recall, knowledge, measurement))
+        best = solver.run(planned[0])
+        for start in planned[1:]:
+            unsolved = torch.ones_like(best.solved) if starts else ~best.solved
+            if not unsolved.any() or -start.number > solver.recalled.shape[1]:
+                solver.tell(method.max_iterations * start.longer)
+                continue
+            rows = unsolved.nonzero().flatten()
+            best = _lower(best, solver.of(rows).run(start), rows)
     return best
 
 
-def asks_operator(method: Method, starts: int) -> bool:
+def starts_of(method: Method, starts: int, recall: int = 0) -> list[Start]:
+    """What `solve` tries in turn; recalled images after the first start.
+
+    Automatic restarts go through the hypotheses and starting points, and then again through the first of them with
+    `LONGER` times the iterations.
+    """
+    first, *others = [Start(number) for number in range(starts or 1)]
+    if not starts:
+        others = [Start(1), Start(2), Start(0, LONGER), Start(2, LONGER), Start(1, LONGER)][: method.restarts]
+    return [first, *(Start(-1 - k) for k in range(recall)), *others]
+
+
+def iterations_of(method: Method, starts: int, recall: int = 0) -> int:
+    """The most iterations that `solve` takes with an image, over all starts."""
+    return method.max_iterations * sum(start.longer for start in starts_of(method, starts, recall))
+
+
+def asks_operator(method: Method, starts: int, recall: int = 0) -> bool:
     """Does `method` ask what `H` is, in its steps, or to make and to choose among several starts?"""
-    return method.uses_operator or starts > 1
+    return method.uses_operator or len(starts_of(method, starts, recall)) > 1
 
 
-def check_starts(method: Method, starts: int) -> None:
-    """Raise `SettingError` for a number of starts that `solve` cannot give to `method`."""
-    check_whole("starts", starts, 1)
-    if starts > 1 and method.access == Access.none:
-        raise SettingError("starts", starts, f"{type(method).__name__} has one start: set it to 1")
+def check_starts(method: Method, starts: int, recall: int = 0) -> None:
+    """Raise `SettingError` for numbers of starts that `solve` cannot give to `method`."""
+    for name, value in (("starts", starts), ("recall", recall)):
+        check_whole(name, value, 0)
+    for name, value, least in (("starts", starts, 1), ("recall", recall, 0)):
+        if value > least and method.access == Access.none:
+            raise SettingError(name, value, f"{type(method).__name__} has one start: set it to {least}")
+
+
+def _recalled(bank: Tensor | None, count: int, knowledge: OperatorKnowledge, measurement: Measurement) -> Tensor:
+    """(B, K, C, H, W): for each measurement the `count` images of `bank` that explain it best, the best first.
+
+    There are fewer if the bank has fewer.
+    """
+    y, shape = measurement.y, (measurement.y.shape[1], *measurement.erased.shape[2:])
+    if bank is None:
+        raise SettingError("recall", count, "there is no bank to recall images from: set it to 0")
+    if bank.shape[1:] != shape or not bank.isfinite().all():
+        got = f"{tuple(bank.shape)}" if bank.shape[1:] != shape else "not finite"
+        raise ValueError(f"bank is {got}; give finite images (M, {', '.join(map(str, shape))})")
+    bank = _ordinary(bank).to(y)
+    misfit = y.new_zeros(len(y), len(bank))
+    for i, image in enumerate(bank):
+        images = image.expand(len(y), -1, -1, -1)
+        misfit[:, i] = knowledge.misfit(knowledge.recall(measurement, images), y, images)
+    return bank[misfit.argsort(dim=1, stable=True)[:, :count]]
 
 
 def _check_measurement(measurement: Measurement) -> None:
@@ -117,7 +198,12 @@ def _check_measurement(measurement: Measurement) -> None:
 
 @dataclass(frozen=True)
 class Solver:
-    """What `solve` was asked for; `run` solves it from one starting point. `rate`: is the answers' energy asked for?"""
+    """What `solve` was asked for; `run` solves it from one starting point.
+
+    rate: is the answers' energy asked for? judge: and is it asked whether they are solved?
+    level: how far from fixed points the autoencoder holds images, by its train loss.
+    recalled: (B, K, C, H, W), images of a bank to start from.
+    """
 
     autoencoder: Autoencoder
     measurement: Measurement
@@ -127,17 +213,36 @@ class Solver:
     trace: bool = False
     path: tuple[int, ...] = ()
     on_iteration: Callable[[int], None] | None = None
+    judge: bool = False
+    level: float = 0.0
+    recalled: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
     @torch.no_grad()
-    def run(self, start: int) -> Recovery:
-        """The recovery from the starting point of number `start`."""
-        attempt, count, told = _Attempt(self, start), 0, self.on_iteration or (lambda _: None)
+    def run(self, start: Start) -> Recovery:
+        """The recovery from one start."""
+        method: Any = self.method
+        if start.longer > 1:
+            method = replace(method, max_iterations=start.longer * method.max_iterations)
+        attempt, count = _Attempt(replace(self, method=method), start.number), 0
         while len(attempt.active):
             attempt.step(count)
             count += 1
-            told(1)
-        told(self.method.max_iterations - count)
+            self.tell(1)
+        self.tell(method.max_iterations - count)
         return attempt.finish()
+
+    def of(self, rows: Tensor) -> "Solver":
+        """The same for the images `rows` alone."""
+        if len(rows) == len(self.measurement.y):
+            return self
+        whole = self.measurement
+        part = Measurement(whole.y[rows], whole.operator.select(rows), whole.sigma, whole.erased[rows])
+        return replace(self, measurement=part, recalled=self.recalled[rows] if len(self.recalled) else self.recalled)
+
+    def tell(self, count: int) -> None:
+        """`count` iterations have gone by."""
+        if self.on_iteration:
+            self.on_iteration(count)
 
     def query(self, x: Tensor) -> Tensor:
         """`f(x)`; raises `ValueError` if `f` breaks its contract."""
@@ -166,9 +271,15 @@ class _Attempt:
         self.queries = torch.zeros_like(self.active)
         shape = (self.y.shape[1], *solver.measurement.erased.shape[2:])
         self.neutral = neutral_image(solver.autoencoder, solver.method.access, shape, self.y)
-        image, hypothesis = divmod(start, solver.knowledge.hypotheses)
-        self.estimate = solver.knowledge.start(solver.measurement, hypothesis)
-        self.state = solver.method.start(self._problem(), image)
+        if start < 0:
+            recalled, image = solver.recalled[:, -1 - start], start
+            self.estimate = solver.knowledge.recall(solver.measurement, recalled)
+            problem = replace(self._problem(), recalled=recalled)
+        else:
+            image, hypothesis = divmod(start, solver.knowledge.hypotheses)
+            self.estimate = solver.knowledge.start(solver.measurement, hypothesis)
+            problem = self._problem()
+        self.state = solver.method.start(problem, image)
         self.status = torch.zeros_like(self.active)
         self.found = self._nothing_found(start)
         self.trace: list[Tensor] = []
@@ -210,9 +321,27 @@ class _Attempt:
             found.trace = torch.stack(self.trace, 1)
         if self.solver.rate:
             found.queries += 1
-            gap = (found.images - self.solver.query(found.images)).flatten(1).square().sum(1)
+            difference = found.images - self.solver.query(found.images)
+            if self.solver.judge:
+                found.solved &= self._is_held(difference)
+            gap = difference.flatten(1).square().sum(1)
             found.energy = (found.energy + gap).nan_to_num(nan=torch.inf, posinf=torch.inf)
         return found
+
+    def _is_held(self, difference: Tensor) -> Tensor:
+        """(B,) bool: is each answer `x` a fixed point, or does it settle near by? difference: `x - f(x)`."""
+        level, found = self.solver.level, self.found
+        held = rms(difference) <= max(FIXED, level)
+        rows = (found.solved & ~held & difference.flatten(1).isfinite().all(1)).nonzero().flatten()
+        if len(rows):
+            image = found.images[rows]
+            before = image
+            for _ in range(SETTLING):
+                before, image = image, self.solver.query(image)
+            found.queries[rows] += SETTLING
+            moved, change = rms(image - found.images[rows]), rms(image - before)
+            held[rows] = (moved <= max(MOVED, level)) & (change <= max(FIXED, level))
+        return held
 
     def _query(self, x: Tensor) -> Tensor:
         self.queries[self.active] += 1
@@ -236,6 +365,7 @@ class _Attempt:
             residual=torch.full_like(nowhere, torch.inf),
             start=torch.full_like(self.queries, start),
             energy=nowhere,
+            solved=torch.zeros_like(self.queries, dtype=torch.bool),
             estimates={name: torch.full_like(value, torch.nan) for name, value in report.items()},
             mask=None if mask is None else mask.expand(size, -1, -1, -1).clone(),
             path=torch.stack(at, 1) if at else None,
@@ -256,31 +386,44 @@ class _Attempt:
             found.mask[which] = estimate.mask
         if self.solver.rate:
             misfit = knowledge.misfit(estimate, self.y[leaving], images)
-            found.energy[which] = torch.where(status == STATUSES.index(Status.diverged), torch.inf, misfit)
+            failed = status == STATUSES.index(Status.diverged)
+            found.energy[which] = torch.where(failed, torch.inf, misfit)
+            if self.solver.judge:
+                explained = knowledge.solved(estimate, self.y[leaving], images, max(FIXED, self.solver.level))
+                found.solved[which] = ~failed & explained
         keep = ~leaving
         self.active, self.y, self.estimate = self.active[keep], self.y[keep], self.estimate.select(keep)
         self.state = type(self.state)(*(tensor[keep] for tensor in self.state))
 
 
-def _lower(a: Recovery, b: Recovery) -> Recovery:
-    """Of each image the recovery of the lower energy, with the queries of both."""
-    better = b.energy < a.energy
+def _lower(best: Recovery, other: Recovery, rows: Tensor) -> Recovery:
+    """`best`, with the images `rows` from `other`, a recovery of these alone, where it has the lower energy.
 
-    def pick(of_a: Tensor, of_b: Tensor) -> Tensor:
-        return torch.where(better.view(-1, *[1] * (of_a.dim() - 1)), of_b, of_a)
+    The queries are those of both.
+    """
+    wins = other.energy < best.energy[rows]
+    won = rows[wins]
+    if best.trace is not None and other.trace is not None:
+        length = max(best.trace.shape[1], other.trace.shape[1])
+        padded = (functional.pad(t, (0, length - t.shape[1]), value=torch.nan) for t in (best.trace, other.trace))
+        best, other = (replace(r, trace=trace) for r, trace in zip((best, other), padded, strict=True))
 
-    if a.trace is not None and b.trace is not None:
-        length = max(a.trace.shape[1], b.trace.shape[1])
-        padded = (functional.pad(t, (0, length - t.shape[1]), value=torch.nan) for t in (a.trace, b.trace))
-        a, b = (replace(r, trace=trace) for r, trace in zip((a, b), padded, strict=True))
+    def put(into: Tensor, values: Tensor) -> Tensor:
+        into = into.clone()
+        into[won] = values[wins]
+        return into
+
     tensors = {
-        name: pick(getattr(a, name), getattr(b, name))
-        for name in ("images", "iterations", "residual", "start", "energy", "mask", "trace", "path")
-        if getattr(a, name) is not None
+        name: put(into, getattr(other, name))
+        for name in ("images", "iterations", "residual", "start", "energy", "solved", "mask", "trace", "path")
+        if (into := getattr(best, name)) is not None
     }
-    status = [pair[other] for *pair, other in zip(a.status, b.status, better.tolist(), strict=True)]
-    estimates = {name: pick(a.estimates[name], b.estimates[name]) for name in a.estimates}
-    return replace(a, **tensors, status=status, queries=a.queries + b.queries, estimates=estimates)
+    status, queries = list(best.status), best.queries.clone()
+    for row, i in zip(won.tolist(), wins.nonzero().flatten().tolist(), strict=True):
+        status[row] = other.status[i]
+    queries[rows] += other.queries
+    estimates = {name: put(best.estimates[name], other.estimates[name]) for name in best.estimates}
+    return replace(best, **tensors, status=status, queries=queries, estimates=estimates)
 
 
 def _finite(images: Tensor, neutral: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ LARGEST = 60.0  # the log of a ratio of densities, either way: no overflow, nor 
 SMOOTH, FEW_ROUGH = 0.5, 0.1  # only the fill was put in if the share observed is below 0.5 at no more than 10 %
 EXACT, WHITE = 0.02, 1.0  # and if the fill's deviation is no larger, or the von Neumann ratio (2: noise) no smaller
 NEAR, MOST = 0.15, 0.6  # the image explains what was observed if 60 % of it lie this near, root mean square of a pixel
+ENOUGH = 10.0  # nats of evidence for an image that is solved
 FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is left out in phase 1
 
 
@@ -147,6 +148,19 @@ class Robust(OperatorKnowledge):
         kinds = self._kinds(around, repeated, y.shape[1], estimate.details, deviation)
         log_likelihood = torch.stack([kind.log_density + kind.share.log() for kind in kinds]).logsumexp(0)
         return -2 * self.narrowest**2 * log_likelihood.flatten(1).sum(1)
+
+    def solved(self, estimate: Estimate, y: Tensor, image: Tensor, level: float) -> Tensor:
+        """By the log likelihood ratio to the same belief with "anything" in the place of observed pixels."""
+        return self.evidence(estimate, y, image) >= ENOUGH
+
+    def evidence(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
+        around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
+        deviation = estimate.sigma.clamp_min(self.narrowest).view(-1, 1, 1, 1)
+        observed, constant, anything = self._kinds(around, repeated, y.shape[1], estimate.details, deviation)
+        terms = [kind.log_density + kind.share.log() for kind in (observed, constant, anything)]
+        without = torch.logaddexp(terms[1], (anything.share + observed.share).log())
+        ratio: Tensor = (torch.stack(terms).logsumexp(0) - without).flatten(1).sum(1)
+        return ratio
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
         return {"erased": erased_share(estimate), "noise": estimate.sigma}
