@@ -83,7 +83,7 @@ class Method(ABC):
     access: Access = Access.queries  # what it asks of the autoencoder
     knows: str = "the measurement, and H as far as it is told"  # in words, what else it needs
     uses_operator: bool = True  # do its steps ask for `H`? Several starts always do
-    restarts: ClassVar[int] = 0  # further starts that `solve` may add by itself to an image that is not solved
+    restarts: ClassVar[bool] = False  # does `solve` start an image that is not solved again by itself?
     revision: ClassVar[int] = 1
     max_iterations: int
     tolerance: float

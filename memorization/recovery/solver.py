@@ -7,7 +7,7 @@ nothing more, and it cannot change the other images.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from memorization.recovery.problem import Access, Method, Problem, neutral_image
 REVISION = 1  # of the loop, as `revision` is of a part: raised whenever the same settings may give other numbers
 FIXED = 1e-3  # in pixels of [0, 1]: a fixed point moves by no more under the autoencoder, root mean square
 MOVED, SETTLING = 0.025, 10  # a solved image that is none yet settles at one no farther away in so many iterations
+SETTLED = 40  # iterations after which an answer that is not solved is started from again
 LEEWAY = 3.0  # times the root of the train loss: both distances are no smaller
 LONGER = 4  # times the iterations, where an image was not solved before
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
@@ -48,7 +49,8 @@ class Recovery:
     iterations: Tensor  # int64 (B,)
     queries: Tensor  # int64 (B,): evaluations of the autoencoder, over all starts
     residual: Tensor  # (B,), as the method defines it
-    start: Tensor  # int64 (B,), the number of the starting point that won; below 0 one of the bank, from -1 on
+    start: Tensor  # int64 (B,), the number of the start that won; below 0 images of the bank, then settled answers
+    hypothesis: Tensor  # int64 (B,), of the operator knowledge, in that start
     energy: Tensor  # (B,): misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if only one start was planned
     solved: Tensor  # bool (B,): needs no other start, see `solve`; False unless restarts are automatic
     estimates: dict[str, Tensor] = field(default_factory=dict)  # what the knowledge reports of its estimate, (B,) each
@@ -57,12 +59,24 @@ class Recovery:
     path: Tensor | None = field(default=None, repr=False)
 
 
+Source = Enum("Source", ["point", "bank", "settled"])  # starting point, image of the bank, what an answer settles at
+
+
 @dataclass(frozen=True)
 class Start:
-    """One try at the images: see `starts_of`."""
+    """One try at the images."""
 
-    number: int  # of the starting point and the hypothesis, from 0 on; -1 the best image of the bank, -2 the next
+    index: int = 0  # of the starting point, or of the image of the bank, the best first
+    hypothesis: int | None = 0  # of the operator knowledge; None: that of the best answer so far
     longer: int = 1  # times the iterations of the method
+    source: Source = Source.point
+
+
+AGAIN = Start(hypothesis=None, source=Source.settled)
+AUTOMATIC = (  # in turn, after the first start and the recalled ones
+    *(AGAIN, Start(0, 1), Start(0, 2), AGAIN, Start(1, None), AGAIN),
+    *(Start(0, None, LONGER), AGAIN, Start(1, None, LONGER), AGAIN),
+)
 
 
 def solve(
@@ -90,9 +104,11 @@ def solve(
 
     starts: starting points, one after the other. Each image keeps the answer of the lowest energy, which costs one more
         query a start. They take turns through the hypotheses of the operator knowledge, then through the starting
-        images of `starting_image`. 0 is automatic: one start, and up to `method.restarts` further ones for the images
-        that are not solved. An image is solved if its answer explains `y` (`OperatorKnowledge.solved`) and the
-        autoencoder holds it: it is a fixed point, or a few more queries settle at one near it.
+        images of `starting_image`. 0 is automatic: one start, and for a method with `restarts` further ones for the
+        images that are not solved (`AUTOMATIC`): from the image at which the best answer so far settles under the
+        autoencoder, with the other hypotheses, from the other starting image, and with more iterations. An image is
+        solved if its answer explains `y` (`OperatorKnowledge.solved`) and the autoencoder holds it: it is a fixed
+        point, or a few queries settle at one near it.
     bank: images (M, C, H, W) to recall, which may hold the answers: those that were extracted from the autoencoder.
     recall: starts from images of the bank, beside the others: for each measurement from those that explain it best.
     loss: the train loss of the autoencoder, None if unknown.
@@ -102,8 +118,8 @@ def solve(
     """
     check_starts(method, starts, recall)
     _check_measurement(measurement)
-    planned = starts_of(method, starts, recall)
     knowledge = operator if operator and asks_operator(method, starts, recall) else Known()
+    planned = starts_of(method, starts, recall, knowledge.hypotheses)
     if knowledge.blind and measurement.y.shape[2:] != measurement.erased.shape[2:]:
         sides = "x".join(map(str, measurement.y.shape[2:]))
         what = f"what made a measurement of {sides} pixels of a larger image"
@@ -124,28 +140,23 @@ def solve(
             on_iteration=on_iteration,
         )
         if recall:
-            solver = replace(solver, recalled=_recalled(bank, recall, knowledge, measurement))
+            solver = replace(solver, bank=recall, recalled=_recalled(bank, recall, knowledge, measurement))
         best = solver.run(planned[0])
+        settled = torch.full_like(best.images, torch.nan)  # the answers that were settled already
         for start in planned[1:]:
-            unsolved = torch.ones_like(best.solved) if starts else ~best.solved
-            if not unsolved.any() or -start.number > solver.recalled.shape[1]:
-                solver.tell(method.max_iterations * start.longer)
-                continue
-            rows = unsolved.nonzero().flatten()
-            best = _lower(best, solver.of(rows).run(start), rows)
+            rows = (torch.ones_like(best.solved) if starts else ~best.solved).nonzero().flatten()
+            if start.source is Source.settled:
+                rows = rows[(best.images[rows] != settled[rows]).flatten(1).any(1)]
+                settled[rows] = best.images[rows]
+            best = solver.again(best, start, rows)
     return best
 
 
-def starts_of(method: Method, starts: int, recall: int = 0) -> list[Start]:
-    """What `solve` tries in turn; recalled images after the first start.
-
-    Automatic restarts go through the hypotheses and starting points, and then again through the first of them with
-    `LONGER` times the iterations.
-    """
-    first, *others = [Start(number) for number in range(starts or 1)]
-    if not starts:
-        others = [Start(1), Start(2), Start(0, LONGER), Start(2, LONGER), Start(1, LONGER)][: method.restarts]
-    return [first, *(Start(-1 - k) for k in range(recall)), *others]
+def starts_of(method: Method, starts: int, recall: int = 0, hypotheses: int = 1) -> list[Start]:
+    """What `solve` tries in turn: recalled images come after the first start."""
+    first, *others = [Start(*divmod(number, hypotheses)) for number in range(starts or 1)]
+    others = list(AUTOMATIC) if method.restarts and not starts else others
+    return [first, *(Start(k, source=Source.bank) for k in range(recall)), *others]
 
 
 def iterations_of(method: Method, starts: int, recall: int = 0) -> int:
@@ -202,7 +213,7 @@ class Solver:
 
     rate: is the answers' energy asked for? judge: and is it asked whether they are solved?
     level: how far from fixed points the autoencoder holds images, by its train loss.
-    recalled: (B, K, C, H, W), images of a bank to start from.
+    recalled: (B, K, C, H, W), images of a bank to start from. bank: how many were asked for.
     """
 
     autoencoder: Autoencoder
@@ -215,6 +226,7 @@ class Solver:
     on_iteration: Callable[[int], None] | None = None
     judge: bool = False
     level: float = 0.0
+    bank: int = 0
     recalled: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
     @torch.no_grad()
@@ -223,13 +235,51 @@ class Solver:
         method: Any = self.method
         if start.longer > 1:
             method = replace(method, max_iterations=start.longer * method.max_iterations)
-        attempt, count = _Attempt(replace(self, method=method), start.number), 0
+        attempt, count = _Attempt(replace(self, method=method), start), 0
         while len(attempt.active):
             attempt.step(count)
             count += 1
             self.tell(1)
         self.tell(method.max_iterations - count)
         return attempt.finish()
+
+    def again(self, best: Recovery, start: Start, rows: Tensor) -> Recovery:
+        """`best` with the images `rows` tried once more."""
+        hypothesis, solver = start.hypothesis, self
+        if hypothesis is not None and hypothesis >= self.knowledge.hypotheses:
+            rows = rows[:0]
+        elif self.judge and hypothesis:
+            rows = rows[self.of(rows).differs(hypothesis)] if len(rows) else rows
+        if start.source is Source.bank and start.index >= self.recalled.shape[1]:
+            rows = rows[:0]
+        of_best = best.hypothesis[rows]
+        for k in of_best.unique().tolist() if hypothesis is None else [hypothesis] * bool(len(rows)):
+            part = rows[of_best == k] if hypothesis is None else rows
+            tried = solver.of(part)
+            if start.source is Source.settled:
+                tried = replace(tried, recalled=self._settled(best.images[part]).unsqueeze(1))
+                best.queries[part] += SETTLED
+            best = _lower(best, tried.run(replace(start, hypothesis=k)), part)
+            solver = replace(self, on_iteration=None)  # one of several parts is told of
+        if solver is self:
+            self.tell(self.method.max_iterations * start.longer)
+        return best
+
+    def differs(self, hypothesis: int) -> Tensor:
+        """(B,) bool: does the knowledge start otherwise with `hypothesis` than with its first?"""
+        one, other = (self.knowledge.start(self.measurement, k) for k in (0, hypothesis))
+        pairs = [(one.y, other.y), *((one.details[name], other.details[name]) for name in one.details)]
+        if one.mask is not None and other.mask is not None:
+            pairs.append((one.mask, other.mask))
+        return torch.stack([(a != b).flatten(1).any(1) for a, b in pairs]).any(0)
+
+    @torch.no_grad()
+    def _settled(self, images: Tensor) -> Tensor:
+        """What `images` settle at under the autoencoder; an image that diverges as it is."""
+        x = images
+        for _ in range(SETTLED):
+            x = self.query(x)
+        return torch.where((rms(x) <= 1).view(-1, 1, 1, 1), x, images)
 
     def of(self, rows: Tensor) -> "Solver":
         """The same for the images `rows` alone."""
@@ -265,23 +315,24 @@ class _Attempt:
     found, status: the recovery so far, and the index into `STATUSES` of each image.
     """
 
-    def __init__(self, solver: Solver, start: int) -> None:
+    def __init__(self, solver: Solver, start: Start) -> None:
         self.solver, self.y = solver, solver.measurement.y
         self.active = torch.arange(len(self.y), device=self.y.device)
         self.queries = torch.zeros_like(self.active)
         shape = (self.y.shape[1], *solver.measurement.erased.shape[2:])
         self.neutral = neutral_image(solver.autoencoder, solver.method.access, shape, self.y)
-        if start < 0:
-            recalled, image = solver.recalled[:, -1 - start], start
-            self.estimate = solver.knowledge.recall(solver.measurement, recalled)
-            problem = replace(self._problem(), recalled=recalled)
+        knowledge, hypothesis, index = solver.knowledge, start.hypothesis or 0, start.index
+        if start.source is Source.point:
+            number = index * knowledge.hypotheses + hypothesis
+            self.estimate = knowledge.start(solver.measurement, hypothesis)
+            self.state = solver.method.start(self._problem(), index)
         else:
-            image, hypothesis = divmod(start, solver.knowledge.hypotheses)
-            self.estimate = solver.knowledge.start(solver.measurement, hypothesis)
-            problem = self._problem()
-        self.state = solver.method.start(problem, image)
+            number = -1 - (index if start.source is Source.bank else solver.bank)
+            image = solver.recalled[:, index]
+            self.estimate = knowledge.recall(solver.measurement, image, hypothesis)
+            self.state = solver.method.start(replace(self._problem(), recalled=image), -1)
         self.status = torch.zeros_like(self.active)
-        self.found = self._nothing_found(start)
+        self.found = self._nothing_found(number, hypothesis)
         self.trace: list[Tensor] = []
         # a method that asks the autoencoder for nothing takes one step, on the first estimate
         self.annealed = 0.0 if solver.method.access == Access.none else solver.knowledge.annealed
@@ -351,7 +402,7 @@ class _Attempt:
         h = self.estimate
         return Problem(self.y, h.y, h.operator, h.sigma, self._query, self.neutral)
 
-    def _nothing_found(self, start: int) -> Recovery:
+    def _nothing_found(self, start: int, hypothesis: int) -> Recovery:
         """The recovery before the first step, whose images are the starting ones."""
         images, mask = _finite(self.solver.method.answer(self.state), self.neutral), self.estimate.mask
         size, nowhere = len(images), images.new_full((len(images),), torch.nan)
@@ -364,6 +415,7 @@ class _Attempt:
             queries=self.queries,
             residual=torch.full_like(nowhere, torch.inf),
             start=torch.full_like(self.queries, start),
+            hypothesis=torch.full_like(self.queries, hypothesis),
             energy=nowhere,
             solved=torch.zeros_like(self.queries, dtype=torch.bool),
             estimates={name: torch.full_like(value, torch.nan) for name, value in report.items()},
@@ -415,7 +467,18 @@ def _lower(best: Recovery, other: Recovery, rows: Tensor) -> Recovery:
 
     tensors = {
         name: put(into, getattr(other, name))
-        for name in ("images", "iterations", "residual", "start", "energy", "solved", "mask", "trace", "path")
+        for name in (
+            "images",
+            "iterations",
+            "residual",
+            "start",
+            "hypothesis",
+            "energy",
+            "solved",
+            "mask",
+            "trace",
+            "path",
+        )
         if (into := getattr(best, name)) is not None
     }
     status, queries = list(best.status), best.queries.clone()

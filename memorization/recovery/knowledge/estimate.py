@@ -45,9 +45,9 @@ class OperatorKnowledge(ABC):
     def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         """What is believed before the first iteration."""
 
-    def recall(self, measurement: Measurement, image: Tensor) -> Estimate:
+    def recall(self, measurement: Measurement, image: Tensor, hypothesis: int = 0) -> Estimate:
         """What is believed before the first iteration from a recalled `image` (B, C, H, W), which may be the answer."""
-        return self.update(self.start(measurement), measurement.y, image, 1, 0.0)
+        return self.update(self.start(measurement, hypothesis), measurement.y, image, 1, 0.0)
 
     @abstractmethod
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:

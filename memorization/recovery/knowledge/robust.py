@@ -72,8 +72,9 @@ class Robust(OperatorKnowledge):
     repeated: float = 0.15
     first_phase: float = 0.15  # share of the iterations
 
-    hypotheses = 2
+    hypotheses = 3
     annealed = 0.8
+    revision = 2
 
     def __post_init__(self) -> None:
         check_positive(self, "widest")
@@ -93,6 +94,7 @@ class Robust(OperatorKnowledge):
             "fill": repeated_value(y),  # (B, C, 1, 1) the repeated colour
             "deviation": torch.full_like(third, 0.02),  # (B, 1, 1, 1) of the pixels that hold it, from noise
             "anything": torch.ones_like(third),  # (B, 1, 1, 1): 0 as long as no pixel may be erased to anything
+            "flat": torch.zeros_like(third),  # (B, 1, 1, 1): 1 if images have a background of the fill's colour
         }
         for _ in range(10):  # without an image yet, observed pixels count among "anything"
             repeated = _distance(y, details["fill"])
@@ -104,13 +106,15 @@ class Robust(OperatorKnowledge):
             details["uniform"] = 1 - details["constant"]
         distance = (y - details["fill"]).abs().amax(1, keepdim=True)
         apart = distance > FILL_RADIUS * details["deviation"]
-        no_fill = (details["constant"] < self.repeated) | (hypothesis > 0)
+        no_fill = (details["constant"] < self.repeated) | (hypothesis == 1)
         weight = (apart | no_fill).to(y.dtype)
         observed = self._observed_share(y, weight)
         rough = (weight * (observed < SMOOTH)).sum((1, 2, 3), keepdim=True)
         only_fill = ~no_fill & (rough <= FEW_ROUGH * weight.sum((1, 2, 3), keepdim=True))
         only_fill &= (details["deviation"] <= EXACT) | (_von_neumann_ratio(y - details["fill"], ~apart) >= WHITE)
-        details["anything"] = (~only_fill).to(y.dtype)
+        flat = ~no_fill & (hypothesis == 2)
+        only_fill |= flat
+        details["flat"], details["anything"] = flat.to(y.dtype), (~only_fill).to(y.dtype)
         observed = torch.where(only_fill, 1, observed)
         details["constant"] = (1 - weight).mean((2, 3), keepdim=True).expand_as(observed)
         details["uniform"] = (1 - observed) * (1 - details["constant"])
@@ -118,6 +122,10 @@ class Robust(OperatorKnowledge):
         trust = data_weight(((1 - observed) * SPREAD).sqrt())
         mask = Mask(weight * observed.square() * trust)
         return Estimate((y - 0.5) / observed + 0.5, mask, y.new_zeros(len(y)), details)
+
+    def recall(self, measurement: Measurement, image: Tensor, hypothesis: int = 0) -> Estimate:
+        """The belief of the second phase, from the recalled image at once."""
+        return self.update(self.start(measurement, hypothesis), measurement.y, image, 1, self.first_phase)
 
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         if progress < self.first_phase:
@@ -128,7 +136,10 @@ class Robust(OperatorKnowledge):
             deviation = estimate.sigma.clamp_min(self.narrowest)
         deviation = deviation.view(-1, 1, 1, 1)
         around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
-        observed, constant = _probabilities(*self._kinds(around, repeated, y.shape[1], estimate.details, deviation))
+        belief = estimate.details
+        sharpest = torch.maximum(belief["deviation"], belief["flat"] * deviation)
+        belief = belief | {"deviation": sharpest}
+        observed, constant = _probabilities(*self._kinds(around, repeated, y.shape[1], belief, deviation))
         anything = estimate.details["anything"]
         shares = {"constant": _local(constant)}
         shares["uniform"] = (1 - shares["constant"] - _local(observed)).clamp(0, 1) * anything
@@ -138,15 +149,13 @@ class Robust(OperatorKnowledge):
         of_fill = torch.where(anything > 0, torch.inf, fill["deviation"].clamp_min(self.narrowest)).flatten()
         near = around <= NEAR**2 * y.shape[1]
         explained = (observed * near).sum((1, 2, 3), keepdim=True) >= MOST * observed.sum((1, 2, 3), keepdim=True)
-        details = fill | shares | {"observed": observed, "anything": torch.maximum(anything, explained.to(y.dtype))}
+        kept = {"flat": belief["flat"], "anything": torch.maximum(anything, explained.to(y.dtype))}
+        details = fill | shares | kept | {"observed": observed}
         return Estimate(y, Mask(observed), torch.minimum(noise, of_fill), details)
 
     def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
         """-2 s^2 log likelihood, s the narrowest deviation: |y - image|^2 and a constant if a pixel was observed."""
-        around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
-        deviation = estimate.sigma.clamp_min(self.narrowest).view(-1, 1, 1, 1)
-        kinds = self._kinds(around, repeated, y.shape[1], estimate.details, deviation)
-        log_likelihood = torch.stack([kind.log_density + kind.share.log() for kind in kinds]).logsumexp(0)
+        log_likelihood = torch.stack(self._terms(estimate, y, image)).logsumexp(0)
         return -2 * self.narrowest**2 * log_likelihood.flatten(1).sum(1)
 
     def solved(self, estimate: Estimate, y: Tensor, image: Tensor, level: float) -> Tensor:
@@ -154,13 +163,22 @@ class Robust(OperatorKnowledge):
         return self.evidence(estimate, y, image) >= ENOUGH
 
     def evidence(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
-        around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
-        deviation = estimate.sigma.clamp_min(self.narrowest).view(-1, 1, 1, 1)
-        observed, constant, anything = self._kinds(around, repeated, y.shape[1], estimate.details, deviation)
-        terms = [kind.log_density + kind.share.log() for kind in (observed, constant, anything)]
-        without = torch.logaddexp(terms[1], (anything.share + observed.share).log())
+        """(B,): the log likelihood ratio of the belief to the same with "anything" in the place of observed pixels."""
+        terms, details = self._terms(estimate, y, image), estimate.details
+        without = torch.logaddexp(terms[1], (1 - details["constant"]).clamp_min(1e-6).log())
         ratio: Tensor = (torch.stack(terms).logsumexp(0) - without).flatten(1).sum(1)
         return ratio
+
+    def _terms(self, estimate: Estimate, y: Tensor, image: Tensor) -> list[Tensor]:
+        """(B, 1, H, W) each: the log of the share times the density of the three kinds that a pixel may be.
+
+        With the fill's colour no sharper than observed pixels are, so that beliefs of different hypotheses compare.
+        """
+        around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
+        deviation = estimate.sigma.clamp_min(self.narrowest).view(-1, 1, 1, 1)
+        belief = estimate.details | {"deviation": torch.maximum(estimate.details["deviation"], deviation)}
+        kinds = self._kinds(around, repeated, y.shape[1], belief, deviation)
+        return [kind.log_density + kind.share.log() for kind in kinds]
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
         return {"erased": erased_share(estimate), "noise": estimate.sigma}
