@@ -27,6 +27,7 @@ FIXED = 1e-3  # in pixels of [0, 1]: a fixed point moves by no more under the au
 MOVED, SETTLING = 0.025, 10  # a solved image that is none yet settles at one no farther away in so many iterations
 SETTLED = 40  # iterations after which an answer that is not solved is started from again
 LEEWAY = 3.0  # times the root of the train loss: both distances are no smaller
+LATE = 0.8  # share of the iterations that a start from the bank passes over: its image may be the answer as it is
 LONGER = 4  # times the iterations, where an image was not solved before
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 
@@ -190,10 +191,7 @@ def _recalled(bank: Tensor | None, count: int, knowledge: OperatorKnowledge, mea
         got = f"{tuple(bank.shape)}" if bank.shape[1:] != shape else "not finite"
         raise ValueError(f"bank is {got}; give finite images (M, {', '.join(map(str, shape))})")
     bank = _ordinary(bank).to(y)
-    misfit = y.new_zeros(len(y), len(bank))
-    for i, image in enumerate(bank):
-        images = image.expand(len(y), -1, -1, -1)
-        misfit[:, i] = knowledge.misfit(knowledge.recall(measurement, images), y, images)
+    misfit = knowledge.unlikely(measurement, bank)
     return bank[misfit.argsort(dim=1, stable=True)[:, :count]]
 
 
@@ -235,7 +233,10 @@ class Solver:
         method: Any = self.method
         if start.longer > 1:
             method = replace(method, max_iterations=start.longer * method.max_iterations)
-        attempt, count = _Attempt(replace(self, method=method), start), 0
+        late = start.source is Source.bank and method.access != Access.none
+        first = int(LATE * method.max_iterations) if late else 0
+        self.tell(first)
+        attempt, count = _Attempt(replace(self, method=method), start, first), first
         while len(attempt.active):
             attempt.step(count)
             count += 1
@@ -311,11 +312,13 @@ class Solver:
 class _Attempt:
     """A batch on its way from one starting point. Images that are done leave it; what was found of them is kept.
 
+    first: the iteration to begin with.
     active: indices of the images still in the batch. `y`, `estimate` and `state` are those of these images alone.
     found, status: the recovery so far, and the index into `STATUSES` of each image.
     """
 
-    def __init__(self, solver: Solver, start: Start) -> None:
+    def __init__(self, solver: Solver, start: Start, first: int = 0) -> None:
+        self.first = first
         self.solver, self.y = solver, solver.measurement.y
         self.active = torch.arange(len(self.y), device=self.y.device)
         self.queries = torch.zeros_like(self.active)
@@ -341,7 +344,7 @@ class _Attempt:
         """Iteration `k`, from 0 on; the images that are done after it leave, after the last one all of them."""
         method = self.solver.method
         progress = k / method.max_iterations
-        if k > 0:
+        if k > self.first:
             answer = method.answer(self.state)
             self.estimate = self.solver.knowledge.update(self.estimate, self.y, answer, k, progress)
         previous, self.state = self.state, method.step(self._problem(), self.state, progress)
@@ -350,7 +353,7 @@ class _Attempt:
         diverged = ~(rms(answer) <= DIVERGENCE) | ~torch.isfinite(change)  # NaN is never below
         converged = ~diverged & (change <= method.tolerance) & (progress >= self.annealed)
         found, residual = self.found, torch.where(diverged, torch.inf, change)
-        found.residual[self.active], found.iterations[self.active] = residual, k + 1
+        found.residual[self.active], found.iterations[self.active] = residual, k + 1 - self.first
         if self.solver.trace:
             self.trace.append(torch.full_like(found.residual, torch.nan))
             self.trace[-1][self.active] = residual
@@ -361,7 +364,7 @@ class _Attempt:
             images = torch.where(diverged[leaving].view(-1, 1, 1, 1), before, answer[leaving]).clamp(0, 1)
             self._leave(leaving, images, (converged + 2 * diverged)[leaving])
         for place, count in enumerate(self.solver.path):
-            if count == k + 1 and found.path is not None:
+            if count == k + 1 - self.first and found.path is not None:
                 found.path[self.active, place] = method.answer(self.state).clamp(0, 1)
 
     def finish(self) -> Recovery:
@@ -451,9 +454,9 @@ class _Attempt:
 def _lower(best: Recovery, other: Recovery, rows: Tensor) -> Recovery:
     """`best`, with the images `rows` from `other`, a recovery of these alone, where it has the lower energy.
 
-    The queries are those of both.
+    One that is solved, and need not be asked for, comes before one that is not. The queries are those of both.
     """
-    wins = other.energy < best.energy[rows]
+    wins = torch.where(other.solved == best.solved[rows], other.energy < best.energy[rows], other.solved)
     won = rows[wins]
     if best.trace is not None and other.trace is not None:
         length = max(best.trace.shape[1], other.trace.shape[1])

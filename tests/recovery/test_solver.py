@@ -43,13 +43,13 @@ def test_a_diverging_image_leaves_its_batch_mates_alone(name, factor, knowledge)
     measurement = problems.erase(originals, 0.3, seed=8)
     measurement.operator.weight[:, :, 0, 0] = 1
     measurement.y[:, :, 0, 0] = originals[:, :, 0, 0]
-    alone = solve(problems.projection(MEMBERS), measurement, METHODS[name](), knowledge)
+    alone = solve(problems.projection(MEMBERS), measurement, METHODS[name](), knowledge, starts=1)
     measurement.y[2, :, 0, 0] = 1.0
-    together = solve(explosive(factor), measurement, METHODS[name](), knowledge)
+    together = solve(explosive(factor), measurement, METHODS[name](), knowledge, starts=1)
     others = torch.tensor([0, 1, 3, 4])
     assert together.status[2] == "diverged"
     assert torch.isfinite(together.images).all()
-    torch.testing.assert_close(together.images[others], alone.images[others], atol=1e-10, rtol=0)
+    torch.testing.assert_close(together.images[others], alone.images[others], atol=1e-12, rtol=0)
     assert [together.status[i] for i in others] == [alone.status[i] for i in others]
 
 

@@ -49,6 +49,15 @@ class OperatorKnowledge(ABC):
         """What is believed before the first iteration from a recalled `image` (B, C, H, W), which may be the answer."""
         return self.update(self.start(measurement, hypothesis), measurement.y, image, 1, 0.0)
 
+    def unlikely(self, measurement: Measurement, bank: Tensor) -> Tensor:
+        """(B, M): how ill each image of `bank` (M, C, H, W) explains each measurement."""
+        y = measurement.y
+        scores = y.new_empty(len(y), len(bank))
+        for i, image in enumerate(bank):
+            images = image.expand(len(y), -1, -1, -1)
+            scores[:, i] = self.misfit(self.recall(measurement, images), y, images)
+        return scores
+
     @abstractmethod
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         """The belief for the next iteration, from the current `image` (B, C, H, W); `estimate` itself if it stays."""

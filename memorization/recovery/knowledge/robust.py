@@ -23,13 +23,14 @@ counts as explaining; the observed pixels of that part may then be given up.
 Noise is told from an erasure up to a deviation of about 0.1. At 0.2 in three channels, or at 0.3 with a constant fill,
 most observed pixels are taken for erased, and the reported noise is too low.
 
-Whether the most frequent colour is a fill or a sky cannot be told from `y`. Start 1 treats it as erased if it covers
-`repeated` of the pixels; start 2 assumes no constant fill; start 3 assumes what start 1 does, from the method's other
-starting image (`y` for `Energy`). Use three starts.
+Whether the most frequent colour is a fill or a sky cannot be told from `y`; there are three hypotheses. The first
+treats it as erased if it covers `repeated` of the pixels. The second assumes no constant fill. The third assumes that
+images have a flat background of the fill's colour, as digits have: whatever is of another colour was observed, however
+rough it is, and a pixel of that colour is judged by the image and the shares alone. Restarts try them in turn.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,8 @@ LARGEST = 60.0  # the log of a ratio of densities, either way: no overflow, nor 
 SMOOTH, FEW_ROUGH = 0.5, 0.1  # only the fill was put in if the share observed is below 0.5 at no more than 10 %
 EXACT, WHITE = 0.02, 1.0  # and if the fill's deviation is no larger, or the von Neumann ratio (2: noise) no smaller
 NEAR, MOST = 0.15, 0.6  # the image explains what was observed if 60 % of it lie this near, root mean square of a pixel
-ENOUGH = 10.0  # nats of evidence for an image that is solved
+ENOUGH = 20.0  # nats of evidence for an image that is solved
+ROUNDS, EXACTLY = 6, 0.01  # of expectation-maximisation, to judge a recalled image; the least deviation then
 FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is left out in phase 1
 
 
@@ -163,19 +165,46 @@ class Robust(OperatorKnowledge):
         return self.evidence(estimate, y, image) >= ENOUGH
 
     def evidence(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
-        """(B,): the log likelihood ratio of the belief to the same with "anything" in the place of observed pixels."""
-        terms, details = self._terms(estimate, y, image), estimate.details
-        without = torch.logaddexp(terms[1], (1 - details["constant"]).clamp_min(1e-6).log())
+        """(B,): the log likelihood ratio that `solved` looks at, in nats."""
+        fitted = self._fitted(estimate, y, image)
+        terms = self._terms(fitted, y, image, EXACTLY)
+        without = torch.logaddexp(terms[1], (1 - fitted.details["constant"]).clamp_min(1e-6).log())
         ratio: Tensor = (torch.stack(terms).logsumexp(0) - without).flatten(1).sum(1)
         return ratio
 
-    def _terms(self, estimate: Estimate, y: Tensor, image: Tensor) -> list[Tensor]:
+    def unlikely(self, measurement: Measurement, bank: Tensor) -> Tensor:
+        """The negative log likelihood with the best deviation of observed pixels: an extracted image is exact."""
+        y, estimate = measurement.y, self.start(measurement)
+        details = estimate.details | {"anything": torch.ones_like(estimate.details["anything"])}
+        estimate, scores = replace(estimate, details=details), y.new_empty(len(y), len(bank))
+        for i, image in enumerate(bank):
+            terms = self._terms(self._fitted(estimate, y, image[None]), y, image[None], EXACTLY)
+            scores[:, i] = -torch.stack(terms).logsumexp(0).flatten(1).sum(1)
+        return scores
+
+    def _fitted(self, estimate: Estimate, y: Tensor, image: Tensor) -> Estimate:
+        """The shares, of the whole image, and the deviation of observed pixels that explain `y` best about `image`."""
+        details, sigma = estimate.details, y.new_full((len(y),), self.narrowest)
+        around, repeated = _distance(y, image), _distance(y, details["fill"])
+        for _ in range(ROUNDS):
+            deviation = sigma.view(-1, 1, 1, 1)
+            belief = details | {"deviation": torch.maximum(details["deviation"], deviation)}
+            observed, constant = _probabilities(*self._kinds(around, repeated, y.shape[1], belief, deviation))
+            share, filled = (kind.mean((2, 3), keepdim=True) for kind in (observed, constant))
+            uniform = (1 - share - filled).clamp(0, 1) * details["anything"]
+            details = details | {"constant": filled, "uniform": uniform}
+            squares = (observed * around).sum((1, 2, 3)) / y.shape[1]
+            sigma = (squares / observed.sum((1, 2, 3)).clamp_min(1e-6)).sqrt().clamp(EXACTLY, self.widest)
+        return replace(estimate, sigma=sigma, details=details)
+
+    def _terms(self, estimate: Estimate, y: Tensor, image: Tensor, least: float | None = None) -> list[Tensor]:
         """(B, 1, H, W) each: the log of the share times the density of the three kinds that a pixel may be.
 
         With the fill's colour no sharper than observed pixels are, so that beliefs of different hypotheses compare.
+        least: the smallest deviation of observed pixels, by default the narrowest.
         """
         around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
-        deviation = estimate.sigma.clamp_min(self.narrowest).view(-1, 1, 1, 1)
+        deviation = estimate.sigma.clamp_min(self.narrowest if least is None else least).view(-1, 1, 1, 1)
         belief = estimate.details | {"deviation": torch.maximum(estimate.details["deviation"], deviation)}
         kinds = self._kinds(around, repeated, y.shape[1], belief, deviation)
         return [kind.log_density + kind.share.log() for kind in kinds]
