@@ -322,7 +322,7 @@ def test_what_makes_a_recipe_s_numbers_is_plain_values():
     ("settings", "message"),
     [
         ({"threshold_db": np.inf}, "threshold_db is inf; it must be a finite number of dB"),
-        ({"starts": 0}, "starts is 0; .* at least 1"),
+        ({"starts": -1}, "starts is -1; .* at least 0"),
         ({"starts": 2, "method": Inpaint()}, "starts is 2; Inpaint has one start: set it to 1"),
         ({"extrapolation": -1}, "extrapolation is -1; it must be at least 1; set it to 0 for none"),
         ({"extrapolation": 3, "method": Energy()}, "extrapolation is 3; .* which Energy is not; set it to 0"),

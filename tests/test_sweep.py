@@ -167,11 +167,12 @@ ALSO_SILENT = {  # of some choices: images and files count by their content, and
 }
 REFUSED = {  # by some degradations and methods, by a folder of images, and by a centred autoencoder
     "architecture.value_range",
-    "degradation.first.noise", "recovery.extrapolation", "recovery.starts",
+    "degradation.first.noise", "recovery.extrapolation", "recovery.recall", "recovery.starts",
     "dataset.column", "dataset.split", "dataset.subset",
 }  # fmt: skip
 OTHER = {
     "rungs": "last", "control": "untrained", "trainer.precision": "bf16-mixed", "training.betas": [0.8, 0.9],
+    "recovery.starts": 2,  # one is what most methods do by themselves
     "training.ladder": [0.5], "architecture.activation": "elu", "architecture.initialisation": "orthogonal",
     "architecture.output": "sigmoid", "degradation.fill": "grey", "degradation.second.fill": "grey",
     "degradation.side": "left", "degradation.direction": "vertical", "degradation.angle": 30.0, "dataset.path": "copy",

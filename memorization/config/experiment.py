@@ -22,7 +22,8 @@ from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control
 from memorization.extraction import Search
 
-RECIPE_KEYS = {"method": "recovery", "starts": "recovery.starts", "extrapolation": "recovery.extrapolation"}
+RECIPE_EXTRA = ("starts", "recall", "extrapolation")  # keys of the group `recovery` that are the recipe's
+RECIPE_KEYS = {"method": "recovery"} | {key: f"recovery.{key}" for key in RECIPE_EXTRA}
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _recovering(node: Any) -> Recovering:
     parts = {"degradation": "degradation", "method": "recovery", "operator": "operator"}
     built = {name: _part(group, getattr(node, group)) for name, group in parts.items()}
     try:
-        own = {"starts": node.recovery.starts, "extrapolation": node.recovery.extrapolation}
+        own = {key: getattr(node.recovery, key) for key in RECIPE_EXTRA}
         recipe = Recipe(**built, **own, seed=node.seed, threshold_db=node.threshold_db)
     except SettingError as error:
         raise SettingError(RECIPE_KEYS.get(error.field, error.field), error.value, error.reason) from error

@@ -29,9 +29,9 @@ GROUPS: dict[str, Mapping[str, Any]] = {
 EXTRA: dict[str, list[tuple[str, type, Any]]] = {
     # subtract the members' mean image inside f; linear or sigmoid
     "architecture": [("centre", bool, True), ("output", str, "linear")],
-    # images solved together; starting points an image, of which the lowest energy wins;
-    # depth of the Anderson extrapolation of a method that iterates, 0 for none
-    "recovery": [("batch_size", int, 100), ("starts", int, 1), ("extrapolation", int, 0)],
+    # images solved together; starting points an image, of which the lowest energy wins (0: as many as it takes);
+    # starts from extracted images; depth of the Anderson extrapolation of a method that iterates, 0 for none
+    "recovery": [("batch_size", int, 100), ("starts", int, 0), ("recall", int, 0), ("extrapolation", int, 0)],
 }
 
 

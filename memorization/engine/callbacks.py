@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from tqdm import tqdm
 
 from memorization.evaluation.batch import Recipe
+from memorization.recovery.solver import iterations_of
 
 
 class Recorder(Callback):
@@ -62,7 +63,7 @@ class RecoveryBar(Callback):
     """
 
     def __init__(self, name: str, rungs: int, batches: int, recipe: Recipe, shown: bool = True) -> None:
-        self.each = recipe.starts * recipe.solving.max_iterations  # iterations a batch
+        self.each = iterations_of(recipe.solving, recipe.starts, recipe.recall)  # a batch
         self.rung, total = "", rungs * batches * self.each
         mininterval = 0.5 if sys.stderr.isatty() else 10
         self.bar = tqdm(total=total, desc=name, unit="it", disable=not shown, mininterval=mininterval)

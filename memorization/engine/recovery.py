@@ -56,8 +56,11 @@ class RecoveryModule(pl.LightningModule):
 
     members: Tensor
 
-    def __init__(self, autoencoder: nn.Module, recipe: Recipe, members: Tensor, found: int = 0) -> None:
+    def __init__(
+        self, autoencoder: nn.Module, recipe: Recipe, members: Tensor, found: int = 0, loss: float | None = None
+    ) -> None:
         super().__init__()
+        self.loss = loss  # on the members, None if unknown
         self.found = found  # batches that an earlier attempt has recovered
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.recipe = recipe
@@ -76,6 +79,7 @@ class RecoveryModule(pl.LightningModule):
             self.members,
             path=steps_of(self.recipe),
             on_iteration=self.on_iteration,
+            loss=self.loss,
         )
         self.metrics.update(**done.compared(originals, is_member))
         done.scores["member"] = is_member.tolist()
@@ -99,12 +103,13 @@ def recover(
     observers: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
     hardware: Hardware | None = None,
+    loss: float | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
 
-    `observers` are further callbacks of the predict loop. Mixed precision is for training alone: a recovery is in
-    float32. Returns the scores, one row an image, members first, and the images of the
-    `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w)
+    `observers` are further callbacks of the predict loop. `loss` is the train loss, None if unknown. Mixed precision is
+    for training alone: a recovery is in float32. Returns the scores, one row an image, members first, and the images of
+    the `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w)
     uint8, reduced: the answers after the P numbers of iterations `steps`, black from an image's last iteration on.
     """
     starts = [*range(0, len(split.members) + len(split.non_members), batch_size)]
@@ -120,7 +125,7 @@ def recover(
     runner = trainer_on(hardware, **arguments)
     if runner.world_size > len(missing) > 0:  # each process needs a batch of its own
         runner = trainer_on(replace(hardware, devices=len(missing)), num_nodes=1, **arguments)
-    module = RecoveryModule(autoencoder, recipe, split.members, found=len(starts) - len(missing))
+    module = RecoveryModule(autoencoder, recipe, split.members, found=len(starts) - len(missing), loss=loss)
     if missing:
         # one item is a whole batch already
         loader = DataLoader(Batches(split, batch_size, missing), batch_size=1, collate_fn=itemgetter(0))

@@ -75,7 +75,7 @@ def audit(
     seed: int = 0,
     batch_size: int = 100,
     threshold_db: float = 25.0,
-    starts: int = 1,
+    starts: int = 0,
     controls: bool = False,
     reference: Autoencoder | None = None,
     indices: Sequence[int] | None = None,
@@ -85,7 +85,7 @@ def audit(
     Images are float32 in [0, 1], or uint8; the autoencoder, a module or any callable, maps float32 (B, C, H, W) to the
     same shape; one with another value range or layout is wrapped in `architectures.Adapted`. It is called in eval mode,
     and a module is put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and
-    Dar, the mask known, one starting point an image.
+    Dar, the mask known, one starting point an image (0 `starts`: as many as `energy` needs, one of the other methods).
 
     `controls` adds those of `evaluation.controls`, as far as they apply; `reference` is an autoencoder of the same kind
     that was trained without `members`, best on `non_members` in their place.
@@ -106,15 +106,18 @@ def audit(
         raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
     images = _Images.of(members, non_members, indices, batch_size)
-    own = images.recovered(recipe, autoencoder)
     with evaluating(autoencoder):
+        images.check(recipe, autoencoder)
         loss = reconstruction_loss(autoencoder, images.members, batch_size)
+    own = images.recovered(recipe, autoencoder, loss)
     check_loss(loss, images.members)
     tables = [own.assign(control=Control.none.value, train_loss=loss)]
     missing: dict[str, str] = {}
     if controls or reference is not None:
         found, missing = _controls(recipe, autoencoder, reference, images.members, controls)
         for control, (other, model) in found.items():
+            with evaluating(model):
+                images.check(other, model)
             tables.append(images.recovered(other, model).assign(control=control.value, train_loss=np.nan))
     table = pd.concat(tables, ignore_index=True).assign(architecture=type(autoencoder).__name__, **OWN)
     return Audit(table, missing)
@@ -143,14 +146,17 @@ class _Images:
         numbers = _numbers(range(len(every)) if indices is None else indices, len(members), len(every))
         return cls(as_float(members), every, numbers, batch_size)
 
-    def recovered(self, recipe: Recipe, autoencoder: Autoencoder) -> pd.DataFrame:
-        """The scores of all images, one row each, once the autoencoder has kept its contract on two of them."""
+    def check(self, recipe: Recipe, autoencoder: Autoencoder) -> None:
+        """Raise `ValueError` unless the autoencoder keeps its contract on two of the images."""
         some = self.every[[0, len(self.members)]] if len(self.every) > len(self.members) else self.every[:1]
+        check_contract(autoencoder, some, recipe.method.access, min(self.batch_size, len(self.every)))
+
+    def recovered(self, recipe: Recipe, autoencoder: Autoencoder, loss: float | None = None) -> pd.DataFrame:
+        """The scores of all images, one row each; `loss` is the train loss, if it is known."""
         parts = [slice(i, i + self.batch_size) for i in range(0, len(self.every), self.batch_size)]
         with evaluating(autoencoder):
-            check_contract(autoencoder, some, recipe.method.access, min(self.batch_size, len(self.every)))
             tables = [
-                recover_batch(recipe, autoencoder, self.every[part], self.numbers[part], self.members).scores
+                recover_batch(recipe, autoencoder, self.every[part], self.numbers[part], self.members, loss=loss).scores
                 for part in parts
             ]
         table = pd.concat(tables, ignore_index=True)

@@ -33,8 +33,9 @@ class Recipe:
     operator: OperatorKnowledge
     seed: int = 0  # with an image's index, the only source of the degradation's randomness
     threshold_db: float = 25.0  # erased PSNR from which an image counts as recovered, if it is also the right one
-    starts: int = 1  # starting points an image, see `solve`
+    starts: int = 0  # starting points an image, 0 for as many as it takes; see `solve`
     extrapolation: int = 0  # depth of the method's Anderson extrapolation, 0 for none
+    recall: int = 0  # starts from images of a bank, see `solve`
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold_db):
@@ -45,7 +46,7 @@ class Recipe:
         except SettingError as error:
             reason = f"{error.reason}; set it to 0 for none"
             raise SettingError("extrapolation", self.extrapolation, reason) from error
-        solver.check_starts(method, self.starts)
+        solver.check_starts(method, self.starts, self.recall)
         if self.asks_operator and self.operator.blind and not self.degradation.keeps_shape:
             reason = "it cannot be estimated where the `degradation` makes images smaller: choose known"
             raise SettingError("operator", OPERATORS.name_of(self.operator), reason)
@@ -58,7 +59,7 @@ class Recipe:
     @property
     def asks_operator(self) -> bool:
         """Does anything depend on `operator`?"""
-        return asks_operator(self.method, self.starts)
+        return asks_operator(self.method, self.starts, self.recall)
 
     def choices(self) -> Record:
         """What each row of results says of the recipe.
@@ -81,9 +82,11 @@ class Recipe:
         Each part with its name, its revision and its settings; `revisions` are those of what all recipes share.
         """
         extrapolated = {"anderson": revision_of(Anderson)} if self.extrapolation else {}
+        starts = self.starts or (0 if self.solving.restarts else 1)  # automatic, with nothing to restart, is one
+        tries = {"starts": starts} | ({"recall": self.recall} if self.recall else {})
         return {
             "degradation": _identity(DEGRADATIONS, self.degradation),
-            "recovery": _identity(METHODS, self.method) | {"starts": self.starts, "extrapolation": self.extrapolation},
+            "recovery": _identity(METHODS, self.method) | tries | {"extrapolation": self.extrapolation},
             "operator": _identity(OPERATORS, self.operator) if self.asks_operator else {"name": "none"},
             "threshold_db": self.threshold_db,
             "revisions": {"solver": solver.REVISION, "scores": metrics.REVISION, **extrapolated},
@@ -126,19 +129,31 @@ def recover_batch(
     members: Tensor,
     path: Sequence[int] = (),
     on_iteration: Callable[[int], None] | None = None,
+    *,
+    bank: Tensor | None = None,
+    loss: float | None = None,
 ) -> RecoveredBatch:
     """Degrade `originals` (B, C, H, W), recover them with `autoencoder` and score the answers.
 
     `indices` are the images' indices in their pool; `members` (N, C, H, W) all members, of which `nearest_member` is an
     index. A diverged image is never recovered, and its scores are those of its last finite answer.
-    `path` and `on_iteration` are passed on to `solve`.
+    `path`, `on_iteration`, the `bank` of images to recall and the train `loss` are passed on to `solve`.
     """
     begin = time.perf_counter()
     with within("degradation"):
         measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))
     method, operator = recipe.solving, recipe.operator
     solution = solve(
-        autoencoder, measurement, method, operator, starts=recipe.starts, path=path, on_iteration=on_iteration
+        autoencoder,
+        measurement,
+        method,
+        operator,
+        starts=recipe.starts,
+        bank=bank,
+        recall=recipe.recall,
+        loss=loss,
+        path=path,
+        on_iteration=on_iteration,
     )
     seconds = (time.perf_counter() - begin) / len(originals)
     columns = _of_answers(recipe, solution, measurement, originals, members)

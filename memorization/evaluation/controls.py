@@ -48,7 +48,7 @@ def controlled(recipe: Recipe, control: Control, members: Tensor | None = None) 
         return recipe
     held = torch.empty(0) if members is None else members
     method = Inpaint() if control is Control.inpaint else NearestMember(held)
-    return replace(recipe, method=method, operator=Known(), starts=1, extrapolation=0)
+    return replace(recipe, method=method, operator=Known(), starts=1, extrapolation=0, recall=0)
 
 
 def untrained(autoencoder: Autoencoder, seed: int = 0) -> nn.Module:

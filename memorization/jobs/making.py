@@ -81,6 +81,7 @@ class Making:
             observers=[bar],
             loggers=tracker.loggers,
             hardware=self.experiment.hardware,
+            loss=self.subject.losses[rung],
         )
         table = table.assign(rung=rung, train_loss=self.subject.losses[rung], **self._columns())
         metrics = rung_metrics(summarise(table).iloc[0])

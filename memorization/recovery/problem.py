@@ -41,6 +41,7 @@ class Problem:
     sigma: Tensor  # (B,) standard deviation of the noise, true or estimated; 0 if unknown
     autoencoder: Autoencoder  # the trained `f`; each call is counted as one query an image
     neutral: Tensor
+    recalled: Tensor | None = None  # (B, C, H, W), images of a bank to start from
 
     @property
     def image(self) -> Tensor:
@@ -82,6 +83,7 @@ class Method(ABC):
     access: Access = Access.queries  # what it asks of the autoencoder
     knows: str = "the measurement, and H as far as it is told"  # in words, what else it needs
     uses_operator: bool = True  # do its steps ask for `H`? Several starts always do
+    restarts: ClassVar[bool] = False  # does `solve` start an image that is not solved again by itself?
     revision: ClassVar[int] = 1
     max_iterations: int
     tolerance: float
@@ -92,7 +94,10 @@ class Method(ABC):
             raise SettingError("tolerance", self.tolerance, "it must be at least 0 and finite")
 
     def start(self, problem: Problem, start: int = 0) -> Any:
-        """The state before the first step, from the starting point of number `start`: 0 is the method's own."""
+        """The state before the first step, from the starting point of number `start`: 0 is the method's own.
+
+        Below 0 it is the recalled image of the problem.
+        """
         return ImageState(starting_image(problem, start, own="measurement"))
 
     @abstractmethod
@@ -113,8 +118,11 @@ def starting_image(problem: Problem, start: int, own: Literal["measurement", "ne
     """The starting point of number `start`, (B, C, H, W): the method's `own`, the other of these two, random values.
 
     Neutral and random images give way to the measurement where and as far as it is trusted. Random values are uniform
-    in [0, 1], and those of a number are the same for every image.
+    in [0, 1], and those of a number are the same for every image. Below 0 it is the recalled image, as it is.
     """
+    if start < 0:
+        assert problem.recalled is not None
+        return problem.recalled
     if start == (0 if own == "measurement" else 1):
         return problem.image
     if start <= 1:

@@ -340,3 +340,29 @@ def test_the_alternation_starts_from_the_repeated_colour():
     observed = Alternating().start(measured).operator.weight
     assert (observed[measured.erased] == 0).all()
     assert observed[~measured.erased].mean() > 0.9
+
+
+def test_robust_may_suppose_a_background_of_the_fill_s_colour():
+    """Then what is bright was observed, however rough, and dark pixels are evidence for nothing."""
+    image = problems.images(1, seed=1) * (problems.images(1, seed=2) > 0.5)  # bright spots on black
+    measurement = problems.erase(image, 0.5, seed=3)
+    bright = measurement.y > 0.06
+    first, flat = (Robust().start(measurement, k) for k in (0, 2))
+    assert torch.equal(flat.mask > 0.5, bright)
+    assert (flat.mask[bright] == 1).all()
+    assert (first.mask[bright] < 0.6).any()  # which the first hypothesis doubts
+    torch.testing.assert_close(flat.y, measurement.y)
+    later = Robust().update(flat, measurement.y, image, 150, 0.9)
+    assert (later.mask[bright] > 0.9).all()
+    unknown = (measurement.y == 0) & (image == 0)
+    sharp = Robust().update(first, measurement.y, image, 150, 0.9)
+    assert (later.mask[unknown] > 10 * sharp.mask[unknown]).all()  # erased or not: as the shares have it
+
+
+def test_robust_tells_the_right_one_of_many_images_from_few_pixels():
+    """A twentieth of the pixels is observed, the others hold random values: a sharp deviation finds the image."""
+    images = torch.rand(3, 1, 25, 25, generator=torch.Generator().manual_seed(1))
+    bank = torch.rand(50, 1, 25, 25, generator=torch.Generator().manual_seed(2))
+    bank[[7, 20, 49]] = images
+    measurement = RandomPixels(0.93, fill="random")(images, range(3))
+    assert Robust().unlikely(measurement, bank).argmin(1).tolist() == [7, 20, 49]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -23,8 +23,8 @@ from memorization.recovery import (
     Robust,
     solve,
 )
-from memorization.recovery.problem import Problem, starting_image
-from memorization.recovery.solver import Solver
+from memorization.recovery.problem import ImageState, Method, Problem, starting_image
+from memorization.recovery.solver import LONGER, SETTLED, Solver, Start, iterations_of
 from tests import problems
 
 MEMBERS = problems.images(4, seed=1)
@@ -43,9 +43,9 @@ def test_a_diverging_image_leaves_its_batch_mates_alone(name, factor, knowledge)
     measurement = problems.erase(originals, 0.3, seed=8)
     measurement.operator.weight[:, :, 0, 0] = 1
     measurement.y[:, :, 0, 0] = originals[:, :, 0, 0]
-    alone = solve(problems.projection(MEMBERS), measurement, METHODS[name](), knowledge)
+    alone = solve(problems.projection(MEMBERS), measurement, METHODS[name](), knowledge, starts=1)
     measurement.y[2, :, 0, 0] = 1.0
-    together = solve(explosive(factor), measurement, METHODS[name](), knowledge)
+    together = solve(explosive(factor), measurement, METHODS[name](), knowledge, starts=1)
     others = torch.tensor([0, 1, 3, 4])
     assert together.status[2] == "diverged"
     assert torch.isfinite(together.images).all()
@@ -57,7 +57,7 @@ def test_a_diverging_image_leaves_its_batch_mates_alone(name, factor, knowledge)
 def test_an_image_does_not_depend_on_its_batch(name):
     originals = problems.images(6, seed=9)
     measurement = problems.erase(originals, 0.5, seed=10)
-    together = solve(problems.projection(MEMBERS), measurement, METHODS[name]())
+    together = solve(problems.projection(MEMBERS), measurement, METHODS[name](), starts=1)
     for i in range(6):
         one = Measurement(
             measurement.y[i : i + 1],
@@ -65,7 +65,7 @@ def test_an_image_does_not_depend_on_its_batch(name):
             0.0,
             measurement.erased[i : i + 1],
         )
-        alone = solve(problems.projection(MEMBERS), one, METHODS[name]())
+        alone = solve(problems.projection(MEMBERS), one, METHODS[name](), starts=1)
         torch.testing.assert_close(alone.images[0], together.images[i], atol=1e-9, rtol=0)
         assert alone.iterations[0] == together.iterations[i]
 
@@ -120,7 +120,7 @@ def test_an_image_that_cannot_even_be_started_from_is_grey_and_diverged():
     """The noise is such that the weight of the data is 0 in float32."""
     measurement = Blur(1.0, noise=1e18)(problems.images(3, seed=7, dtype=torch.float32), range(3))
     for method in (NullSpace(), Energy()):
-        answer = solve(lambda x: 0.9 * x, measurement, method)
+        answer = solve(lambda x: 0.9 * x, measurement, method, starts=1)
         assert answer.status == ["diverged"] * 3
         assert torch.equal(answer.images, torch.full_like(answer.images, 0.5))
 
@@ -163,7 +163,7 @@ def test_the_path_holds_the_answers_after_fewer_iterations_and_changes_nothing(m
     assert torch.equal(alone.images, answer.images)
     assert torch.equal(alone.queries, answer.queries)
     assert answer.path.shape == (5, 4, *problems.SHAPE)
-    apart = [Solver(f, measurement, method, Known(), True, path=tuple(counts)).run(k) for k in range(starts)]
+    apart = [Solver(f, measurement, method, Known(), True, path=tuple(counts)).run(Start(k)) for k in range(starts)]
     for i, start in enumerate(answer.start.tolist()):
         torch.testing.assert_close(answer.path[i], apart[start].path[i], equal_nan=True)
         there = torch.tensor(counts) < answer.iterations[i]
@@ -229,7 +229,7 @@ def test_of_several_starts_the_lowest_energy_wins_image_by_image():
     method = NullSpace()
     one = solve(two_valleys, measurement, method)
     several = solve(two_valleys, measurement, method, starts=4)
-    apart = [Solver(two_valleys, measurement, method, Known(), True).run(k) for k in range(4)]
+    apart = [Solver(two_valleys, measurement, method, Known(), True).run(Start(k)) for k in range(4)]
     lowest = torch.stack([recovery.energy for recovery in apart]).min(0)
     torch.testing.assert_close(several.energy, lowest.values)
     assert torch.equal(several.start, lowest.indices)
@@ -250,6 +250,111 @@ def test_the_energy_is_the_misfit_and_the_distance_to_the_fixed_point():
     x = answer.images  # clipped, and so is what was rated
     expected = ((x - measurement.y).square() * measurement.operator.weight + (1 - 2 * x).square()).sum((1, 2, 3))
     torch.testing.assert_close(answer.energy, expected)
+
+
+@dataclass(frozen=True)
+class Guess(Method):
+    """Its start of number k answers with pixels of k / 10 at once."""
+
+    max_iterations: int = 2
+    tolerance: float = 0.0
+    restarts = True
+
+    def start(self, problem, start=0):
+        image = torch.full_like(problem.y, start / 10) if start >= 0 else problem.recalled
+        return ImageState(image)
+
+    def step(self, problem, state, progress):
+        return ImageState(problem.autoencoder(state.x))
+
+
+def levels(*values):
+    """A measurement of whole images, each of one level."""
+    y = torch.stack([torch.full(problems.SHAPE, value, dtype=torch.float64) for value in values])
+    return Measurement(y, Mask(torch.ones_like(y)), 0.0, torch.zeros_like(y, dtype=torch.bool))
+
+
+def test_only_images_that_are_not_solved_are_started_again():
+    """That of level 0.1 from the next starting point, that of level 0.9 from none."""
+    sizes, gone = [], []
+    measurement = levels(0.0, 0.9, 0.1)
+
+    def identity(x):
+        sizes.append(len(x))
+        return x
+
+    answer = solve(identity, measurement, Guess(), on_iteration=gone.append)
+    first = solve(identity, measurement, Guess(), starts=1)
+    assert answer.start.tolist() == [0, 1, 1]
+    assert answer.solved.tolist() == [True, False, True]
+    again = SETTLED + 2  # a start takes one step and one more query for the energy
+    assert answer.queries.tolist() == [2, 2 + again + 2 + again + 2 + 2, 2 + again + 2]  # no answer settles twice
+    assert sum(sizes) == answer.queries.sum() + 3
+    assert torch.equal(answer.images[0], first.images[0])
+    torch.testing.assert_close(answer.images[2], measurement.y[2])
+    assert sum(gone) == iterations_of(Guess(), 0) == Guess().max_iterations * (9 + 2 * LONGER)
+    several = solve(identity, measurement, Guess(), starts=3)
+    assert several.queries.tolist() == [6, 6, 6]
+    assert several.start.tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize("fill", [0.0, None])
+def test_a_hypothesis_that_supposes_nothing_else_is_not_tried(fill):
+    """Of `Robust` where there is no fill: an image is then only started from settled answers and other points."""
+    measurement = problems.erase(problems.images(1, seed=7), 0.5, seed=3, fill=fill or 0.0)
+    if fill is None:
+        measurement = replace(measurement, y=problems.images(1, seed=8))
+    solver = Solver(lambda x: x, measurement, NullSpace(), Robust())
+    assert [solver.differs(k).tolist() for k in (1, 2)] == [[fill is not None]] * 2
+
+
+def test_an_image_that_explains_y_but_is_no_fixed_point_is_not_solved():
+    """Unless the autoencoder holds nothing more exactly."""
+    drifting = lambda x: x + 0.004  # noqa: E731
+    answers = [solve(drifting, levels(0.0), Guess(max_iterations=1), loss=loss) for loss in (None, 1e-8, 1e-3)]
+    assert [answer.solved.tolist() for answer in answers] == [[False], [False], [True]]
+
+
+@pytest.mark.parametrize(("pull", "held"), [(0.5, True), (0.9, False), (-0.5, True)])
+def test_an_answer_that_settles_near_by_is_solved(pull, held):
+    """At 0.04 times `pull` from a fixed point, which ten iterations reach or not; the noise allows both."""
+    autoencoder = lambda x: 0.04 + pull * (x - 0.04)  # noqa: E731
+    answer = solve(autoencoder, replace(levels(0.0), sigma=0.05), Guess(max_iterations=1))
+    assert (answer.queries.tolist() == [12]) == held
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.access == "queries"])
+def test_a_baseline_has_one_start_unless_told(name):
+    measurement = problems.erase(problems.images(5, seed=7), 0.5, seed=3)
+    answers = [solve(problems.projection(MEMBERS), measurement, METHODS[name](), starts=starts) for starts in (0, 1)]
+    assert torch.equal(answers[0].images, answers[1].images)
+    assert torch.equal(answers[0].queries, answers[1].queries)
+
+
+@pytest.mark.parametrize("knowledge", [Known(), Robust()], ids=lambda o: type(o).__name__)
+def test_the_images_of_a_bank_that_explain_a_measurement_best_are_recalled(knowledge):
+    """With the nearest member as autoencoder, from 90 % erased: the first start finds another member."""
+    members = problems.images(20, seed=1)
+    measurement = problems.erase(members[:6], 0.9, seed=3)
+    bank = torch.cat([problems.images(20, seed=5), members.flip(0)])
+    f, method = problems.nearest(members), NullSpace(max_iterations=20)
+    without, answer = (solve(f, measurement, method, knowledge, **kind) for kind in ({}, {"bank": bank, "recall": 2}))
+    assert not torch.equal(without.images, members[:6])
+    assert torch.equal(answer.images, members[:6])
+    assert set(answer.start.tolist()) <= {0, -1}
+    assert torch.equal(solve(f, measurement, method, knowledge, bank=bank).images, without.images)
+
+
+def test_a_bank_may_hold_fewer_images_than_are_asked_for():
+    measurement = problems.erase(MEMBERS, 0.5, seed=3)
+    f = problems.projection(MEMBERS)
+    for size in (0, 1):
+        answer = solve(f, measurement, NullSpace(), bank=MEMBERS[:size], recall=3)
+        assert (answer.start >= -size).all()
+    with pytest.raises(SettingError, match=r"^recall is 2; there is no bank"):
+        solve(f, measurement, NullSpace(), recall=2)
+    with pytest.raises(ValueError, match=r"^bank is \(4, 1, 7, 8\); give finite images \(M, 1, 8, 8\)"):
+        solve(f, measurement, NullSpace(), bank=MEMBERS[:, :, 1:], recall=2)
 
 
 def test_a_start_that_diverges_does_not_win():
@@ -318,9 +423,9 @@ def test_only_a_method_with_gradients_reads_what_the_model_holds(name):
     assert torch.equal(dark[0], bright[0]) == torch.equal(dark[1], bright[1]) == (method.access == "queries")
 
 
-@pytest.mark.parametrize("starts", [0, -1, 2.5])
+@pytest.mark.parametrize("starts", [-1, 2.5])
 def test_a_number_of_starts_out_of_range_is_named(starts):
-    with pytest.raises(SettingError, match=rf"^starts is {starts}; it must be a whole number, at least 1"):
+    with pytest.raises(SettingError, match=rf"^starts is {starts}; it must be a whole number, at least 0"):
         solve(lambda x: x, problems.erase(MEMBERS, 0.5, seed=3), Iterate(), starts=starts)
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from memorization.degradations import Measurement, Operator
@@ -44,6 +45,19 @@ class OperatorKnowledge(ABC):
     def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:
         """What is believed before the first iteration."""
 
+    def recall(self, measurement: Measurement, image: Tensor, hypothesis: int = 0) -> Estimate:
+        """What is believed before the first iteration from a recalled `image` (B, C, H, W), which may be the answer."""
+        return self.update(self.start(measurement, hypothesis), measurement.y, image, 1, 0.0)
+
+    def unlikely(self, measurement: Measurement, bank: Tensor) -> Tensor:
+        """(B, M): how ill each image of `bank` (M, C, H, W) explains each measurement."""
+        y = measurement.y
+        scores = y.new_empty(len(y), len(bank))
+        for i, image in enumerate(bank):
+            images = image.expand(len(y), -1, -1, -1)
+            scores[:, i] = self.misfit(self.recall(measurement, images), y, images)
+        return scores
+
     @abstractmethod
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         """The belief for the next iteration, from the current `image` (B, C, H, W); `estimate` itself if it stays."""
@@ -51,6 +65,14 @@ class OperatorKnowledge(ABC):
     @abstractmethod
     def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
         """(B,): how far `image` is from explaining all of `y`; compares answers to the same `y`."""
+
+    def solved(self, estimate: Estimate, y: Tensor, image: Tensor, level: float) -> Tensor:
+        """(B,) bool: does `image` explain `y` so well that no other start is needed?
+
+        level: how exactly the autoencoder holds an image, as a root mean square in pixels of [0, 1]. Where this cannot
+        be told, an image that is a fixed point passes for solved.
+        """
+        return torch.ones_like(estimate.sigma, dtype=torch.bool)
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
         """What is believed, in a few numbers an image, (B,) each."""

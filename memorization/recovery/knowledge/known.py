@@ -8,6 +8,8 @@ from memorization.degradations import Measurement
 from memorization.recovery.knowledge.estimate import Estimate, OperatorKnowledge
 from memorization.recovery.problem import data_weight
 
+FITTING = 1.5  # times the noise: the most that a few observed pixels are off the right image by, root mean square
+
 
 @dataclass(frozen=True)
 class Known(OperatorKnowledge):
@@ -24,3 +26,9 @@ class Known(OperatorKnowledge):
 
     def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
         return data_weight(estimate.sigma) * estimate.operator.misfit(image, y)
+
+    def solved(self, estimate: Estimate, y: Tensor, image: Tensor, level: float) -> Tensor:
+        weight = estimate.operator.mask
+        count = y[0].numel() if weight is None else weight.expand_as(y).flatten(1).sum(1).clamp_min(1)
+        square: Tensor = estimate.operator.misfit(image, y) / count
+        return square <= (FITTING * estimate.sigma).square() + level**2

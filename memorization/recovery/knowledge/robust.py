@@ -23,13 +23,14 @@ counts as explaining; the observed pixels of that part may then be given up.
 Noise is told from an erasure up to a deviation of about 0.1. At 0.2 in three channels, or at 0.3 with a constant fill,
 most observed pixels are taken for erased, and the reported noise is too low.
 
-Whether the most frequent colour is a fill or a sky cannot be told from `y`. Start 1 treats it as erased if it covers
-`repeated` of the pixels; start 2 assumes no constant fill; start 3 assumes what start 1 does, from the method's other
-starting image (`y` for `Energy`). Use three starts.
+Whether the most frequent colour is a fill or a sky cannot be told from `y`; there are three hypotheses. The first
+treats it as erased if it covers `repeated` of the pixels. The second assumes no constant fill. The third assumes that
+images have a flat background of the fill's colour, as digits have: whatever is of another colour was observed, however
+rough it is, and a pixel of that colour is judged by the image and the shares alone. Restarts try them in turn.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -52,6 +53,8 @@ LARGEST = 60.0  # the log of a ratio of densities, either way: no overflow, nor 
 SMOOTH, FEW_ROUGH = 0.5, 0.1  # only the fill was put in if the share observed is below 0.5 at no more than 10 %
 EXACT, WHITE = 0.02, 1.0  # and if the fill's deviation is no larger, or the von Neumann ratio (2: noise) no smaller
 NEAR, MOST = 0.15, 0.6  # the image explains what was observed if 60 % of it lie this near, root mean square of a pixel
+ENOUGH = 20.0  # nats of evidence for an image that is solved
+ROUNDS, EXACTLY = 6, 0.01  # of expectation-maximisation, to judge a recalled image; the least deviation then
 FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is left out in phase 1
 
 
@@ -71,8 +74,9 @@ class Robust(OperatorKnowledge):
     repeated: float = 0.15
     first_phase: float = 0.15  # share of the iterations
 
-    hypotheses = 2
+    hypotheses = 3
     annealed = 0.8
+    revision = 2
 
     def __post_init__(self) -> None:
         check_positive(self, "widest")
@@ -92,6 +96,7 @@ class Robust(OperatorKnowledge):
             "fill": repeated_value(y),  # (B, C, 1, 1) the repeated colour
             "deviation": torch.full_like(third, 0.02),  # (B, 1, 1, 1) of the pixels that hold it, from noise
             "anything": torch.ones_like(third),  # (B, 1, 1, 1): 0 as long as no pixel may be erased to anything
+            "flat": torch.zeros_like(third),  # (B, 1, 1, 1): 1 if images have a background of the fill's colour
         }
         for _ in range(10):  # without an image yet, observed pixels count among "anything"
             repeated = _distance(y, details["fill"])
@@ -103,13 +108,15 @@ class Robust(OperatorKnowledge):
             details["uniform"] = 1 - details["constant"]
         distance = (y - details["fill"]).abs().amax(1, keepdim=True)
         apart = distance > FILL_RADIUS * details["deviation"]
-        no_fill = (details["constant"] < self.repeated) | (hypothesis > 0)
+        no_fill = (details["constant"] < self.repeated) | (hypothesis == 1)
         weight = (apart | no_fill).to(y.dtype)
         observed = self._observed_share(y, weight)
         rough = (weight * (observed < SMOOTH)).sum((1, 2, 3), keepdim=True)
         only_fill = ~no_fill & (rough <= FEW_ROUGH * weight.sum((1, 2, 3), keepdim=True))
         only_fill &= (details["deviation"] <= EXACT) | (_von_neumann_ratio(y - details["fill"], ~apart) >= WHITE)
-        details["anything"] = (~only_fill).to(y.dtype)
+        flat = ~no_fill & (hypothesis == 2)
+        only_fill |= flat
+        details["flat"], details["anything"] = flat.to(y.dtype), (~only_fill).to(y.dtype)
         observed = torch.where(only_fill, 1, observed)
         details["constant"] = (1 - weight).mean((2, 3), keepdim=True).expand_as(observed)
         details["uniform"] = (1 - observed) * (1 - details["constant"])
@@ -117,6 +124,10 @@ class Robust(OperatorKnowledge):
         trust = data_weight(((1 - observed) * SPREAD).sqrt())
         mask = Mask(weight * observed.square() * trust)
         return Estimate((y - 0.5) / observed + 0.5, mask, y.new_zeros(len(y)), details)
+
+    def recall(self, measurement: Measurement, image: Tensor, hypothesis: int = 0) -> Estimate:
+        """The belief of the second phase, from the recalled image at once."""
+        return self.update(self.start(measurement, hypothesis), measurement.y, image, 1, self.first_phase)
 
     def update(self, estimate: Estimate, y: Tensor, image: Tensor, iteration: int, progress: float) -> Estimate:
         if progress < self.first_phase:
@@ -127,7 +138,10 @@ class Robust(OperatorKnowledge):
             deviation = estimate.sigma.clamp_min(self.narrowest)
         deviation = deviation.view(-1, 1, 1, 1)
         around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
-        observed, constant = _probabilities(*self._kinds(around, repeated, y.shape[1], estimate.details, deviation))
+        belief = estimate.details
+        sharpest = torch.maximum(belief["deviation"], belief["flat"] * deviation)
+        belief = belief | {"deviation": sharpest}
+        observed, constant = _probabilities(*self._kinds(around, repeated, y.shape[1], belief, deviation))
         anything = estimate.details["anything"]
         shares = {"constant": _local(constant)}
         shares["uniform"] = (1 - shares["constant"] - _local(observed)).clamp(0, 1) * anything
@@ -137,16 +151,63 @@ class Robust(OperatorKnowledge):
         of_fill = torch.where(anything > 0, torch.inf, fill["deviation"].clamp_min(self.narrowest)).flatten()
         near = around <= NEAR**2 * y.shape[1]
         explained = (observed * near).sum((1, 2, 3), keepdim=True) >= MOST * observed.sum((1, 2, 3), keepdim=True)
-        details = fill | shares | {"observed": observed, "anything": torch.maximum(anything, explained.to(y.dtype))}
+        kept = {"flat": belief["flat"], "anything": torch.maximum(anything, explained.to(y.dtype))}
+        details = fill | shares | kept | {"observed": observed}
         return Estimate(y, Mask(observed), torch.minimum(noise, of_fill), details)
 
     def misfit(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
         """-2 s^2 log likelihood, s the narrowest deviation: |y - image|^2 and a constant if a pixel was observed."""
-        around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
-        deviation = estimate.sigma.clamp_min(self.narrowest).view(-1, 1, 1, 1)
-        kinds = self._kinds(around, repeated, y.shape[1], estimate.details, deviation)
-        log_likelihood = torch.stack([kind.log_density + kind.share.log() for kind in kinds]).logsumexp(0)
+        log_likelihood = torch.stack(self._terms(estimate, y, image)).logsumexp(0)
         return -2 * self.narrowest**2 * log_likelihood.flatten(1).sum(1)
+
+    def solved(self, estimate: Estimate, y: Tensor, image: Tensor, level: float) -> Tensor:
+        """By the log likelihood ratio to the same belief with "anything" in the place of observed pixels."""
+        return self.evidence(estimate, y, image) >= ENOUGH
+
+    def evidence(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
+        """(B,): the log likelihood ratio that `solved` looks at, in nats."""
+        fitted = self._fitted(estimate, y, image)
+        terms = self._terms(fitted, y, image, EXACTLY)
+        without = torch.logaddexp(terms[1], (1 - fitted.details["constant"]).clamp_min(1e-6).log())
+        ratio: Tensor = (torch.stack(terms).logsumexp(0) - without).flatten(1).sum(1)
+        return ratio
+
+    def unlikely(self, measurement: Measurement, bank: Tensor) -> Tensor:
+        """The negative log likelihood with the best deviation of observed pixels: an extracted image is exact."""
+        y, estimate = measurement.y, self.start(measurement)
+        details = estimate.details | {"anything": torch.ones_like(estimate.details["anything"])}
+        estimate, scores = replace(estimate, details=details), y.new_empty(len(y), len(bank))
+        for i, image in enumerate(bank):
+            terms = self._terms(self._fitted(estimate, y, image[None]), y, image[None], EXACTLY)
+            scores[:, i] = -torch.stack(terms).logsumexp(0).flatten(1).sum(1)
+        return scores
+
+    def _fitted(self, estimate: Estimate, y: Tensor, image: Tensor) -> Estimate:
+        """The shares, of the whole image, and the deviation of observed pixels that explain `y` best about `image`."""
+        details, sigma = estimate.details, y.new_full((len(y),), self.narrowest)
+        around, repeated = _distance(y, image), _distance(y, details["fill"])
+        for _ in range(ROUNDS):
+            deviation = sigma.view(-1, 1, 1, 1)
+            belief = details | {"deviation": torch.maximum(details["deviation"], deviation)}
+            observed, constant = _probabilities(*self._kinds(around, repeated, y.shape[1], belief, deviation))
+            share, filled = (kind.mean((2, 3), keepdim=True) for kind in (observed, constant))
+            uniform = (1 - share - filled).clamp(0, 1) * details["anything"]
+            details = details | {"constant": filled, "uniform": uniform}
+            squares = (observed * around).sum((1, 2, 3)) / y.shape[1]
+            sigma = (squares / observed.sum((1, 2, 3)).clamp_min(1e-6)).sqrt().clamp(EXACTLY, self.widest)
+        return replace(estimate, sigma=sigma, details=details)
+
+    def _terms(self, estimate: Estimate, y: Tensor, image: Tensor, least: float | None = None) -> list[Tensor]:
+        """(B, 1, H, W) each: the log of the share times the density of the three kinds that a pixel may be.
+
+        With the fill's colour no sharper than observed pixels are, so that beliefs of different hypotheses compare.
+        least: the smallest deviation of observed pixels, by default the narrowest.
+        """
+        around, repeated = _distance(y, image), _distance(y, estimate.details["fill"])
+        deviation = estimate.sigma.clamp_min(self.narrowest if least is None else least).view(-1, 1, 1, 1)
+        belief = estimate.details | {"deviation": torch.maximum(estimate.details["deviation"], deviation)}
+        kinds = self._kinds(around, repeated, y.shape[1], belief, deviation)
+        return [kind.log_density + kind.share.log() for kind in kinds]
 
     def report(self, estimate: Estimate) -> dict[str, Tensor]:
         return {"erased": erased_share(estimate), "noise": estimate.sigma}

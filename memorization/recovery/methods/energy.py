@@ -42,6 +42,8 @@ class Energy(Method):
     tolerance: float = 1e-4  # of the root mean square of the gradient times the last lambda over the present one
 
     access = Access.gradients
+    restarts = True
+    revision = 2
     knows = "the measurement, the model's own mean image if it holds one, H as far as it is told"
 
     def __post_init__(self) -> None:
