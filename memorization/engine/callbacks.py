@@ -63,7 +63,7 @@ class RecoveryBar(Callback):
     """
 
     def __init__(self, name: str, rungs: int, batches: int, recipe: Recipe, shown: bool = True) -> None:
-        self.each = iterations_of(recipe.solving, recipe.starts, recipe.recall)  # a batch
+        self.each = iterations_of(recipe.solving, recipe.starts, recipe.recall, recipe.operator)  # a batch
         self.rung, total = "", rungs * batches * self.each
         mininterval = 0.5 if sys.stderr.isatty() else 10
         self.bar = tqdm(total=total, desc=name, unit="it", disable=not shown, mininterval=mininterval)

@@ -57,9 +57,16 @@ class RecoveryModule(pl.LightningModule):
     members: Tensor
 
     def __init__(
-        self, autoencoder: nn.Module, recipe: Recipe, members: Tensor, found: int = 0, loss: float | None = None
+        self,
+        autoencoder: nn.Module,
+        recipe: Recipe,
+        members: Tensor,
+        found: int = 0,
+        loss: float | None = None,
+        bank: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.bank = bank  # images to recall, (M, C, H, W)
         self.loss = loss  # on the members, None if unknown
         self.found = found  # batches that an earlier attempt has recovered
         self.autoencoder = autoencoder.eval().requires_grad_(False)
@@ -79,6 +86,7 @@ class RecoveryModule(pl.LightningModule):
             self.members,
             path=steps_of(self.recipe),
             on_iteration=self.on_iteration,
+            bank=self.bank,
             loss=self.loss,
         )
         self.metrics.update(**done.compared(originals, is_member))
@@ -104,13 +112,15 @@ def recover(
     loggers: Sequence[Logger] = (),
     hardware: Hardware | None = None,
     loss: float | None = None,
+    bank: Tensor | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
 
-    `observers` are further callbacks of the predict loop. `loss` is the train loss, None if unknown. Mixed precision is
-    for training alone: a recovery is in float32. Returns the scores, one row an image, members first, and the images of
-    the `gallery`'s rows: `original`, `degraded`, `answer` (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w)
-    uint8, reduced: the answers after the P numbers of iterations `steps`, black from an image's last iteration on.
+    `observers` are further callbacks of the predict loop. `loss` is the train loss, None if unknown; `bank` (M, C, H, W)
+    holds the images that are recalled. Mixed precision is for training alone: a recovery is in float32. Returns the
+    scores, one row an image, members first, and the images of the `gallery`'s rows: `original`, `degraded`, `answer`
+    (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w) uint8, reduced: the answers after the P numbers of
+    iterations `steps`, black from an image's last iteration on.
     """
     starts = [*range(0, len(split.members) + len(split.non_members), batch_size)]
     missing = [start for start in starts if not is_whole(folder / shard_name(start))]
@@ -125,7 +135,7 @@ def recover(
     runner = trainer_on(hardware, **arguments)
     if runner.world_size > len(missing) > 0:  # each process needs a batch of its own
         runner = trainer_on(replace(hardware, devices=len(missing)), num_nodes=1, **arguments)
-    module = RecoveryModule(autoencoder, recipe, split.members, found=len(starts) - len(missing), loss=loss)
+    module = RecoveryModule(autoencoder, recipe, split.members, found=len(starts) - len(missing), loss=loss, bank=bank)
     if missing:
         # one item is a whole batch already
         loader = DataLoader(Batches(split, batch_size, missing), batch_size=1, collate_fn=itemgetter(0))

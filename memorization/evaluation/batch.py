@@ -82,7 +82,7 @@ class Recipe:
         Each part with its name, its revision and its settings; `revisions` are those of what all recipes share.
         """
         extrapolated = {"anderson": revision_of(Anderson)} if self.extrapolation else {}
-        starts = self.starts or (0 if self.solving.restarts else 1)  # automatic, with nothing to restart, is one
+        starts = self.starts or (0 if solver.restarts(self.solving, 0, self.operator) else 1)
         tries = {"starts": starts} | ({"recall": self.recall} if self.recall else {})
         return {
             "degradation": _identity(DEGRADATIONS, self.degradation),

@@ -8,7 +8,7 @@ probe.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -84,11 +84,15 @@ def recover_probes(
     indices: Sequence[int] | None = None,
     batch_size: int = 100,
     kinds: dict[str, Kind] | None = None,
+    bank: Tensor | None = None,
+    loss: float | None = None,
 ) -> pd.DataFrame:
     """Make probes of the first `count` of `members` (N, C, H, W; all by default), degrade and recover them.
 
     One row a probe. `others` (M, C, H, W) are blended in. `indices` (N) are the members' in their pool; a probe is
-    degraded with the randomness of its member. Columns: `member`, `kind`, `strength`, `distance` (root mean square
+    degraded with the randomness of its member. For `bank` and `loss` see `recover_batch`.
+
+    Columns: `member`, `kind`, `strength`, `distance` (root mean square
     difference of probe and member, pixels in [0, 1]), `psnr_probe` and `psnr_member` (of the answer to each, in dB, on
     the erased pixels), `status`, `attracted` (the answer is closer to the member than to the probe, and did not
     diverge) and `captured` (it also is the member, to `threshold_db`). Kind `none` is the member itself, whose
@@ -105,16 +109,22 @@ def recover_probes(
     for name, strength, probes in sets:
         for rows in torch.arange(len(origins)).split(batch_size):
             own = [names[i] for i in rows.tolist()]
-            table = _recovered(recipe, autoencoder, probes[rows], origins[rows], members, own)
+            table = _recovered(recipe, autoencoder, probes[rows], origins[rows], members, own, bank=bank, loss=loss)
             tables.append(table.assign(kind=name, strength=float(strength)))
     table = pd.concat(tables, ignore_index=True)
     return table[["member", "kind", "strength", *table.columns.drop(["member", "kind", "strength"])]]
 
 
 def _recovered(
-    recipe: Recipe, autoencoder: Autoencoder, probes: Tensor, origins: Tensor, members: Tensor, indices: Sequence[int]
+    recipe: Recipe,
+    autoencoder: Autoencoder,
+    probes: Tensor,
+    origins: Tensor,
+    members: Tensor,
+    indices: Sequence[int],
+    **known: Any,
 ) -> pd.DataFrame:
-    done = recover_batch(recipe, autoencoder, probes, indices, members)
+    done = recover_batch(recipe, autoencoder, probes, indices, members, **known)
     to_member = psnr(done.answers, origins, done.erased).cpu().numpy()
     to_probe = done.scores["psnr_erased"].to_numpy()
     distance = (probes - origins).flatten(1).square().mean(1).sqrt().cpu().numpy()

@@ -14,6 +14,7 @@ from memorization.components import Record, revision_of, within
 from memorization.config.experiment import Experiment
 from memorization.data import DATASETS
 from memorization.evaluation.controls import Control, controlled
+from memorization.extraction import Search
 from memorization.store.signature import signature_of
 
 
@@ -60,6 +61,8 @@ class Identity:
         control = recovering.control
         recipe, autoencoder = controlled(recovering.recipe, control).identity(), of_autoencoder(experiment)
         recipe["recovery"] |= {"batch_size": recovering.batch_size}
+        if recovering.recipe.recall:
+            recipe["bank"] = Search().identity()
         task = {key: autoencoder[key] for key in ("seed", "dataset", "precision")}
         task |= {key: recipe.pop(key) for key in ("degradation", "threshold_db", "revisions")}
         setup = {**recipe, "task": task, "autoencoder": autoencoder}

@@ -82,6 +82,7 @@ class Making:
             loggers=tracker.loggers,
             hardware=self.experiment.hardware,
             loss=self.subject.losses[rung],
+            bank=self.subject.bank(rung),
         )
         table = table.assign(rung=rung, train_loss=self.subject.losses[rung], **self._columns())
         metrics = rung_metrics(summarise(table).iloc[0])

@@ -61,6 +61,8 @@ class ProbesJob:
                 count=job.recovering.probes,
                 indices=split.member_indices,
                 batch_size=job.recovering.batch_size,
+                bank=subject.bank(rung),
+                loss=loss,
             )
             tables.append(found.assign(rung=rung, train_loss=loss))
         facts = {

@@ -2,20 +2,23 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from memorization.components import SettingError, within
-from memorization.config.experiment import Experiment, Recovering
+from memorization.config.experiment import Experiment, Extracting, Recovering
 from memorization.config.groups import flat
 from memorization.data import Split, as_float
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.summary import summarise
+from memorization.extraction import Search
+from memorization.jobs.extraction import ENDS, ExtractionJob
 from memorization.jobs.identity import Identity
 from memorization.jobs.making import Making
 from memorization.jobs.outcome import Outcome, Standing
@@ -32,13 +35,15 @@ Pictures = dict[str, Tensor]
 class Subject:
     """What a run recovers from: the images, and at each rung its train loss and its model.
 
-    autoencoder: the trained one; None of a control without one, whose only rung is NaN.
+    autoencoder: the trained one; None of a control without one, whose only rung is NaN. bank: at a rung, the images
+    that are recalled.
     """
 
     split: Split
     losses: dict[float, float]
     model: Callable[[float], nn.Module]
     autoencoder: Run | None = None
+    bank: Callable[[float], Tensor | None] = lambda rung: None
 
     @property
     def signature(self) -> str:
@@ -189,9 +194,18 @@ class RecoveryJob:
         if self.control in (Control.none, Control.reference):
             autoencoder, split, _ = self.training.obtain()
             losses = {rung: autoencoder.rungs[rung] for rung in self._reached(autoencoder)}
-            return Subject(split, losses, autoencoder.autoencoder, autoencoder)
+            return Subject(split, losses, autoencoder.autoencoder, autoencoder, self._bank)
         model = self.untrained if self.control is Control.untrained else nn.Identity()
-        return Subject(split, {math.nan: math.nan}, lambda _: model)
+        return Subject(split, {math.nan: math.nan}, lambda _: model, bank=self._bank)
+
+    def _bank(self, rung: float) -> Tensor | None:
+        """What is recalled at a rung: the ends of the extraction of that autoencoder, which is made once for all."""
+        if not self.recipe.recall:
+            return None
+        extracting = Extracting(Search(), control=self.control)
+        outcome, run = ExtractionJob(replace(self.experiment, recovering=None, extracting=extracting), rung).run()
+        print(outcome, flush=True)
+        return load_file(files.verified(run.folder, ENDS))["ends"].clamp(0, 1)
 
     def _reached(self, autoencoder: Run) -> list[float]:
         """The rungs that are asked for; raises `ValueError` if the training did not reach one."""

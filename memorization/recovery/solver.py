@@ -73,6 +73,7 @@ class Start:
     source: Source = Source.point
 
 
+FORMED = 3e-3  # train loss above which no image is held as a fixed point, so that no restart would find one
 AGAIN = Start(hypothesis=None, source=Source.settled)
 AUTOMATIC = (  # in turn, after the first start and the recalled ones
     *(AGAIN, Start(0, 1), Start(0, 2), AGAIN, Start(1, None), AGAIN),
@@ -106,8 +107,8 @@ def solve(
 
     starts: starting points, one after the other. Each image keeps the answer of the lowest energy, which costs one more
         query a start. They take turns through the hypotheses of the operator knowledge, then through the starting
-        images of `starting_image`. 0 is automatic: one start, and for a method with `restarts` further ones for the
-        images that are not solved (`AUTOMATIC`): from the image at which the best answer so far settles under the
+        images of `starting_image`. 0 is automatic: one start, and where method and knowledge have `restarts` others for
+        the images that are not solved (`AUTOMATIC`): from the image at which the best answer so far settles under the
         autoencoder, with the other hypotheses, from the other starting image, and with more iterations. An image is
         solved if its answer explains `y` (`OperatorKnowledge.solved`) and the autoencoder holds it: it is a fixed
         point, or a few queries settle at one near it.
@@ -122,7 +123,8 @@ def solve(
     check_starts(method, starts, recall)
     _check_measurement(measurement)
     knowledge = operator if operator and asks_operator(method, starts, recall) else Known()
-    planned = starts_of(method, starts, recall, knowledge.hypotheses)
+    formed = loss is None or not loss > FORMED
+    planned = starts_of(method, starts, recall, knowledge, formed)
     if knowledge.blind and measurement.y.shape[2:] != measurement.erased.shape[2:]:
         sides = "x".join(map(str, measurement.y.shape[2:]))
         what = f"what made a measurement of {sides} pixels of a larger image"
@@ -156,21 +158,30 @@ def solve(
     return best
 
 
-def starts_of(method: Method, starts: int, recall: int = 0, hypotheses: int = 1) -> list[Start]:
-    """What `solve` tries in turn: recalled images come after the first start."""
+def starts_of(
+    method: Method, starts: int, recall: int, knowledge: OperatorKnowledge | None, formed: bool = True
+) -> list[Start]:
+    """What `solve` tries in turn: recalled images come after the first start. `formed`: see `FORMED`."""
+    hypotheses = knowledge.hypotheses if knowledge else 1
     first, *others = [Start(*divmod(number, hypotheses)) for number in range(starts or 1)]
-    others = list(AUTOMATIC) if method.restarts and not starts else others
+    if restarts(method, starts, knowledge) and formed:
+        others = list(AUTOMATIC)
     return [first, *(Start(k, source=Source.bank) for k in range(recall)), *others]
 
 
-def iterations_of(method: Method, starts: int, recall: int = 0) -> int:
+def restarts(method: Method, starts: int, knowledge: OperatorKnowledge | None) -> bool:
+    """Are images that are not solved started again by themselves?"""
+    return not starts and method.restarts and knowledge is not None and knowledge.restarts
+
+
+def iterations_of(method: Method, starts: int, recall: int = 0, knowledge: OperatorKnowledge | None = None) -> int:
     """The most iterations that `solve` takes with an image, over all starts."""
-    return method.max_iterations * sum(start.longer for start in starts_of(method, starts, recall))
+    return method.max_iterations * sum(start.longer for start in starts_of(method, starts, recall, knowledge))
 
 
 def asks_operator(method: Method, starts: int, recall: int = 0) -> bool:
     """Does `method` ask what `H` is, in its steps, or to make and to choose among several starts?"""
-    return method.uses_operator or len(starts_of(method, starts, recall)) > 1
+    return method.uses_operator or starts > 1 or recall > 0
 
 
 def check_starts(method: Method, starts: int, recall: int = 0) -> None:

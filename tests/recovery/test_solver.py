@@ -268,6 +268,12 @@ class Guess(Method):
         return ImageState(problem.autoencoder(state.x))
 
 
+class Restarting(Known):
+    """The truth, with restarts by themselves."""
+
+    restarts = True
+
+
 def levels(*values):
     """A measurement of whole images, each of one level."""
     y = torch.stack([torch.full(problems.SHAPE, value, dtype=torch.float64) for value in values])
@@ -283,7 +289,7 @@ def test_only_images_that_are_not_solved_are_started_again():
         sizes.append(len(x))
         return x
 
-    answer = solve(identity, measurement, Guess(), on_iteration=gone.append)
+    answer = solve(identity, measurement, Guess(), Restarting(), on_iteration=gone.append)
     first = solve(identity, measurement, Guess(), starts=1)
     assert answer.start.tolist() == [0, 1, 1]
     assert answer.solved.tolist() == [True, False, True]
@@ -292,7 +298,7 @@ def test_only_images_that_are_not_solved_are_started_again():
     assert sum(sizes) == answer.queries.sum() + 3
     assert torch.equal(answer.images[0], first.images[0])
     torch.testing.assert_close(answer.images[2], measurement.y[2])
-    assert sum(gone) == iterations_of(Guess(), 0) == Guess().max_iterations * (9 + 2 * LONGER)
+    assert sum(gone) == iterations_of(Guess(), 0, 0, Restarting()) == Guess().max_iterations * (9 + 2 * LONGER)
     several = solve(identity, measurement, Guess(), starts=3)
     assert several.queries.tolist() == [6, 6, 6]
     assert several.start.tolist() == [0, 2, 1]
@@ -311,7 +317,9 @@ def test_a_hypothesis_that_supposes_nothing_else_is_not_tried(fill):
 def test_an_image_that_explains_y_but_is_no_fixed_point_is_not_solved():
     """Unless the autoencoder holds nothing more exactly."""
     drifting = lambda x: x + 0.004  # noqa: E731
-    answers = [solve(drifting, levels(0.0), Guess(max_iterations=1), loss=loss) for loss in (None, 1e-8, 1e-3)]
+    answers = [
+        solve(drifting, levels(0.0), Guess(max_iterations=1), Restarting(), loss=loss) for loss in (None, 1e-8, 1e-3)
+    ]
     assert [answer.solved.tolist() for answer in answers] == [[False], [False], [True]]
 
 
@@ -319,7 +327,7 @@ def test_an_image_that_explains_y_but_is_no_fixed_point_is_not_solved():
 def test_an_answer_that_settles_near_by_is_solved(pull, held):
     """At 0.04 times `pull` from a fixed point, which ten iterations reach or not; the noise allows both."""
     autoencoder = lambda x: 0.04 + pull * (x - 0.04)  # noqa: E731
-    answer = solve(autoencoder, replace(levels(0.0), sigma=0.05), Guess(max_iterations=1))
+    answer = solve(autoencoder, replace(levels(0.0), sigma=0.05), Guess(max_iterations=1), Restarting())
     assert (answer.queries.tolist() == [12]) == held
 
 
@@ -436,3 +444,8 @@ def test_the_control_has_one_start_and_one_step_whatever_is_known():
     assert answer.iterations.tolist() == [1] * 4
     with pytest.raises(ValueError, match=r"^starts is 2; Inpaint has one start: set it to 1"):
         solve(lambda x: x, measurement, Inpaint(), starts=2)
+
+
+def test_no_image_is_started_again_at_a_loss_at_which_none_is_held():
+    answers = [solve(lambda x: x, levels(0.9), Guess(), Restarting(), loss=loss) for loss in (1e-2, 1e-3)]
+    assert [answer.queries.item() > 50 for answer in answers] == [False, True]

@@ -39,6 +39,7 @@ class OperatorKnowledge(ABC):
     blind: bool = True  # nothing of the measurement but `y` is used
     hypotheses: int = 1  # how many there are to start from; several starts take turns through them
     annealed: float = 0.0  # share of the iterations in which no image counts as converged: the estimate still moves
+    restarts: ClassVar[bool] = False  # with it, is an image that is not solved worth other starts by default?
     revision: ClassVar[int] = 1
 
     @abstractmethod

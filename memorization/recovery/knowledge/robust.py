@@ -76,6 +76,7 @@ class Robust(OperatorKnowledge):
 
     hypotheses = 3
     annealed = 0.8
+    restarts = True
     revision = 2
 
     def __post_init__(self) -> None:

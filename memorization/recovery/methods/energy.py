@@ -43,7 +43,6 @@ class Energy(Method):
 
     access = Access.gradients
     restarts = True
-    revision = 2
     knows = "the measurement, the model's own mean image if it holds one, H as far as it is told"
 
     def __post_init__(self) -> None:
