@@ -116,11 +116,11 @@ def recover(
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
 
-    `observers` are further callbacks of the predict loop. `loss` is the train loss, None if unknown; `bank` (M, C, H, W)
-    holds the images that are recalled. Mixed precision is for training alone: a recovery is in float32. Returns the
-    scores, one row an image, members first, and the images of the `gallery`'s rows: `original`, `degraded`, `answer`
-    (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w) uint8, reduced: the answers after the P numbers of
-    iterations `steps`, black from an image's last iteration on.
+    `observers` are further callbacks of the predict loop. `loss` is the train loss, None if unknown; `bank`
+    (M, C, H, W) holds the images that are recalled. Mixed precision is for training alone: a recovery is in float32.
+    Returns the scores, one row an image, members first, and the images of the `gallery`'s rows: `original`, `degraded`,
+    `answer` (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w) uint8, reduced: the answers after the P
+    numbers of iterations `steps`, black from an image's last iteration on.
     """
     starts = [*range(0, len(split.members) + len(split.non_members), batch_size)]
     missing = [start for start in starts if not is_whole(folder / shard_name(start))]
