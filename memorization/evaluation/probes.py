@@ -92,10 +92,11 @@ def recover_probes(
     One row a probe. `others` (M, C, H, W) are blended in. `indices` (N) are the members' in their pool; a probe is
     degraded with the randomness of its member. For `bank` and `loss` see `recover_batch`.
 
-    Columns: `member`, `kind`, `strength`, `distance` (root mean square difference of probe and
-    member, pixels in [0, 1]), `psnr_probe` and `psnr_member` (of the answer to each, in dB, on the erased pixels), `status`, `attracted` (the answer is closer to the member than to the probe, and did not
-    diverge) and `captured` (it also is the member, to `threshold_db`). Kind `none` is the member itself, whose
-    `captured` says whether it is held. JPEG is left out for images that are neither grey nor RGB.
+    Columns: `member`, `kind`, `strength`, `distance` (root mean square difference of probe and member, pixels in
+    [0, 1]), `psnr_probe` and `psnr_member` (of the answer to each, in dB, on the erased pixels), `status`, `attracted`
+    (the answer is closer to the member than to the probe, and did not diverge) and `captured` (it also is the member,
+    to `threshold_db`). Kind `none` is the member itself, whose `captured` says whether it is held. JPEG is left out for
+    images that are neither grey nor RGB.
     """
     chosen = dict(KINDS if kinds is None else kinds)
     if members.shape[1] not in (1, 3):
