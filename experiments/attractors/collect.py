@@ -1,0 +1,87 @@
+"""Are members attractors? `python experiments/attractors/collect.py STORE [COUNT]` looks at autoencoders of a store.
+
+Writes `results.csv` (a row an autoencoder and rung), `images.csv` (a row an image) and `figure.png`. COUNT is the most
+members, and as many non-members, that are looked at: all by default.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from memorization import attractors
+from memorization.data import DATASETS, as_float
+from memorization.report.browser import TIMEOUT, chromium
+from memorization.store.reading import Run, finished
+
+HERE = Path(__file__).parent
+VERDICTS = ("attracting", "neutral", "repelling", "none", "unknown")
+
+
+def looked_at(run: Run, count: int | None) -> pd.DataFrame:
+    """A row an image and rung of an autoencoder's run."""
+    settings = {key: value for key, value in run.config["dataset"].items() if key != "name"}
+    name = run.config["dataset"]["name"]
+    split = DATASETS[name](**settings).load(run.config["seed"])
+    tables = []
+    for rung, loss in run.rungs.items():
+        for member, images in ((True, split.members[:count]), (False, split.non_members[:count])):
+            begin = time.perf_counter()
+            table = attractors(run.autoencoder(rung), as_float(images)).table
+            seconds = (time.perf_counter() - begin) / len(images)
+            place = {"dataset": name, "seed": run.config["seed"], "rung": rung, "train_loss": loss, "member": member}
+            tables.append(table.assign(**place, seconds=seconds, image=range(len(table))))
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarised(images: pd.DataFrame) -> pd.DataFrame:
+    """A row a rung, and members or not."""
+    rows = []
+    for place, part in images.groupby(["dataset", "seed", "rung", "train_loss", "member"], sort=False):
+        row = dict(zip(["dataset", "seed", "rung", "train_loss", "member"], place, strict=True)) | {"images": len(part)}
+        row |= {verdict: int((part["attractor"] == verdict).sum()) for verdict in VERDICTS}
+        fixed = part[part["attractor"] != "none"]
+        row |= {f"{name}_median": fixed[name].median() for name in ("spectral_radius", "singular_value", "distance")}
+        row |= {"spectral_radius_largest": fixed["spectral_radius"].max(), "seconds_an_image": part["seconds"].mean()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def drawn(images: pd.DataFrame) -> go.Figure:
+    """The spectral radius of each member's fixed point against train loss."""
+    figure = go.Figure()
+    members = images[images["member"] & (images["attractor"] != "none")]
+    for (name, seed), part in members.groupby(["dataset", "seed"]):
+        points = {"boxpoints": "all", "jitter": 0.5, "pointpos": 0, "marker": {"size": 4}}
+        at = part["rung"].map(lambda rung: f"{rung:.0e}")
+        figure.add_box(x=at, y=part["spectral_radius"], name=f"{name}, seed {seed}", **points)
+    figure.add_hline(y=1, line={"dash": "dot"}, annotation_text="above: repelling")
+    figure.update_xaxes(title="train loss", categoryorder="category descending", type="category")
+    figure.update_yaxes(title="spectral radius at the fixed point of each member")
+    return figure.update_layout(width=900, height=520, template="plotly_white", boxmode="group")
+
+
+def main(store: Path, count: int | None) -> None:
+    """Look, write and draw."""
+    runs = finished(store, "autoencoders")
+    own = [run for run in runs if run.done.get("trained_on") == "members"]
+    images = pd.concat([looked_at(run, count) for run in own], ignore_index=True)
+    images.to_csv(HERE / "images.csv", index=False, float_format="%.6g")
+    summarised(images).to_csv(HERE / "results.csv", index=False, float_format="%.6g")
+    with tempfile.TemporaryDirectory() as aside, chromium() as browser:
+        page = Path(aside) / "figure.html"
+        drawn(images).write_html(page)
+        view = browser.new_page(viewport={"width": 1000, "height": 700}, color_scheme="light")
+        view.goto(page.as_uri(), timeout=TIMEOUT)
+        view.wait_for_selector(".main-svg", state="attached", timeout=TIMEOUT)
+        view.wait_for_timeout(1000)
+        view.locator(".js-plotly-plot").screenshot(path=HERE / "figure.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
