@@ -1,7 +1,7 @@
-"""Are members attractors? `python experiments/attractors/collect.py STORE [COUNT]` looks at autoencoders of a store.
+"""Are members attractors? `python experiments/attractors/collect.py STORE` looks at autoencoders of a store.
 
-Writes `results.csv` (a row an autoencoder and rung), `images.csv` (a row an image) and `figure.png`. COUNT is the most
-members, and as many non-members, that are looked at: all by default.
+Writes `results.csv` (a row an autoencoder and rung), `images.csv` (a row an image) and `figure.png`. Of images with
+more than `LARGE` values, the first `FEW` members and non-members are looked at, at the last rung.
 """
 
 from __future__ import annotations
@@ -20,20 +20,24 @@ from memorization.report.browser import TIMEOUT, chromium
 from memorization.store.reading import Run, finished
 
 HERE = Path(__file__).parent
+LARGE, FEW = 2000, 20
 VERDICTS = ("attracting", "neutral", "repelling", "none", "unknown")
 
 
-def looked_at(run: Run, count: int | None) -> pd.DataFrame:
+def looked_at(run: Run) -> pd.DataFrame:
     """A row an image and rung of an autoencoder's run."""
     settings = {key: value for key, value in run.config["dataset"].items() if key != "name"}
-    name = run.config["dataset"]["name"]
-    split = DATASETS[name](**settings).load(run.config["seed"])
+    kind = run.config["dataset"]["name"]
+    split = DATASETS[kind](**settings).load(run.config["seed"])
     tables = []
-    for rung, loss in run.rungs.items():
+    large = split.members[0].numel() > LARGE
+    count = FEW if large else None
+    for rung, loss in [*run.rungs.items()][-1 if large else 0 :]:
         for member, images in ((True, split.members[:count]), (False, split.non_members[:count])):
             begin = time.perf_counter()
             table = attractors(run.autoencoder(rung), as_float(images)).table
             seconds = (time.perf_counter() - begin) / len(images)
+            name = f"{run.config['architecture']['name']}, {'x'.join(map(str, split.shape))}"
             place = {"dataset": name, "seed": run.config["seed"], "rung": rung, "train_loss": loss, "member": member}
             tables.append(table.assign(**place, seconds=seconds, image=range(len(table))))
     return pd.concat(tables, ignore_index=True)
@@ -61,16 +65,16 @@ def drawn(images: pd.DataFrame) -> go.Figure:
         at = part["rung"].map(lambda rung: f"{rung:.0e}")
         figure.add_box(x=at, y=part["spectral_radius"], name=f"{name}, seed {seed}", **points)
     figure.add_hline(y=1, line={"dash": "dot"}, annotation_text="above: repelling")
-    figure.update_xaxes(title="train loss", categoryorder="category descending", type="category")
+    figure.update_xaxes(title="train loss", categoryorder="category ascending", type="category")
     figure.update_yaxes(title="spectral radius at the fixed point of each member")
     return figure.update_layout(width=900, height=520, template="plotly_white", boxmode="group")
 
 
-def main(store: Path, count: int | None) -> None:
+def main(store: Path) -> None:
     """Look, write and draw."""
     runs = finished(store, "autoencoders")
     own = [run for run in runs if run.done.get("trained_on") == "members"]
-    images = pd.concat([looked_at(run, count) for run in own], ignore_index=True)
+    images = pd.concat([looked_at(run) for run in own], ignore_index=True)
     images.to_csv(HERE / "images.csv", index=False, float_format="%.6g")
     summarised(images).to_csv(HERE / "results.csv", index=False, float_format="%.6g")
     with tempfile.TemporaryDirectory() as aside, chromium() as browser:
@@ -84,4 +88,4 @@ def main(store: Path, count: int | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(Path(sys.argv[1]))

@@ -199,9 +199,10 @@ def summarised(table: pd.DataFrame, members: int, queries: int, starts: int) -> 
 
 def told(figures: dict[str, float]) -> str:
     """The summary of an extraction in a line."""
-    high = figures["ends_high"]
-    total = f"{figures['ends_total']:.0f} (95 % {figures['ends_low']:.0f} to {high:.0f})" if high == high else "none"
-    ends = f"{figures['ends']:.0f} distinct ends, at least {total} in all by estimate"
+    ends = f"{figures['ends']:.0f} distinct ends"
+    if figures["ends"]:
+        ends += f", at least {figures['ends_total']:.0f} in all by estimate"
+        ends += f" (95 % {figures['ends_low']:.0f} to {figures['ends_high']:.0f})"
     if not figures["members"]:
         return f"{ends}; {figures['queries']:,.0f} queries"
     share = f"{figures['extracted']:.0f} of {figures['members']:.0f} members extracted"
