@@ -51,8 +51,8 @@ def drawn(findings: Findings) -> dict[str, Any]:
 def _record(findings: Findings, each: Extraction) -> dict[str, Any]:
     """The curve of an extraction, its estimated totals, and the spectral radius of each end that is a member.
 
-    radii: of each such end its hits, its radius, the number of its image, and whether `recovery` brought it back (None
-    where it was not tried).
+    radii: of each such end its hits, its radius, the number of its image, whether `recovery` brought it back (None
+    where it was not tried), and the radius as text.
     """
     totals = {name: [plain(number) for number in found] + [total(found)] for name, found in each.totals.items()}
     cell = _recovery(findings, each)
@@ -63,7 +63,9 @@ def _record(findings: Findings, each: Extraction) -> dict[str, Any]:
         recovered = dict(zip(rows["image"].tolist(), rows["recovered"].eq(True).tolist(), strict=True))
     own = each.table[each.table["is_member"] & each.table["spectral_radius"].notna()]
     radii = [
-        [row["hits"], plain(row["spectral_radius"]), row["image"], recovered.get(row["image"])] for row in rows_of(own)
+        [row["hits"], plain(radius), row["image"], recovered.get(row["image"]), f"{radius:.3f}"]
+        for row in rows_of(own)
+        for radius in [row["spectral_radius"]]
     ]
     return {
         "title": each.title,
@@ -119,7 +121,8 @@ def _lowest(findings: Findings, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _line(name: str, losses: list[float], shares: list[list[Any]], counts: list[str]) -> dict[str, Any]:
-    return {"name": name, "losses": losses, "shares": shares, "counts": counts}
+    texts = [f"{loss:.1e}" for loss in losses]
+    return {"name": name, "losses": losses, "lossTexts": texts, "shares": shares, "counts": counts}
 
 
 def _extent(every: Sequence[Extraction]) -> tuple[int, bool]:

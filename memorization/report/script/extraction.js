@@ -42,14 +42,14 @@ function radii(run) {
     return {
       type: "scatter", mode: "markers", name, x: part.map(([hits]) => hits), y: part.map(([, radius]) => radius),
       marker: {symbol, size: 8, color: tone(tint), line: {color: tone(tint), width: 1.5}},
-      text: part.map(([hits, radius, image]) => `member ${image}${state === null && !run.recovery ? "" : `, ${name}`}<br>${counted(hits, "hit", "hits")}, spectral radius ${radius.toFixed(3)}`), hovertemplate: "%{text}<extra></extra>",
+      text: part.map(([hits, , image, , radius]) => `member ${image}${state === null && !run.recovery ? "" : `, ${name}`}<br>${counted(hits, "hit", "hits")}, spectral radius ${radius}`), hovertemplate: "%{text}<extra></extra>",
     };
   }).filter(line => line.x.length);
   const range = [Math.log10(0.8), Math.log10(1.3 * Math.max(most, 5))], pad = 0.08 * (Math.max(1, ...ys) - Math.min(1, ...ys)) + 0.01;
   traces.push({type: "scatter", mode: "lines", name: "radius 1", x: [0.8, 1.3 * Math.max(most, 5)], y: [1, 1], line: {color: tone("--ink"), width: 1, dash: "dash"}, hoverinfo: "skip"});
   return {
     data: traces,
-    layout: layout({...above(), xaxis: axis({type: "log", range, tickvals: STEPS, ticktext: STEPS.map(value => value.toLocaleString("en")), title: {text: "hits (starting images that ended there)"}}), yaxis: upright("spectral radius", {range: [Math.min(1, ...ys) - pad, Math.max(1, ...ys) + pad]})}),
+    layout: layout({...above(), xaxis: axis({type: "log", range, tickvals: STEPS, tickformat: ",d", title: {text: "hits (starting images that ended there)"}}), yaxis: upright("spectral radius", {range: [Math.min(1, ...ys) - pad, Math.max(1, ...ys) + pad]})}),
   };
 }
 
@@ -65,7 +65,7 @@ function ladder({lines}, room) {
     return {
       type: "scatter", mode: "lines+markers", name: wrapped(line.name, room / 8), x: line.losses.map(loss => loss * 10 ** (0.04 * place)), y: line.shares.map(share => share[0]), error_y: bars(line.shares, tint),
       line: {color: tint, width: line.extracted ? 2.5 : 1.5, dash: line.extracted ? "solid" : "dot"}, marker: {symbol: line.extracted ? "circle" : "diamond-open", size: 8, color: tint},
-      text: line.shares.map((share, i) => `${esc(line.name)}<br>${line.counts[i]}: ${share[3]} % (${share[4]})<br>train loss ${line.losses[i].toExponential(1)}`), hovertemplate: "%{text}<extra></extra>",
+      text: line.shares.map((share, i) => `${esc(line.name)}<br>${line.counts[i]}: ${share[3]} % (${share[4]})<br>train loss ${line.lossTexts[i]}`), hovertemplate: "%{text}<extra></extra>",
     };
   });
   const decades = lines.flatMap(line => line.losses).map(loss => Math.log10(Math.max(loss, 1e-16))), range = [Math.max(...decades) + 0.4, Math.min(...decades) - 0.4];
