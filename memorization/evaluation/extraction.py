@@ -164,7 +164,7 @@ def ends_table(
     radius = np.full(len(bank), np.nan) if spectral_radius is None else spectral_radius
     columns["spectral_radius"] = np.where(columns["period"] == 1, radius, np.nan)
     arms = [str(arm) for arm in settings.prior.arms]
-    return pd.DataFrame(columns).assign(found_by=[arms[arm] for arm in bank.arm])
+    return pd.DataFrame(columns).assign(found_by=pd.Series([arms[arm] for arm in bank.arm], dtype="str"))
 
 
 def _nearest(images: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +193,7 @@ def summarised(table: pd.DataFrame, members: int, queries: int, starts: int) -> 
     for name, hits in totals.items():
         found = richness(hits.tolist())
         figures |= {f"{name}_total": found.total, f"{name}_low": found.low, f"{name}_high": found.high}
-    best = table["psnr_non_member"].max() if len(table) else math.nan
+    best = float(table["psnr_non_member"].max()) if len(table) else math.nan
     return figures | {"nearest_non_member_psnr": best, "queries": queries, "starts": starts}
 
 

@@ -16,6 +16,7 @@ from memorization.report.browser import BrowserError, figures
 from memorization.report.findings import Findings
 from memorization.report.page import build
 from memorization.report.tables import comparisons, headline, records
+from memorization.report.unasked import figures_of, table
 from memorization.store.files import StoreError, write
 
 
@@ -23,11 +24,13 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     """The options; exits with status 2 for those that contradict each other."""
     parser = argparse.ArgumentParser(
         prog="memorization-report",
-        description="Report how many members and non-members the recoveries of a run store brought back.",
+        description="Report how many members and non-members the recoveries of a run store brought back, and how many "
+        "members came out of its extractions.",
         epilog="examples:\n"
         "  memorization-report                      write runs/report.html and print the headline table\n"
         "  memorization-report --summary            print the headline table only\n"
         "  memorization-report --json               the same for programs: one record a run and train loss\n"
+        "  memorization-report --extractions --json  the extractions: one record each\n"
         "  memorization-report --figures plots      write every plot of the page as PNG and PDF, and no HTML\n"
         "  memorization-report --watch              rewrite the page as results land, until interrupted\n"
         "  memorization-report --store /data/runs --output audit.html",
@@ -42,12 +45,17 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     instead.add_argument("--figures", type=Path, metavar="FOLDER", help=plots)
     choose("--summary", help="print the headline table and write no HTML")
     choose("--compare", help="compare methods pairwise on the same members, with p-values, and write no HTML")
-    parser.add_argument("--json", action="store_true", help="like --summary or --compare, as JSON; NaN is null")
+    choose("--extractions", help="print the table of extractions alone, which --summary prints last, and write no HTML")
+    as_json = "like --summary (of recoveries alone), --compare or --extractions, as JSON; NaN is null"
+    parser.add_argument("--json", action="store_true", help=as_json)
     options = parser.parse_args(argv)
     if options.json and (options.watch or options.figures):
         parser.error("argument --json: not allowed with argument --watch or --figures")
-    if options.output and (options.json or options.summary or options.compare or options.figures):
-        parser.error("argument --output: not allowed with --summary, --compare, --json or --figures: no HTML is made")
+    if options.output and (
+        options.json or options.summary or options.compare or options.extractions or options.figures
+    ):
+        others = "--summary, --compare, --extractions, --json or --figures"
+        parser.error(f"argument --output: not allowed with {others}: no HTML is made")
     return options
 
 
@@ -66,18 +74,30 @@ def _run(options: argparse.Namespace) -> None:
         watch(options.store, output)
         return
     findings = _load(options.store)
+    if options.extractions and not findings.extractions:
+        make = f"make one with memorization-extract store={options.store}"
+        raise StoreError(f"{options.store} holds no finished extraction; {make}")
     if options.json:
-        table = findings.comparisons if options.compare else findings.summary
-        print(json.dumps(records(table), indent=2, allow_nan=False))
+        found = findings.comparisons if options.compare else findings.summary
+        found = figures_of(findings.extractions) if options.extractions else found
+        print(json.dumps(records(found), indent=2, allow_nan=False))
+    elif options.extractions:
+        print(table(findings.extractions))
     elif options.compare:
         print(comparisons(findings))
     elif options.figures:
         print(f"{len(figures(findings, options.figures))} files: {options.figures}")
     elif options.summary:
-        print(headline(findings))
+        print(summary(findings))
     else:
         write(output, build(findings))
-        print(f"{headline(findings)}\n\nreport: {output}")
+        print(f"{summary(findings)}\n\nreport: {output}")
+
+
+def summary(findings: Findings) -> str:
+    """The headline table of the recoveries, and the table of the extractions below it; of which a store has."""
+    parts = [headline(findings) if findings.cells else "", table(findings.extractions)]
+    return "\n\n".join(filter(None, parts))
 
 
 def _load(store: Path) -> Findings:
@@ -105,7 +125,7 @@ def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
     try:
         while True:
             now = landed(store)
-            if now != seen and any(path.parent.parent.name == "recoveries" for path in now):
+            if now != seen and any(path.parent.parent.name in ("recoveries", "extractions") for path in now):
                 try:
                     findings = _load(store)
                 except (StoreError, FileNotFoundError) as error:  # a run is being made anew, or must be
@@ -113,7 +133,7 @@ def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
                 else:
                     written = True
                     write(output, build(findings, watching=True))
-                    print(f"{len(findings.runs)} runs: {output}", flush=True)
+                    print(f"{len(findings.runs) + len(findings.extractions)} runs: {output}", flush=True)
             seen = now
             time.sleep(seconds)
     except (KeyboardInterrupt, interruption.Interrupted):

@@ -33,8 +33,11 @@ NAME = 120  # characters of a file's name
 
 # All plots of the page, with those that it shows on demand only; gives the name of each.
 NAMED = """() => {
-  for (const section of plotSections(chosen())) state.all.add(section.heading);
-  drawPlots(chosen());
+  if (cells.length) {
+    for (const section of plotSections(chosen())) state.all.add(section.heading);
+    drawPlots(chosen());
+  }
+  if (data.unasked) drawSearches(unasked.runs);
   return [...builders.keys()].map(plot => {
     const part = plot.closest("#figures > div, section"), figure = plot.closest("figure");
     return `${part.querySelector("h2, h3").textContent} ${figure.querySelector("figcaption").textContent}`;

@@ -71,14 +71,14 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
     }
 
 
-def _shown(estimate: Estimate, unit: str) -> Shown:
+def as_shown(estimate: Estimate, unit: str) -> Shown:
     """`unit`: as of `TEXTS`; shares are fractions here, and percentages on the page."""
     scale = 100 if unit == "%" else 1
-    numbers = (_plain(scale * value) for value in (estimate.value, estimate.low, estimate.high))
+    numbers = (plain(scale * value) for value in (estimate.value, estimate.low, estimate.high))
     return [*numbers, TEXTS[unit](estimate.value), span(estimate, unit)]
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
     """In nine digits; None for what JSON cannot hold."""
     return float(f"{value:.9g}") if math.isfinite(value) else None
 
@@ -103,7 +103,7 @@ def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
         "order": packed(order.tolist()),
         "psnr": " ".join(map(decibels, results["psnr_erased"].to_numpy()[order].tolist())),
         "states": "".join(states[order]),
-        "roc": [packed(place(shared["rates"], _plain(rate)) for rate in each.tolist()) for each in rates],
+        "roc": [packed(place(shared["rates"], plain(rate)) for rate in each.tolist()) for each in rates],
         "curves": {
             key: packed(place(shared["shares"], (count, of)) for count in counts) for key, counts, (of,) in curves if of
         },
@@ -113,7 +113,7 @@ def _images(results: pd.DataFrame, shared: Shared) -> dict[str, Any]:
 def _shares(successes: np.ndarray, trials: np.ndarray) -> list[Shown]:
     with np.errstate(invalid="ignore"):
         estimates = zip(successes / trials, *proportion_interval(successes, trials), strict=True)
-    return [_shown(Estimate(*map(float, estimate)), "%") for estimate in estimates]
+    return [as_shown(Estimate(*map(float, estimate)), "%") for estimate in estimates]
 
 
 def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | str]]]:
@@ -138,7 +138,7 @@ def _task(findings: Findings, cell: Cell) -> dict[str, Any]:
     config, labels = findings.runs[cell.signature].config, cell.labels
     names: dict[str, Any] = {group: config[group]["name"] for group in ("dataset", "architecture")}
     names |= {"autoencoder": labels.autoencoder, "degradation": labels.degradation}
-    strength = {"fraction": _plain(cell.fraction), "noise": _plain(cell.noise)}
+    strength = {"fraction": plain(cell.fraction), "noise": plain(cell.noise)}
     return names | strength | {"alike": without(labels.degradation, cell.fraction, cell.noise)}
 
 
@@ -148,12 +148,12 @@ def _facts(cell: Cell, shared: Shared) -> dict[str, Any]:
     facts |= {"variant": cell.labels.variant, "rung": rung_name(cell.rung), "loss": cell.train_loss}
     facts |= {"lossText": f"{cell.train_loss:.1e}", "threshold": cell.threshold_db}
     facts |= {"members": _group(cell.members, shared), "others": _group(cell.non_members, shared)}
-    facts |= {"excess": _shown(cell.excess, "%"), "auc": _shown(cell.auc, "AUC")}
+    facts |= {"excess": as_shown(cell.excess, "%"), "auc": as_shown(cell.auc, "AUC")}
     facts["operating"] = [place(shared["operating"], point) for point in operating_points(cell)]
     facts |= {"verdict": cell.verdict, "p": p_values(cell), "controls": cell.controls_text}
     facts |= {"queries": f"{cell.queries:.0f}", "repeated": cell.repeated}
     calibrated = ((cell.calibrated_psnr, "dB"), (cell.calibrated_auc, "AUC"))
-    shown = [_shown(estimate, unit) for estimate, unit in calibrated if not math.isnan(estimate.value)]
+    shown = [as_shown(estimate, unit) for estimate, unit in calibrated if not math.isnan(estimate.value)]
     return facts | {"calibrated": shown}
 
 
@@ -161,7 +161,7 @@ def _group(group: Group, shared: Shared) -> dict[str, Any]:
     """`recovered` is a place in `shares`."""
     counts = {"count": group.count, "successes": group.successes, "diverged": group.diverged}
     recovered = place(shared["shares"], (group.successes, group.count))
-    return counts | {"recovered": recovered, "psnr": _shown(group.psnr, "dB")}
+    return counts | {"recovered": recovered, "psnr": as_shown(group.psnr, "dB")}
 
 
 def _reproduction(run: Run) -> dict[str, str]:

@@ -18,6 +18,7 @@ from memorization.evaluation.probes import attraction
 from memorization.evaluation.statistics import SeedVariation, holm, seed_variation
 from memorization.evaluation.summary import summarise
 from memorization.report.cells import Cell, cell_of, order, partition, strength
+from memorization.report.extractions import Extraction, extractions_of
 from memorization.report.labels import Labels, label_runs
 from memorization.store import versions
 from memorization.store.files import StoreError, damage
@@ -34,6 +35,7 @@ class Findings:
     `summary` has one more column, `verdict_holm`: each `verdict_p` adjusted for all of them (Holm), those of
     repetitions counted once, as they are shown. `runs` are those that are audited; controls are in `results` and
     `summary`, and each cell knows its own. `damaged` says of each run that was left out what is wrong with it.
+    `extractions` are in none of these. A store of extractions alone has no runs and no cells.
     """
 
     store: Path
@@ -44,25 +46,32 @@ class Findings:
     labels: dict[str, Labels]  # of the audited runs, by signature
     damaged: tuple[str, ...] = ()
     mixed: str = ""  # `versions.differing` of all runs, with the controls
+    extractions: tuple[Extraction, ...] = ()  # with the controls
 
     @classmethod
     def load(cls, store: Path) -> Findings:
-        """Read all finished recoveries but the damaged ones; raises `StoreError` if none is left."""
+        """Read all finished recoveries and extractions but the damaged ones; raises `StoreError` if none is left."""
         whole, damaged = _whole(store, "recoveries")
-        if not whole:
+        searched, wrong = _whole(store, "extractions")
+        extractions, damaged = tuple(extractions_of(searched)), [*damaged, *wrong]
+        if not whole and not extractions:
             make = f"{store} holds no finished recovery; make one with memorization-recover store={store}"
             raise StoreError(damaged[0] if damaged else make)
-        results = results_of(whole)
         audited = {run.folder.name: run for run in whole if run.config.get("control", "none") == "none"}
-        if not audited:
+        if not audited and not extractions:
             make = f"run memorization-recover store={store} without control="
             raise StoreError(f"{store} holds nothing but controls; {make}")
+        mixed = versions.differing(run.done for run in [*whole, *searched])
+        if not audited:
+            empty = pd.DataFrame()
+            return cls(store, {}, empty, empty, empty, {}, tuple(damaged), mixed, extractions)
+        results = results_of(whole)
         found, broken = _whole(store, "probes")
         probes = attraction_of(found)
         summary = summarise(results)
         labels = label_runs(audited, {row["signature"]: row for row in rows_of(summary)})
-        mixed = versions.differing(run.done for run in whole)
-        return cls(store, audited, results, _adjusted(summary, labels), probes, labels, (*damaged, *broken), mixed)
+        summary, notes = _adjusted(summary, labels), (*damaged, *broken)
+        return cls(store, audited, results, summary, probes, labels, notes, mixed, extractions)
 
     @cached_property
     def cells(self) -> list[Cell]:

@@ -96,6 +96,35 @@ def label_runs(runs: dict[str, Run], facts: dict[str, Settings]) -> dict[str, La
     }
 
 
+def label_extractions(runs: dict[str, Run]) -> dict[str, tuple[str, str]]:
+    """(autoencoder, search) of each extraction, by signature; a control is called as what it belongs to.
+
+    Two that agree in both, in the control and in the rung differ in nothing but what made them, and a signature tells
+    them apart.
+    """
+    autoencoders = {name: str(run.done["autoencoder"]) for name, run in runs.items()}
+    audited = [name for name, run in runs.items() if run.config["control"] == "none"]
+    names = dict(zip(runs, _autoencoders([run.config for run in runs.values()]), strict=True))
+    revisions = {name: revisions_of(run.done) for name, run in runs.items()}
+    trained = {name: {"data", "training", *(run.config[key]["name"] for key in TRAINED)} for name, run in runs.items()}
+    made = {name: only(revisions[name], trained[name]) for name in runs}
+    own = {name: names[name] for name in audited}
+    told = _told_apart(own, autoencoders, made, lambda name: f"autoencoder {autoencoders[name][:SHORT]}")
+    priors = [flat(run.config["prior"]) for run in runs.values()]
+    searches = [
+        {"name": prior["name"], **{f"search.{key}": value for key, value in run.config["search"].items()}}
+        | {"spectra": run.config["spectra"]}
+        for run, prior in zip(runs.values(), priors, strict=True)
+    ]
+    labels = {}
+    for name, prior, more, search in zip(runs, priors, differing(priors), differing(searches), strict=True):
+        words = [word.removeprefix("search.") for word in [*_words(more), *_words(search)]]
+        labels[name] = _joined(names[name], told.get(name)), _joined(prior["name"], *words)
+    places = {name: (*labels[name], run.config["control"], str(run.done["rung"])) for name, run in runs.items()}
+    told = _told_apart(places, {name: name for name in runs}, revisions, lambda name: f"run {name[:SHORT]}")
+    return {name: (autoencoder, _joined(search, told.get(name))) for name, (autoencoder, search) in labels.items()}
+
+
 def _told_apart(
     names: Mapping[str, Hashable],
     identities: Mapping[str, Hashable],

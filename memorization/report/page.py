@@ -13,14 +13,17 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from memorization.recovery import OPERATORS
+from memorization.report import unasked
 from memorization.report.cells import Cell
 from memorization.report.data import code, data
+from memorization.report.ends import drawn
 from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import scenes
 from memorization.report.labels import percent
 from memorization.report.tables import decibels, most_varied, share, span, without_seed
 
 SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
+ALONE = ("records", "drawing")  # of a store without recoveries; of extractions there is one more
 COMPARED, SEEDED = 200, 100  # pairs of methods (of more, `--compare` tells), and runs with other seeds, that it shows
 PACKAGES = ("memorization", "torch", "pytorch-lightning", "numpy", "scikit-image", "scikit-learn")  # of the footer
 
@@ -31,28 +34,62 @@ def build(findings: Findings, *, watching: bool = False) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict
     )
-    environment.filters |= {"percent": percent, "decibels": decibels, "span": span}
+    environment.filters |= {"percent": percent, "decibels": decibels, "span": span, "small": _small}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    pictures, extent = scenes(findings)
-    shown = data(findings, pictures)
+    parts: dict[str, Any] = {"data": {"cells": []}, "explained": []}
+    scripts, styles = [*ALONE], ["page.css"]
+    if findings.cells:
+        parts, scripts = _of_recoveries(findings), [*SCRIPTS]
+    if findings.extractions:
+        parts["data"] |= {"unasked": drawn(findings)}
+        parts["unasked"] = _of_extractions(findings)
+        scripts, styles = [*scripts, "extraction"], [*styles, "extraction.css"]
     return environment.get_template("page.html").render(
         found=findings,
         watching=watching,
-        style=Markup(_file("page.css")),
-        script=Markup("\n".join(_file(f"script/{name}.js") for name in SCRIPTS)),
+        style=Markup("".join(map(_file, styles))),
+        script=Markup("\n".join(_file(f"script/{name}.js") for name in scripts)),
         plotly=Markup(get_plotlyjs()),
-        answer=answer(findings.strongest),
-        standing=standing(findings),
-        data=shown | {"lossless": extent.lossless},
-        pictures=[vars(scene) for scene in pictures.values()],
-        extent=extent,
-        compared=_compared(findings) if len(findings.pairs) <= COMPARED else [],
-        seeds=[(without_seed(cell.labels), found) for cell, found in most_varied(findings, SEEDED)],
-        judged=any(cell.verdict for cell in findings.cells),
-        thresholds=sorted({cell.threshold_db for cell in findings.cells}),
-        explained=_explained(findings, shown["cards"]),
         versions={name: version(name) for name in PACKAGES},
+        **parts,
     )
+
+
+def _of_recoveries(findings: Findings) -> dict[str, Any]:
+    """What the template says of recoveries."""
+    pictures, extent = scenes(findings)
+    shown = data(findings, pictures)
+    return {
+        "answer": answer(findings.strongest),
+        "standing": standing(findings),
+        "data": shown | {"lossless": extent.lossless},
+        "pictures": [vars(scene) for scene in pictures.values()],
+        "extent": extent,
+        "compared": _compared(findings) if len(findings.pairs) <= COMPARED else [],
+        "seeds": [(without_seed(cell.labels), found) for cell, found in most_varied(findings, SEEDED)],
+        "judged": any(cell.verdict for cell in findings.cells),
+        "thresholds": sorted({cell.threshold_db for cell in findings.cells}),
+        "explained": _explained(findings, shown["cards"]),
+    }
+
+
+def _of_extractions(findings: Findings) -> dict[str, Any]:
+    """What the template says of extractions: the sentences, and the rows of the table by autoencoder and search."""
+    every = findings.extractions
+    parts = groupby(enumerate(every), lambda found: f"{found[1].autoencoder}; {found[1].search}")
+    return {
+        "sentences": unasked.sentences(every),
+        "choice": unasked.choice(every),
+        "groups": [(name, [(place, each, unasked.row(each)) for place, each in part]) for name, part in parts],
+        "controls": {each.control for each in every},
+        "thresholds": sorted({each.run.config["threshold_db"] for each in every}),
+    }
+
+
+def _small(text: str) -> Markup:
+    """`41 of 50 (69 to 90 %)` with what is in brackets in small."""
+    value, bracket, rest = text.partition("(")
+    return Markup("{}<small>{}</small>").format(value, bracket + rest)
 
 
 def _file(name: str) -> str:

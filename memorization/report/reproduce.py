@@ -9,12 +9,17 @@ from memorization.report.labels import value_text
 
 
 def command(config: dict[str, Any]) -> str:
-    """The `memorization-recover` command line with every setting of a run that can change its numbers."""
-    words = ["memorization-recover"]
+    """The command line of a recovery or an extraction with every setting that can change its numbers."""
+    extraction = "search" in config
+    words = ["memorization-extract" if extraction else "memorization-recover"]
     for group in GROUPS:
-        words += _overrides(group, config[group])
+        if group in config:
+            words += _overrides(group, config[group])
     words.append(f"trainer.precision={value_text(config['trainer']['precision'])}")
     words += [f"{key}={value_text(config[key])}" for key in ("seed", "rungs", "threshold_db")]
+    if extraction:
+        words += [f"search.{key}={value_text(value)}" for key, value in config["search"].items()]
+        words += [f"{key}={value_text(config[key])}" for key in ("spectra", "control")]
     return shlex.join(words)
 
 

@@ -31,7 +31,7 @@ PART = 256  # runs whose results are read in one go
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read from its folder; of an autoencoder or of a recovery.
+    """A finished run, read from its folder; of an autoencoder, a recovery or an extraction.
 
     packages: those from which an autoencoder's class may be imported, beside our own and `torch.nn`. What the folder's
     own configuration allows does not count: it may be anybody's.
@@ -92,7 +92,7 @@ class Run:
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """Of a recovery: one row an image and rung."""
+        """Of a recovery: one row an image and rung. Of an extraction: one row a distinct end."""
         table: pd.DataFrame = _read_table(self).to_pandas(use_threads=False)
         return table
 
@@ -104,6 +104,14 @@ class Run:
         from safetensors.torch import load_file
 
         return load_file(verified(self.folder, "gallery.safetensors"))
+
+    @cached_property
+    def ends(self) -> dict[str, Tensor]:
+        """Of an extraction: `ends` (K, C, H, W) float32, a row of its results each, and the nearest `member` of each,
+        uint8."""
+        from safetensors.torch import load_file
+
+        return load_file(verified(self.folder, "ends.safetensors"))
 
 
 def load_run(path: str | Path, packages: Iterable[str] = ()) -> Run:
@@ -117,7 +125,7 @@ def load_run(path: str | Path, packages: Iterable[str] = ()) -> Run:
 
 
 def finished(store: str | Path, kind: str = "recoveries") -> list[Run]:
-    """All finished runs of a kind (`autoencoders` or `recoveries`) in a store, by signature."""
+    """All finished runs of a kind (`autoencoders`, `recoveries`, `extractions`) in a store, by signature."""
     return [Run(path.parent) for path in sorted((Path(store) / kind).glob("[!.]*/done.json"))]
 
 
@@ -129,8 +137,20 @@ def load_results(store: str | Path) -> pd.DataFrame:
     return results_of(runs)
 
 
+def load_extractions(store: str | Path) -> pd.DataFrame:
+    """The ends of all finished extractions in a store, in one table; its columns of text are categorical.
+
+    One row a distinct end: see `evaluation.extraction.ends_table`, with `image`, the number of the nearest member in
+    its data set, and what each row says of its run. An extraction in which nothing settled has no row.
+    """
+    runs = finished(store, "extractions")
+    if not runs:
+        raise StoreError(f"{store} holds no finished extraction; make one with memorization-extract store={store}")
+    return results_of(runs)
+
+
 def results_of(runs: list[Run]) -> pd.DataFrame:
-    """The results of recoveries in one table, as of `load_results`."""
+    """The results of recoveries, or of extractions, in one table, as of `load_results`."""
     import pandas as pd
     import pyarrow as pa
 
@@ -152,6 +172,7 @@ def _read_part(runs: list[Run], files: Callable[[Path, str], dict[str, str]]) ->
     import pyarrow as pa
 
     tables = [_read_table(run, files) for run in runs]
+    tables = [table for table in tables if table.num_rows] or tables[:1]  # an empty column may have another type
     table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):

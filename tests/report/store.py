@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from memorization.evaluation.extraction import summarised
 from memorization.store import files
 from memorization.store.signature import rung_name, signature_of
 
@@ -139,3 +140,64 @@ def write_members_only(store: Path) -> None:
     pictures = torch.zeros(4, 1, 5, 5, dtype=torch.uint8)
     gallery = {"original": pictures, "degraded": pictures, "row": torch.arange(4), "answer/1e-01": pictures}
     write(store, configured({}), {0.1: scores}, gallery)
+
+
+SEARCHED: dict[str, Any] = {
+    "seed": 0,
+    "rungs": "last",
+    "threshold_db": 25.0,
+    "spectra": True,
+    "control": "none",
+    "study": "default",
+    "trainer": {"precision": "32-true"},
+    "dataset": {"name": "digits", "members": 4, "non_members": 4},
+    "architecture": {"name": "fc", "depth": 3},
+    "training": {"name": "adam", "ladder": [0.1, 0.01]},
+    "prior": {"name": "noise", "spectrum": 0.0},
+    "search": {"queries": 1000},
+}
+End = tuple[int | None, int, int]  # the member that it is (None: it is spurious), its hits, and the queries until then
+
+
+def write_extraction(
+    store: Path,
+    ends: list[End],
+    settings: dict[str, Any] | None = None,
+    rung: float = 0.01,
+    queries: int = 1000,
+    members: int = 4,
+    autoencoder: str = "",
+) -> str:
+    """An extraction with these `ends`; gives its signature.
+
+    Member m is image 100 + m, constant 20 m; the end that is it is one lighter, at 40 + m dB; a spurious end is
+    constant 200, at 15 dB from member 0. End k has a spectral radius of 0.9 + 0.1 k.
+    """
+    config = copy.deepcopy(SEARCHED)
+    for key, value in (settings or {}).items():
+        group, _, name = key.rpartition(".")
+        (config[group] if group else config)[name] = value
+    untrained = config["control"] == "untrained"
+    rung, loss = (np.nan, np.nan) if untrained else (rung, 0.9 * rung)
+    signature = signature_of({**config, "rung": str(rung), "autoencoder": autoencoder})
+    nearest = np.array([member or 0 for member, _, _ in ends], int)
+    own = np.array([member is not None for member, _, _ in ends], bool)
+    table = pd.DataFrame({"end": np.arange(len(ends)), "nearest_member": nearest, "is_member": own})
+    table = table.assign(psnr=np.where(own, 40.0 + nearest, 15.0), image=100 + nearest, residual=1e-6, period=1)
+    table = table.assign(hits=[hits for _, hits, _ in ends], queries=[at for *_, at in ends], nearest_non_member=0)
+    table = table.assign(psnr_non_member=12.0, found_by="Noise", spectral_radius=0.9 + 0.1 * np.arange(len(ends)))
+    if not members:
+        table = table.assign(nearest_member=-1, image=-1, psnr=np.nan, is_member=False)
+    names = {name: config[name]["name"] for name in ("dataset", "architecture", "prior")}
+    row = {**names, "rung": rung, "train_loss": loss, "signature": signature}
+    row |= {name: config[name] for name in ("control", "seed", "threshold_db", "study")}
+    figures = summarised(table, members, queries, sum(hits for _, hits, _ in ends) + 1)
+    facts = {"signature": signature, "autoencoder": autoencoder, "figures": figures, "rung": rung, "train_loss": loss}
+    facts |= {"endings": {"fixed": figures["starts"] - 1, "periodic": 0, "diverged": 1, "unsettled": 0}}
+    levels = torch.tensor(np.where(own, 20 * nearest + 1, 200), dtype=torch.float32).view(-1, 1, 1, 1) / 255
+    member = torch.tensor(20 * nearest, dtype=torch.uint8).view(-1, 1, 1, 1)
+    pictures = {"ends": levels.expand(-1, 1, 5, 5), "member": member.expand(-1, 1, 5, 5)}
+    with files.creating(store / "extractions" / signature, config, facts) as folder:
+        files.write_table(folder / "results.parquet", table.assign(**row))
+        save_file({name: tensor.contiguous() for name, tensor in pictures.items()}, folder / "ends.safetensors")
+    return signature
