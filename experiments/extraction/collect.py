@@ -93,7 +93,7 @@ def drawn(runs: list[Run], summary: pd.DataFrame, curves: pd.DataFrame) -> go.Fi
             figure.update_xaxes(visible=False, row=2 + place, col=1)
             figure.update_yaxes(visible=False, row=2 + place, col=1)
     figure.update_xaxes(title="queries", row=1, col=1)
-    figure.update_xaxes(title="train loss", type="log", autorange="reversed", row=1, col=2)
+    figure.update_xaxes(title="train loss", type="log", autorange="reversed", exponentformat="power", row=1, col=2)
     figure.update_yaxes(title="members", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title="share of members", range=[0, 1.05], tickformat=".0%", row=1, col=2)
     return figure.update_layout(
