@@ -101,9 +101,7 @@ def extract(
 
     Raises `ValueError` for settings or images out of range, and for an autoencoder that breaks its contract.
     """
-    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
-        raise SettingError("shape", tuple(shape), "give (channels, height, width), such as (3, 64, 64)")
-    sides = (shape[0], shape[1], shape[2])
+    sides = _sides(shape)
     check_seed(seed)
     if not math.isfinite(threshold_db):
         raise SettingError("threshold_db", threshold_db, "it must be a finite number of dB")
@@ -117,13 +115,13 @@ def extract(
         queries=queries,
         unseen=unseen,
     )
-    device = _device(autoencoder)
+    like = _like(autoencoder)
     with torch.inference_mode(False), evaluating(autoencoder):
-        like = torch.rand(2, *sides, generator=torch.Generator().manual_seed(0)).to(device)
-        check_contract(autoencoder, like)
+        images = torch.rand(2, *sides, generator=torch.Generator().manual_seed(0)).to(like)
+        check_contract(autoencoder, images)
 
         def settle_all(draws: Sequence[Draw], ends: Tensor) -> list[Settled]:
-            return [settle_draw(autoencoder, draw, settings, ends, like[:1]) for draw in draws]
+            return [settle_draw(autoencoder, draw, settings, ends, images[:1]) for draw in draws]
 
         with tqdm(total=queries, desc="extraction", unit="query", unit_scale=True, disable=not progress) as bar:
 
@@ -132,7 +130,7 @@ def extract(
                 bar.set_postfix_str(f"{len(bank)} distinct ends")
 
             bank = search(settings, sides, settle_all, seed, on_round)
-        radii = spectral_radii(autoencoder, bank.points.to(device), progress=progress) if spectra else None
+        radii = spectral_radii(autoencoder, bank.points.to(like), progress=progress) if spectra else None
     table = ends_table(bank, *known, threshold_db=threshold_db, spectral_radius=radii, settings=settings)
     return Extraction(table, bank.points.clamp(0, 1), bank.queries, bank.starts, bank.endings, len(known[0]))
 
@@ -199,10 +197,10 @@ def summarised(table: pd.DataFrame, members: int, queries: int, starts: int) -> 
 
 def told(figures: dict[str, float]) -> str:
     """The summary of an extraction in a line."""
-    ends = f"{figures['ends']:.0f} distinct ends"
+    ends = "no start came to an end"
     if figures["ends"]:
-        ends += f", at least {figures['ends_total']:.0f} in all by estimate"
-        ends += f" (95 % {figures['ends_low']:.0f} to {figures['ends_high']:.0f})"
+        total = f"{figures['ends_total']:.0f} (95 % {figures['ends_low']:.0f} to {figures['ends_high']:.0f})"
+        ends = f"{figures['ends']:.0f} distinct ends, at least {total} in all by estimate"
     if not figures["members"]:
         return f"{ends}; {figures['queries']:,.0f} queries"
     share = f"{figures['extracted']:.0f} of {figures['members']:.0f} members extracted"
@@ -220,6 +218,11 @@ def curve(table: pd.DataFrame) -> pd.DataFrame:
 def _checked(name: str, images: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
     if images is None:
         return torch.empty(0, *shape)
+    given: object = images
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name} are a {type(given).__name__}; give a tensor, torch.as_tensor(...) makes one")
+    if not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise ValueError(f"{name} are {images.dtype}; give float32 in [0, 1], or uint8")
     images = as_float(images.detach()).cpu().float()
     check_images(images, name)
     if images.shape[1:] != shape:
@@ -227,10 +230,20 @@ def _checked(name: str, images: Tensor | None, shape: tuple[int, int, int]) -> T
     return images
 
 
-def _device(autoencoder: Autoencoder) -> torch.device:
-    """Where the autoencoder lies: on the CPU, unless a weight says otherwise."""
+def _sides(shape: Sequence[int]) -> tuple[int, int, int]:
+    match shape:
+        case (int(), int(), int()) if min(shape) > 0:
+            return shape[0], shape[1], shape[2]
+    raise SettingError("shape", shape, "give (channels, height, width), such as (3, 64, 64)")
+
+
+def _like(autoencoder: Autoencoder) -> Tensor:
+    """A weight of the autoencoder, where its images must lie and in their precision; float32 on the CPU without any."""
     weights = autoencoder.parameters() if isinstance(autoencoder, torch.nn.Module) else iter(())
-    return next((weight.device for weight in weights), torch.device("cpu"))
+    like = next((weight for weight in weights if weight.is_floating_point()), torch.empty(0))
+    if like.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"the autoencoder's weights are {like.dtype}; give autoencoder.float()")
+    return like
 
 
 __all__ = ["Ending", "Extraction", "curve", "ends_table", "extract", "summarised", "told"]

@@ -137,12 +137,12 @@ def settle(autoencoder: Autoencoder, starts: Tensor, settings: Search) -> Settle
     settled = Settled(found.images, ending, (ending == 0).long(), found.residual, found.queries.clone())
     left = (ending == ENDINGS.index(Ending.unsettled)).nonzero().flatten()
     if len(left):
-        _find_periods(autoencoder, settled, left, settings.tolerance)
+        _find_periods(autoencoder, settled, left, settings)
     return settled
 
 
 @torch.no_grad()
-def _find_periods(autoencoder: Autoencoder, settled: Settled, left: Tensor, tolerance: float) -> None:
+def _find_periods(autoencoder: Autoencoder, settled: Settled, left: Tensor, settings: Search) -> None:
     """Of the images `left` (L,), fill in those that are periodic."""
     orbit = [settled.points[left]]
     for _ in range(2 * PERIODS):
@@ -151,13 +151,28 @@ def _find_periods(autoencoder: Autoencoder, settled: Settled, left: Tensor, tole
     path = torch.stack(orbit, 1)  # (L, 2 PERIODS + 1, C, H, W)
     for i, image in enumerate(left.tolist()):
         own = path[i]
-        gaps = [float(rms(own[period : period + PERIODS] - own[:PERIODS]).max()) for period in range(1, PERIODS + 1)]
-        period = next((period for period, gap in enumerate(gaps, 1) if gap <= 10 * tolerance), 0)
+        gaps = [rms(own[period : period + PERIODS] - own[:PERIODS]) for period in range(1, PERIODS + 1)]
+        period = next((period for period, gap in enumerate(gaps, 1) if _is_settled(gap, period, settings)), 0)
         if period:
+            if gaps[0].max() <= settings.same:  # no two of its points would be told apart
+                period = 1
             cycle = own[:period]
             settled.points[image] = cycle[cycle.flatten(1).sum(1).argmax()]  # the brightest, whichever came last
-            settled.period[image], settled.residual[image] = period, gaps[period - 1]
+            settled.period[image], settled.residual[image] = period, float(gaps[period - 1].max())
             settled.ending[image] = ENDINGS.index(Ending.fixed if period == 1 else Ending.periodic)
+
+
+def _is_settled(gaps: Tensor, period: int, settings: Search) -> bool:
+    """Do the `gaps` (PERIODS,) between points a period apart say that an end is reached?
+
+    They are small, and at the rate at which they shrink, the end is no further than `same`. A slow spiral about a fixed
+    point, whose gaps are small as well, is thus no cycle.
+    """
+    largest, first, last = float(gaps.max()), float(gaps[0]), float(gaps[-1])
+    if not largest <= 10 * settings.tolerance:
+        return False
+    shrinks = (last / first) ** (period / (PERIODS - 1)) if first else 0.0  # in one period
+    return largest <= settings.tolerance or (shrinks < 1 and last * shrinks / (1 - shrinks) <= settings.same)
 
 
 @dataclass
@@ -187,30 +202,35 @@ class Bank:
 
     def add(self, settled: Settled, arm: int, same: float) -> int:
         """Count the ends of a batch; returns how many are new."""
-        before = len(self)
+        known = len(self)
         for code, count in enumerate(torch.bincount(settled.ending, minlength=len(ENDINGS)).tolist()):
             self.endings[ENDINGS[code]] += count
         ended = (settled.period > 0).nonzero().flatten()
         points = settled.points[ended].cpu().float()
-        for row, point in zip(ended.tolist(), points, strict=True):
-            if (place := self._place(point, same)) is not None:
-                self.hits[place] += 1
-                continue
-            self.points = torch.cat([self.points, point.unsqueeze(0)])
+        every = torch.cat([self.points, points])
+        distances = _distances(points, every)
+        places = [*range(known)]  # of the ends, in `every`
+        for i, row in enumerate(ended.tolist()):
+            if places:
+                distance, nearest = distances[i, places].min(0)
+                if distance <= same:
+                    self.hits[int(nearest)] += 1
+                    continue
+            places.append(known + i)
             self.hits.append(1)
             self.found.append(self.queries)
             self.period.append(int(settled.period[row]))
             self.residual.append(float(settled.residual[row]))
             self.arm.append(arm)
-        return len(self) - before
+        self.points = every[places]
+        return len(self) - known
 
-    def _place(self, point: Tensor, same: float) -> int | None:
-        """The end that `point` (C, H, W) is, if it is known."""
-        if not len(self):
-            return None
-        distance = rms(self.points - point)
-        nearest = int(distance.argmin())
-        return nearest if distance[nearest] <= same else None
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """(A, B): the root mean square between images, each of differences, as products would cancel."""
+    pixels = a[0].numel() if len(a) else 1
+    distances = torch.cdist(a.flatten(1), b.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.div(distances, pixels**0.5)
 
 
 Settle = Callable[[Sequence[Draw], Tensor], Sequence[Settled]]  # batches, with the ends found before their round
@@ -229,9 +249,13 @@ def search(
     """
     arms = settings.prior.arms
     bank, number = Bank(torch.empty(0, *shape)), 0
+
+    def drawable() -> list[int]:
+        return [i for i, arm in enumerate(arms) if arm.needs <= len(bank)]
+
     news, spent = np.zeros(len(arms)), np.zeros(len(arms))
     while bank.queries < settings.queries:
-        ready = [i for i, arm in enumerate(arms) if arm.needs <= len(bank)]
+        ready = drawable()
         rates = np.random.default_rng([seed, number]).gamma(news[ready] + 1, size=(BATCHES_A_ROUND, len(ready)))
         rates /= (spent[ready] + PRIOR_QUERIES) / PRIOR_QUERIES
         draws = [Draw(number + i, ready[arm], seed) for i, arm in enumerate(rates.argmax(1).tolist())]
@@ -244,7 +268,7 @@ def search(
             spent[draw.arm] += int(batch.queries.sum())
         if on_round:
             on_round(bank)
-        tried = spent[ready].min() > 0 or number >= 2 * len(arms)  # every arm, or enough of them
+        tried = spent[drawable()].min() > 0 or number >= 2 * len(arms)  # every arm, or enough of them
         if tried and bank.richness().unseen <= settings.unseen:
             break
     return bank
