@@ -11,7 +11,7 @@ from memorization.report.labels import value_text
 def command(config: dict[str, Any]) -> str:
     """The `memorization-recover` command line with every setting of a run that can change its numbers."""
     words = ["memorization-recover"]
-    for group in GROUPS:
+    for group in (group for group in GROUPS if group in config):
         words += _overrides(group, config[group])
     words.append(f"trainer.precision={value_text(config['trainer']['precision'])}")
     words += [f"{key}={value_text(config[key])}" for key in ("seed", "rungs", "threshold_db")]
