@@ -1,9 +1,10 @@
 """What all parts are made of: settings that say what is wrong with them, and registries that other packages add to.
 
-A part (a data set, an architecture, a degradation, a method, a knowledge of the operator) declares what it is in its
-class: what it can do, and its `revision`, a number that is raised whenever the same settings may give other numbers.
+A part (a data set, an architecture, a degradation, a method, a knowledge of the operator, a prior) declares what it is
+in its class: what it can do, and its `revision`, a number that is raised whenever the same settings may give other
+numbers.
 Another package offers parts as entry points of the groups `memorization.datasets`, `.architectures`, `.degradations`,
-`.methods` and `.knowledge`; the name of the entry point is the choice.
+`.methods`, `.knowledge` and `.priors`; the name of the entry point is the choice.
 """
 
 import contextlib

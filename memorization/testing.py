@@ -19,6 +19,8 @@ from memorization.architectures import ARCHITECTURES, Architecture
 from memorization.components import Registry
 from memorization.data import DATASETS, as_float
 from memorization.degradations import DEGRADATIONS, Measurement, RandomPixels
+from memorization.extraction import PRIORS
+from memorization.extraction.priors import Prior
 from memorization.recovery import METHODS, OPERATORS, Access, Iterate, solve
 
 SHAPES = ((1, 8, 8), (3, 12, 10))
@@ -28,6 +30,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "degradations": DEGRADATIONS,
     "methods": METHODS,
     "knowledge": OPERATORS,
+    "priors": PRIORS,
 }
 
 
@@ -42,7 +45,8 @@ def parts(package: str = "memorization") -> list[tuple[str, str]]:
 
 
 def check(kind: str, name: str) -> None:
-    """Check the part `name` of a kind (`datasets`, `architectures`, `degradations`, `methods`, `knowledge`)."""
+    """Check the part `name` of a kind (`datasets`, `architectures`, `degradations`, `methods`, `knowledge`,
+    `priors`)."""
     part = REGISTRIES[kind][name]
     assert isinstance(getattr(part, "revision", None), int), f"{name} declares no revision: a whole number, 1 at first"
     if kind != "architectures":
@@ -191,10 +195,41 @@ def _check_dataset(name: str, part: Any) -> None:
     json.dumps(dataset.identity())
 
 
+def _check_prior(name: str, part: Any) -> None:
+    check_prior(part(), name)
+
+
+def check_prior(prior: Prior, name: str = "the prior") -> None:
+    """Check a prior of whatever settings: that its draws can be started from, and repeat; see the module."""
+    assert any(not arm.needs for arm in prior.arms), f"{name}: every arm needs ends, and none are known at first"
+    identity = prior.identity()
+    assert json.loads(json.dumps(identity)) == identity, f"{name}: its identity is not plain: {identity}"
+    for shape in SHAPES:
+        for arm in prior.arms:
+            ends = _images(shape, max(arm.needs, 3)).float()
+            before = ends.clone()
+            given = ends if arm.needs else ends[:0]
+
+            def draw(seed: int, arm: Any = arm, shape: Any = shape, given: Tensor = given) -> Tensor:
+                torch.manual_seed(torch.initial_seed() + 1)  # a draw from the global generator would differ
+                starts: Tensor = arm.draw(5, shape, torch.Generator().manual_seed(seed), given)
+                return starts
+
+            with torch.random.fork_rng(devices=[]):
+                starts, again, other = draw(0), draw(0), draw(1)
+            assert starts.shape == (5, *shape), f"{name}: {arm} draws {tuple(starts.shape)} for 5 of {shape}"
+            assert starts.dtype == torch.float32, f"{name}: {arm} draws {starts.dtype}; it must be float32"
+            assert starts.isfinite().all(), f"{name}: {arm} draws what is not finite"
+            assert torch.equal(starts, again), f"{name}: {arm} does not depend on its generator alone"
+            assert not torch.equal(starts, other), f"{name}: {arm} draws the same whatever its generator"
+            assert torch.equal(ends, before), f"{name}: {arm} changes the ends in place"
+
+
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "datasets": _check_dataset,
     "architectures": _check_architecture,
     "degradations": _check_degradation,
     "methods": _check_method,
     "knowledge": _check_knowledge,
+    "priors": _check_prior,
 }

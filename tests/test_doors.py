@@ -13,6 +13,7 @@ from memorization import testing
 from tests.preloaded import PYTHON
 
 PARTS = {"datasets": "waves", "architectures": "shallow", "degradations": "checkerboard", "methods": "blended"}
+PARTS |= {"priors": "stripes"}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def called(module, *words, beside, cwd):
 
 def test_the_example_is_listed_swept_and_reported(installed, tmp_path):
     shown = called("memorization.recover", "--help", beside=installed, cwd=tmp_path)
-    assert all(f" {name} " in shown.stdout for name in PARTS.values()), shown.stderr
+    assert all(f" {name} " in shown.stdout for kind, name in PARTS.items() if kind != "priors"), shown.stderr
     words = ["-m", "experiment=waves", "recovery.share=0.3,0.5", "operator=known", "tracking=none", "progress=false"]
     swept = called("memorization.recover", *words, beside=installed, cwd=tmp_path)
     assert "2 of 2 jobs: 2 done" in swept.stdout, swept.stderr
@@ -42,6 +43,8 @@ def test_the_example_is_listed_swept_and_reported(installed, tmp_path):
     assert "waves / shallow: 10 members and 10 non-members" in told
     assert "checkerboard 50 %, zero fill" in told
     assert "blended known, share=0.3" in told
+    shown = called("memorization.extract", "--help", beside=installed, cwd=tmp_path)
+    assert " stripes " in shown.stdout, shown.stderr
     wrong = called(
         "memorization.recover", "degradation=checkerboard", "degradation.side=0", beside=installed, cwd=tmp_path
     )
@@ -66,6 +69,8 @@ def test_the_parts_of_the_example_conform(installed, tmp_path):
          "depends on the others of its batch"),
         ("blended", "revision: ClassVar[int] = 1", "", "declares no revision"),
         ("waves", "@dataclass(frozen=True)", "@dataclass", "must be frozen"),
+        ("stripes", "generator=generator", "", "does not depend on its generator alone"),
+        ("stripes", "torch.arange(height)", "torch.arange(2)", "draws (5, 1, 2, 8) for 5 of (1, 8, 8)"),
         ("shallow", "return y", "return y.mean(1, keepdim=True)", "maps"),
     ],
 )  # fmt: skip

@@ -23,6 +23,7 @@ from memorization.config.experiment import resolve
 from memorization.config.groups import GROUPS
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
 from memorization.evaluation import metrics
+from memorization.extraction import PRIORS
 from memorization.report.reproduce import command
 from memorization.store.files import StoreError
 from memorization.store.reading import finished
@@ -41,6 +42,10 @@ def composed():
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_instantiates(composed, group, choice):
+    if group == "prior":
+        experiment = resolve(compose("extract", [f"prior={choice}"]))
+        assert type(experiment.extracting.search.prior) is PRIORS[choice]
+        return
     config = composed(f"{group}={choice}")[group]
     if (group, choice) == ("architecture", "custom"):
         with pytest.raises(ValueError, match=r"target is ''; name either a class \(package\.module\.Class\), or"):
@@ -234,7 +239,8 @@ def test_a_gpu_that_is_not_there_is_one_line(recover_in_process):
 def test_a_key_of_the_other_command_is_said_to_be_one(mistake, tmp_path):
     ended = run_script("train", mistake, cwd=tmp_path)
     assert ended.returncode == 1
-    assert "only memorization-recover has this key" in ended.stderr
+    both = "memorization-recover and memorization-extract have" if "rungs" in mistake else "memorization-recover has"
+    assert f"only {both} this key; leave it out, or call memorization-recover" in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
@@ -287,8 +293,8 @@ def test_configs_in_the_store_are_plain(smoke):
 def test_help_names_every_choice():
     shown = run_script("recover", "--help", cwd=Path("/"))
     assert shown.returncode == 0
-    for _, choice in CHOICES:
-        assert choice in shown.stdout
+    for group, choice in CHOICES:
+        assert choice in shown.stdout or group == "prior"
 
 
 def test_a_width_that_cannot_reach_the_target_is_told_before_the_training(tmp_path):

@@ -76,9 +76,9 @@ def test_of_the_nearest_member_every_member_and_nothing_else_comes_out():
 
 
 def test_the_estimate_holds_the_true_number_with_unequal_basins():
-    """40 searches that end early, by their budget; the interval is meant to hold it in 95 % of them."""
+    """24 searches that end early, by their budget; the interval is meant to hold it in 95 % of them."""
     held, seen = 0, []
-    for seed in range(40):
+    for seed in range(24):
         members = problems.images(40, seed, torch.float32)
         found = ran(
             cells(members, generator(seed)), prior=FEW, queries=300, batch_size=30, seed=seed, spectra=False, unseen=0
@@ -87,7 +87,7 @@ def test_the_estimate_holds_the_true_number_with_unequal_basins():
         held += total.low <= 40 <= total.high
         seen.append(total.seen)
     assert np.mean(seen) < 39  # most are left unseen
-    assert held >= 35
+    assert held >= 20
 
 
 def test_a_contraction_has_one_end_and_its_radius():

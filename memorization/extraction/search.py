@@ -33,6 +33,7 @@ from memorization.recovery.problem import rms
 
 REVISION = 1  # of the search, as `revision` is of a part
 BATCHES_A_ROUND = 4
+MOST_ENDS = 10_000  # at which a search gives up: fixed points without number, such as those of a linear map
 PERIODS = 8  # the longest period that is recognised
 PRIOR_QUERIES = 1000.0  # as if each arm had found one new end in so many queries before the search
 FORGETTING = 0.9  # what an arm did counts this much less after each round
@@ -254,7 +255,7 @@ def search(
         return [i for i, arm in enumerate(arms) if arm.needs <= len(bank)]
 
     news, spent = np.zeros(len(arms)), np.zeros(len(arms))
-    while bank.queries < settings.queries:
+    while bank.queries < settings.queries and len(bank) < MOST_ENDS:
         ready = drawable()
         rates = np.random.default_rng([seed, number]).gamma(news[ready] + 1, size=(BATCHES_A_ROUND, len(ready)))
         rates /= (spent[ready] + PRIOR_QUERIES) / PRIOR_QUERIES

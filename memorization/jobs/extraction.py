@@ -126,7 +126,7 @@ class ExtractionJob:
                     model,
                     split.shape,
                     settings,
-                    folder / files.SHARDS,
+                    folder / files.SHARDS / signature_of(facts["weights"]),  # of these weights
                     seed=experiment.seed,
                     on_round=partial(self._told, bar, tracker, split),
                     hardware=experiment.hardware,
