@@ -1,0 +1,61 @@
+"""Write `results.csv` and `figure.png` of the study `recall`: `python experiments/recall/collect.py STORE`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from memorization.evaluation.summary import summarise
+from memorization.report.browser import TIMEOUT, chromium
+from memorization.store.reading import Run, finished
+
+HERE = Path(__file__).parent
+COLUMNS = ["dataset", "degradation", "fraction", "fill", "recall", "train_loss", "members", "members_recovered"]
+COLUMNS += ["members_recovered_low", "members_recovered_high", "members_median_psnr", "non_members"]
+COLUMNS += ["non_members_recovered", "queries_member", "queries_non_member"]
+
+
+def row_of(run: Run) -> dict[str, object]:
+    """The figures of a recovery, with the number of recalled starts and the mean queries an image."""
+    results = run.results
+    row = summarise(results).iloc[-1].to_dict() | {"recall": run.config["recovery"].get("recall", 0)}
+    queries = results.groupby("member")["queries"].mean()
+    return row | {"queries_member": queries[True], "queries_non_member": queries.get(False)}
+
+
+def drawn(table: pd.DataFrame) -> go.Figure:
+    """Members recovered without and with recall, for each degradation."""
+    figure = go.Figure()
+    names = table["degradation"] + table["fraction"].map(lambda share: f" {share:.0%}")
+    for recall, part in table.groupby("recall"):
+        name = f"{recall} recalled starts" if recall else "no recall"
+        share = part["members_recovered"]
+        up, down = part["members_recovered_high"] - share, share - part["members_recovered_low"]
+        bars = {"symmetric": False, "array": up, "arrayminus": down}
+        figure.add_bar(x=names[part.index], y=share, name=name, error_y=bars)
+    figure.update_yaxes(title="members recovered", tickformat=".0%", range=[0, 1.05])
+    return figure.update_layout(width=800, height=440, template="plotly_white", barmode="group")
+
+
+def main(store: Path) -> None:
+    """Collect, write and draw."""
+    runs = [run for run in finished(store) if run.done["study"] == "recall"]
+    table = pd.DataFrame([row_of(run) for run in runs]).sort_values(["degradation", "fraction", "recall"])
+    table = table.reset_index(drop=True)[COLUMNS]
+    table.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
+    with tempfile.TemporaryDirectory() as aside, chromium() as browser:
+        page = Path(aside) / "figure.html"
+        drawn(table).write_html(page)
+        view = browser.new_page(viewport={"width": 900, "height": 600}, color_scheme="light")
+        view.goto(page.as_uri(), timeout=TIMEOUT)
+        view.wait_for_selector(".main-svg", state="attached", timeout=TIMEOUT)
+        view.wait_for_timeout(1000)
+        view.locator(".js-plotly-plot").screenshot(path=HERE / "figure.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
