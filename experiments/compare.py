@@ -19,7 +19,8 @@ import pandas as pd
 from memorization.store.reading import Run, finished
 
 IDENTITIES = ("signature", "task", "setup")
-WHERE = ("store", "tracking", "progress", "study", "checkpoint_seconds", "plan", "gallery")  # what changes no number
+# What changes no number.
+WHERE = ("store", "tracking", "progress", "study", "checkpoint_seconds", "plan", "gallery", "attractors")
 
 
 def key(run: Run) -> str:

@@ -7,9 +7,10 @@ if TYPE_CHECKING:
     from memorization.evaluation.audit import audit
     from memorization.evaluation.extraction import extract
     from memorization.extraction.spectrum import attractors
-    from memorization.store.reading import load_extractions, load_results, load_run
+    from memorization.store.reading import load_attractors, load_extractions, load_results, load_run, with_attractors
 
-__all__ = ["attractors", "audit", "extract", "load_extractions", "load_results", "load_run"]
+__all__ = ["attractors", "audit", "extract", "load_attractors", "load_extractions", "load_results", "load_run"]
+__all__ += ["with_attractors"]
 
 _WHERE = {"attractors": "extraction.spectrum", "audit": "evaluation.audit", "extract": "evaluation.extraction"}
 

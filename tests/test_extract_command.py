@@ -250,12 +250,12 @@ import sys; sys.argv = ['memorization-extract', *{words!r}]
 from memorization.extract import main; main()
 """
 SETTLING = """
-settle, calls = module.settle, []
+settle, calls = module.settle_draw, []
 def counted(*args):
     calls.append(0)
     len(calls) == {step} and os.kill(os.getpid(), {number})
     return settle(*args)
-module.settle = counted
+module.settle_draw = counted
 """
 SEALING = """
 from memorization.store import files

@@ -158,7 +158,7 @@ def test_slurm_composes_and_requeues(composed):
 # Keys that cannot change a number of a table; everything else must change the signature.
 SILENT = {
     "store", "study", "progress", "checkpoint_seconds", "gallery", "objective", "controls", "probes", "plan", "rungs",
-    "tracking.mode", "tracking.project", "tracking.entity", "trainer.accelerator", "trainer.devices",
+    "attractors",    "tracking.mode", "tracking.project", "tracking.entity", "trainer.accelerator", "trainer.devices",
 }  # fmt: skip
 ALSO_SILENT = {  # of some choices: images and files count by their content, and a blind method alone uses an operator
     "dataset": {f"dataset.{key}" for key in ("path", "unusable")},

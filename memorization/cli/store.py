@@ -17,7 +17,7 @@ from filelock import Timeout
 from memorization.store import files, lock, reading, versions
 from memorization.store.files import StoreError
 
-KINDS = ("autoencoders", "recoveries", "probes", "extractions")
+KINDS = ("autoencoders", "recoveries", "probes", "extractions", "attractors")
 
 
 def folders(store: Path) -> Iterator[tuple[str, Path]]:
@@ -85,7 +85,7 @@ def verified(store: Path) -> int:
 
 
 def _needed(store: Path) -> set[str]:
-    """The autoencoders that the recoveries and probes were made with; raises `StoreError` if one is unfinished."""
+    """The autoencoders that the other runs were made with; raises `StoreError` if one is unfinished."""
     made = [folder for kind, folder in folders(store) if kind != "autoencoders"]
     if unfinished := [folder for folder in made if not files.is_done(folder)]:
         remedy = "finish it (run its sweep again) or delete it"
@@ -94,7 +94,7 @@ def _needed(store: Path) -> set[str]:
 
 
 def collected(store: Path, remove: bool) -> int:
-    """Name, or remove, the finished autoencoders that no recovery or probe was made with; raises as `_needed` does."""
+    """Name, or remove, the finished autoencoders that no other run was made with; raises as `_needed` does."""
     size, count, needed = 0, 0, _needed(store)
     for kind, folder in [*folders(store)]:
         if kind != "autoencoders" or folder.name in needed or not files.is_done(folder):
@@ -157,7 +157,7 @@ def arguments() -> argparse.ArgumentParser:
     one = command("show", "a run's status, figures and configuration", lambda o: shown(o.store, o.signature))
     one.add_argument("signature", help="or how it begins")
     command("verify", "compare every file with its checksum; exits with 1 if one differs", lambda o: verified(o.store))
-    gc = command("gc", "name the autoencoders that no recovery was made with", lambda o: collected(o.store, o.delete))
+    gc = command("gc", "name the autoencoders that no other run was made with", lambda o: collected(o.store, o.delete))
     gc.add_argument("--delete", action="store_true", help="remove them, too")
     merge = command("merge", "copy another store's finished runs", lambda o: merged(o.store, o.other))
     merge.add_argument("other", type=Path, metavar="FOLDER")

@@ -62,6 +62,7 @@ class Recovering:
 
     batch_size: images solved together. gallery: images kept for the report, of members and of non-members each.
     controls: also run the controls. control: be one of them. probes: how many members to make near-member probes of.
+    attractors: also find the fixed point near each image.
     """
 
     recipe: Recipe
@@ -71,6 +72,7 @@ class Recovering:
     controls: bool = False
     control: Control = Control.none
     probes: int = 0
+    attractors: bool = False
     objective: Objective = Objective.recovered
 
     def __post_init__(self) -> None:
@@ -203,5 +205,8 @@ def _recovering(node: Any) -> Recovering:
         recipe=recipe,
         rungs=Rungs.parse(node.rungs),
         batch_size=node.recovery.batch_size,
-        **{name: getattr(node, name) for name in ("gallery", "controls", "control", "probes", "objective")},
+        **{
+            name: getattr(node, name)
+            for name in ("gallery", "controls", "control", "probes", "attractors", "objective")
+        },
     )

@@ -20,6 +20,13 @@ SINGLE_STEP: float = torch.finfo(torch.float32).eps ** (1 / 3)
 Map = Callable[[Tensor], Tensor]  # (B, P) float64 to the same, P = C H W
 
 
+class UndifferentiableError(ValueError):
+    """An autoencoder gives no derivatives."""
+
+    def __init__(self) -> None:
+        super().__init__(NO_DERIVATIVES)
+
+
 class Flat:
     """`autoencoder` as a map of flat images (B, P), float64 in and out.
 
@@ -50,7 +57,7 @@ class Flat:
 class Linearised:
     """The Jacobians `J` of `function` at `x` (B, P), as products with one vector an image, (B, P) each.
 
-    Raises `ValueError` if `function` gives no derivatives. `values` are `function(x)`.
+    Raises `UndifferentiableError` if `function` gives no derivatives. `values` are `function(x)`.
     """
 
     def __init__(self, function: Flat, x: Tensor) -> None:
@@ -59,7 +66,7 @@ class Linearised:
             self.x = x.detach().clone().requires_grad_()
             y = function(self.x)
         if not y.requires_grad:
-            raise ValueError(NO_DERIVATIVES)
+            raise UndifferentiableError
         self.y, self.values = y, y.detach()
         self.u = self.dual = y  # a `u` and the graph of `J^T u`, once they are asked for
         self.twice: bool | None = None  # is there a right second derivative? None: not yet known
@@ -107,10 +114,10 @@ class Linearised:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # a layer without a derivative
-            raise ValueError(NO_DERIVATIVES) from error
+            raise UndifferentiableError from error
         product: Tensor | None = found[0]
         if product is None:
-            raise ValueError(NO_DERIVATIVES)
+            raise UndifferentiableError
         return product
 
     @torch.no_grad()

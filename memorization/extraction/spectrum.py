@@ -34,6 +34,7 @@ from memorization.degradations.checks import check_whole
 from memorization.extraction.fixed_points import near_fixed_points, rms
 from memorization.extraction.jacobian import Flat, Linearised, dense
 
+REVISION = 1  # of what counts as a fixed point near an image, and of the columns
 NEAR = 10 ** (-25 / 20)  # rms in pixels of [0, 1]: 25 dB, from which an answer counts as the image
 FIXED = 1e-9  # rms of `f(x) - x` below which a point is fixed, in float64
 NEUTRAL = 1e-6  # how near to 1 a radius cannot be told from it, in float64
@@ -101,8 +102,8 @@ def attractors(
     progress: show a bar on stderr if it takes longer than a few seconds.
 
     Raises `ValueError` for images or settings out of range, for an autoencoder that breaks its contract (see
-    `contract.check_contract`) or gives no derivatives. Numerical failure is told in the table, never an exception: see
-    `Attractors`.
+    `contract.check_contract`) or gives no derivatives (`UndifferentiableError`). Numerical failure is told in the
+    table, never an exception: see `Attractors`.
     """
     check_whole("batch_size", batch_size, 1)
     if not 0 <= near < np.inf:

@@ -14,6 +14,7 @@ from memorization.evaluation.controls import CONTROLS, Control, InapplicableErro
 from memorization.evaluation.summary import summarise
 from memorization.evaluation.verdict import NOT_APPLICABLE
 from memorization.jobs import extraction
+from memorization.jobs.attractors import AttractorsJob
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.probes import ProbesJob
 from memorization.jobs.recovery import RecoveryJob
@@ -52,6 +53,11 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
         outcome = replace(outcome, detail=detail)
     for probes in probes_of(job):
         print(probes.run(), flush=True)
+    try:
+        for found in attractors_of(job):
+            print(found.run(), flush=True)
+    except InapplicableError as error:
+        print(f"not applicable  attractors: {error}", flush=True)
     return outcome, OBJECTIVES[experiment.recovering.objective] * float(row["members_recovered"])
 
 
@@ -95,7 +101,7 @@ def _refused_if_inapplicable(call: Callable[[Experiment], T], experiment: Experi
 
 
 def plan(experiment: Experiment) -> Outcome:
-    """What `run` would do: `found` if the store has it all, the controls and probes asked for as well."""
+    """What `run` would do: `found` if the store has it all, what is asked for beside it as well."""
     if experiment.extracting:
         return _planned_extraction(experiment)
     if experiment.recovering is None:
@@ -107,9 +113,11 @@ def plan(experiment: Experiment) -> Outcome:
             parts[f"; control {control.control} "] = control.plan()
     for probes in probes_of(job):
         parts["; probes "] = probes.plan()
-    found = all(part.status is Standing.found for part in parts.values())
+    for found in attractors_of(job):
+        parts[f"; {found.name} "] = found.plan()
+    complete = all(part.status is Standing.found for part in parts.values())
     detail = "".join(text + part.detail for text, part in parts.items())
-    return Outcome(parts[""].name, Standing.found if found else Standing.missing, detail)
+    return Outcome(parts[""].name, Standing.found if complete else Standing.missing, detail)
 
 
 def _own(experiment: Experiment) -> RecoveryJob:
@@ -133,3 +141,10 @@ def probes_of(job: RecoveryJob) -> Iterator[ProbesJob]:
     """The probes that a recovery asks for; a control has none."""
     if job.recovering.probes and job.control is Control.none:
         yield ProbesJob(job)
+
+
+def attractors_of(job: RecoveryJob) -> list[AttractorsJob]:
+    """The attractors that a recovery asks for, one job a rung; a control has none."""
+    if not job.recovering.attractors or job.control is not Control.none:
+        return []
+    return [AttractorsJob(job, rung) for rung in job.rungs()]

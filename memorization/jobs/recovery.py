@@ -170,7 +170,7 @@ class RecoveryJob:
         run = load_run(self.folder)
         results, reached = run.results, run.done["reached"]
         if reached:
-            results = results[results["rung"].isin(self._wanted(reached))].reset_index(drop=True)
+            results = results[results["rung"].isin(self.wanted(reached))].reset_index(drop=True)
         outcome = Outcome(self.name, Standing.done if made else Standing.found, told(results, run))
         return outcome, results.assign(task=self.identity.task, setup=self.identity.setup)
 
@@ -179,14 +179,26 @@ class RecoveryJob:
         if not files.is_intact(self.folder, remove):
             return False
         done = files.read_done(self.folder)
-        found = not done["reached"] or self._wanted(done["reached"]) <= set(done["recovered_rungs"])
+        found = not done["reached"] or self.wanted(done["reached"]) <= set(done["recovered_rungs"])
         if found and remove:
             files.tidy(self.folder)
         return found
 
-    def _wanted(self, reached: list[float]) -> set[float]:
+    def wanted(self, reached: list[float]) -> set[float]:
         """The rungs that are asked for; one that is named need not be among those that were reached."""
         return set(self.recovering.rungs.losses or self.recovering.rungs.among(reached))
+
+    def rungs(self) -> list[float]:
+        """The rungs that are asked for, highest first: of those reached, or of the ladder before the training.
+
+        None of given weights that the store lacks, as their rung is their loss, which is not known yet.
+        """
+        ladder = list(self.experiment.training.rungs)
+        if files.is_done(self.training.folder):
+            ladder = list(load_run(self.training.folder).rungs)
+        elif self.experiment.architecture.file:
+            return []
+        return sorted(self.wanted(ladder), reverse=True)
 
     def subject(self) -> Subject:
         """The autoencoder, or what stands for it, and the images; trains it if the store lacks it."""

@@ -170,8 +170,8 @@ def starts_of(
 
 
 def restarts(method: Method, starts: int, knowledge: OperatorKnowledge | None) -> bool:
-    """Are images that are not solved started again by themselves?"""
-    return not starts and method.restarts and knowledge is not None and knowledge.restarts
+    """Are images that are not solved started again by themselves? Not unless both parts, others' included, say so."""
+    return not starts and all(getattr(part, "restarts", False) for part in (method, knowledge))
 
 
 def iterations_of(method: Method, starts: int, recall: int = 0, knowledge: OperatorKnowledge | None = None) -> int:

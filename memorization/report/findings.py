@@ -25,7 +25,10 @@ from memorization.store.files import StoreError, damage
 from memorization.store.reading import Run, finished, results_of
 
 # Keys of a configuration in which repetitions over seeds may differ.
-NOT_COMPARED = ("seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes")
+NOT_COMPARED = (
+    "seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes",
+    "attractors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,33 @@ def load_extractions(store: str | Path) -> pd.DataFrame:
     return results_of(runs)
 
 
+def load_attractors(store: str | Path) -> pd.DataFrame:
+    """The fixed points near the images of all autoencoders for which a store has them; one row an image and rung.
+
+    Columns: `autoencoder` (its signature), `rung`, `train_loss`, `image`, `member`; `attractor` (the verdict),
+    `attractor_distance`, `attractor_residual`, `image_residual`, `spectral_radius`, `singular_value` and
+    `spectrum_converged`, which are explained in `extraction.spectrum.Attractors`.
+    """
+    runs = finished(store, "attractors")
+    if not runs:
+        raise StoreError(f"{store} holds no attractors; make them with memorization-recover attractors=true")
+    return results_of(runs)
+
+
+def with_attractors(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
+    """Rows of recoveries, as of `load_results`, with the columns of `load_attractors` for their image and rung.
+
+    Rows are in the same order. The new columns are NaN of a control and where a store has no attractors at a rung.
+    """
+    folder = Path(store) / "recoveries"
+    made_with = {name: read_done(folder / name)["autoencoder"] for name in results["signature"].unique()}
+    found = load_attractors(store).drop(columns=["train_loss", "member", "signature"])
+    rows = results.assign(autoencoder=results["signature"].astype(str).map(made_with))
+    found["autoencoder"] = found["autoencoder"].astype(str)
+    joined: pd.DataFrame = rows.merge(found, on=["autoencoder", "rung", "image"], how="left", validate="m:1")
+    return joined.drop(columns="autoencoder")
+
+
 def results_of(runs: list[Run]) -> pd.DataFrame:
     """The results of recoveries, or of extractions, in one table, as of `load_results`."""
     import pandas as pd
