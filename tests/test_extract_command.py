@@ -294,7 +294,7 @@ def test_killed_several_times_it_ends_with_the_same_bits(command, ready, trained
     assert files.status(folder) == "interrupted"
     with pytest.raises(files.StoreError, match="is not finished and may need any of them"):
         store.collected(ready / "runs", remove=True)
-    shards = sorted((folder / files.SHARDS).iterdir())
+    shards = sorted((folder / files.SHARDS).glob("*/*"))  # in a folder of the weights
     assert len(shards) > 10
     content = shards[2] / "ends.safetensors"
     content.write_bytes(content.read_bytes()[:-3])  # and one is damaged
