@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from memorization.data import DATASETS, Split
 from memorization.evaluation.basins import Disturbance, basins
 from memorization.evaluation.explanation import described, explain
 from memorization.recovery import Iterate
-from memorization.report.browser import chromium
+from memorization.report.browser import still
 from memorization.store.files import StoreError
 from memorization.store.reading import Run, finished, load_run
 
@@ -220,14 +219,7 @@ def main(argv: list[str] | None = None) -> None:
         table.to_csv(options.folder / f"{name}.csv", index=False, float_format="%.6g")
     print(told(score, effect))
     if options.figure:
-        with tempfile.TemporaryDirectory() as aside, chromium() as browser:
-            source = Path(aside) / "figure.html"
-            figure(score, effect).write_html(source)
-            page = browser.new_page(viewport={"width": 1300, "height": 1100}, color_scheme="light")
-            page.goto(source.resolve().as_uri())
-            page.wait_for_selector(".js-plotly-plot .main-svg", state="attached")
-            page.wait_for_timeout(1000)
-            page.locator(".js-plotly-plot").screenshot(path=options.folder / "figure.png")
+        still(figure(score, effect), options.folder / "figure.png", 1300, 1100)
 
 
 if __name__ == "__main__":

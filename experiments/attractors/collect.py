@@ -7,7 +7,6 @@ more than `LARGE` values, the first `FEW` members and non-members are looked at,
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import plotly.graph_objects as go
 
 from memorization import attractors
 from memorization.data import DATASETS, as_float
-from memorization.report.browser import TIMEOUT, chromium
+from memorization.report.browser import still
 from memorization.store.reading import Run, finished
 
 HERE = Path(__file__).parent
@@ -77,14 +76,7 @@ def main(store: Path) -> None:
     images = pd.concat([looked_at(run) for run in own], ignore_index=True)
     images.to_csv(HERE / "images.csv", index=False, float_format="%.6g")
     summarised(images).to_csv(HERE / "results.csv", index=False, float_format="%.6g")
-    with tempfile.TemporaryDirectory() as aside, chromium() as browser:
-        page = Path(aside) / "figure.html"
-        drawn(images).write_html(page)
-        view = browser.new_page(viewport={"width": 1000, "height": 700}, color_scheme="light")
-        view.goto(page.as_uri(), timeout=TIMEOUT)
-        view.wait_for_selector(".main-svg", state="attached", timeout=TIMEOUT)
-        view.wait_for_timeout(1000)
-        view.locator(".js-plotly-plot").screenshot(path=HERE / "figure.png")
+    still(drawn(images), HERE / "figure.png", 1000, 700)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ out above the members that they are. Chromium draws it.
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
-from safetensors.torch import load_file
 
 from memorization.evaluation.extraction import curve
-from memorization.report.browser import TIMEOUT, chromium
-from memorization.store.files import verified
+from memorization.report.browser import still
 from memorization.store.reading import Run, finished
 
 HERE = Path(__file__).parent
@@ -50,9 +47,8 @@ def pictures(run: Run) -> torch.Tensor:
     table = run.results
     rows = table[table["is_member"]].sort_values("hits", ascending=False).drop_duplicates("nearest_member")
     chosen = rows["end"].head(SHOWN).tolist()
-    tensors = load_file(verified(run.folder, "ends.safetensors"))
-    ends = (tensors["ends"][chosen].clamp(0, 1) * 255).round().byte()
-    pair = torch.cat([ends, tensors["member"][chosen]], 2)  # (K, C, 2 H, W)
+    ends = (run.ends["ends"][chosen].clamp(0, 1) * 255).round().byte()
+    pair = torch.cat([ends, run.ends["member"][chosen]], 2)  # (K, C, 2 H, W)
     strip = torch.cat([*pair], 2).permute(1, 2, 0)
     return strip.expand(-1, -1, 3)
 
@@ -110,14 +106,7 @@ def main(store: Path) -> None:
     curves = pd.concat([curve(run.results).assign(signature=run.folder.name) for run in runs], ignore_index=True)
     summary.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
     curves.to_csv(HERE / "curves.csv", index=False)
-    with tempfile.TemporaryDirectory() as aside, chromium() as browser:
-        page = Path(aside) / "figure.html"
-        drawn(runs, summary, curves).write_html(page)
-        view = browser.new_page(viewport={"width": 1300, "height": 1400}, color_scheme="light")
-        view.goto(page.as_uri(), timeout=TIMEOUT)
-        view.wait_for_selector(".main-svg", state="attached", timeout=TIMEOUT)
-        view.wait_for_timeout(1000)
-        view.locator(".js-plotly-plot").screenshot(path=HERE / "figure.png")
+    still(drawn(runs, summary, curves), HERE / "figure.png", 1300, 1400)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from memorization.evaluation.summary import summarise
-from memorization.report.browser import TIMEOUT, chromium
+from memorization.report.browser import still
 from memorization.store.reading import Run, finished
 
 HERE = Path(__file__).parent
@@ -47,14 +46,7 @@ def main(store: Path) -> None:
     table = pd.DataFrame([row_of(run) for run in runs]).sort_values(["degradation", "fraction", "recall"])
     table = table.reset_index(drop=True)[COLUMNS]
     table.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
-    with tempfile.TemporaryDirectory() as aside, chromium() as browser:
-        page = Path(aside) / "figure.html"
-        drawn(table).write_html(page)
-        view = browser.new_page(viewport={"width": 900, "height": 600}, color_scheme="light")
-        view.goto(page.as_uri(), timeout=TIMEOUT)
-        view.wait_for_selector(".main-svg", state="attached", timeout=TIMEOUT)
-        view.wait_for_timeout(1000)
-        view.locator(".js-plotly-plot").screenshot(path=HERE / "figure.png")
+    still(drawn(table), HERE / "figure.png", 900, 600)
 
 
 if __name__ == "__main__":

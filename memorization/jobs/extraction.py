@@ -32,7 +32,6 @@ from memorization.store.signature import rung_name, signature_of
 from memorization.tracking.curves import search_metrics
 from memorization.tracking.tracker import Details, Tracker, tracking
 
-ENDS = "ends.safetensors"
 OF_EXTRACTION = (Control.untrained, Control.reference)  # the others are about a measurement
 
 
@@ -140,7 +139,7 @@ class ExtractionJob:
             facts |= {"figures": figures, "endings": bank.endings, "rung": self.rung, "train_loss": loss}
             facts |= {"reached": [] if trained is None else list(trained.rungs)}
             files.write_table(folder / "results.parquet", table.assign(**self._columns(), train_loss=loss))
-            files.write(folder / ENDS, save(self._pictures(bank, split, table)))
+            files.write(folder / "ends.safetensors", save(self._pictures(bank, split, table)))
             tracker.summarise({**figures, "signature": folder.name, "autoencoder": facts["autoencoder"]})
 
     def _subject(self) -> tuple[nn.Module, Split, Run | None]:

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from memorization.components import SettingError, within
@@ -18,7 +17,7 @@ from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.summary import summarise
 from memorization.extraction import Search
-from memorization.jobs.extraction import ENDS, ExtractionJob
+from memorization.jobs.extraction import ExtractionJob
 from memorization.jobs.identity import Identity
 from memorization.jobs.making import Making
 from memorization.jobs.outcome import Outcome, Standing
@@ -217,7 +216,7 @@ class RecoveryJob:
         extracting = Extracting(Search(), control=self.control)
         outcome, run = ExtractionJob(replace(self.experiment, recovering=None, extracting=extracting), rung).run()
         print(outcome, flush=True)
-        return load_file(files.verified(run.folder, ENDS))["ends"].clamp(0, 1)
+        return run.ends["ends"].clamp(0, 1)
 
     def _reached(self, autoencoder: Run) -> list[float]:
         """The rungs that are asked for; raises `ValueError` if the training did not reach one."""

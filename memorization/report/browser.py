@@ -24,6 +24,7 @@ from memorization.store.files import write
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from plotly.graph_objects import Figure
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")  # on the PATH; else the one that Playwright installed
 QUIET = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -81,6 +82,18 @@ def chromium() -> Iterator[Browser]:
             raise BrowserError(f"{path} does not start: {error.message.splitlines()[0]}") from None
         with contextlib.closing(browser):
             yield browser
+
+
+def still(figure: Figure, file: Path, width: int, height: int) -> None:
+    """Write one Plotly `figure` of a script as a PNG, as a window of `width` x `height` pixels shows it."""
+    with tempfile.TemporaryDirectory() as aside, chromium() as browser:
+        source = Path(aside) / "figure.html"
+        figure.write_html(source)
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+        page.goto(source.as_uri(), timeout=TIMEOUT)
+        page.wait_for_selector(".js-plotly-plot .main-svg", state="attached", timeout=TIMEOUT)
+        page.wait_for_timeout(1000)
+        page.locator(".js-plotly-plot").screenshot(path=file)
 
 
 def figures(findings: Findings, folder: Path) -> list[Path]:
