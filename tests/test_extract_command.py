@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -21,7 +22,7 @@ from memorization import load_run
 from memorization.cli import entry, store
 from memorization.data import Digits
 from memorization.evaluation.extraction import curve, summarised
-from memorization.extraction import Noise
+from memorization.extraction import Noise, Search
 from memorization.jobs import plan
 from memorization.jobs.outcome import Standing
 from memorization.store import files
@@ -351,6 +352,30 @@ def test_an_autoencoder_of_ones_own_gives_what_python_gives(command, tmp_path):
     assert err.startswith("error: control is 'reference'; not applicable: the weights are given")
     status, _, err = command(*words, "rungs=[0.1]")
     assert "rungs is [0.1]; an autoencoder whose weights are given has one; leave it out" in err
+
+
+def test_a_recovery_that_recalls_makes_its_bank_once(tmp_path, monkeypatch, capsys):
+    """At the rung whose loss is low enough; the plan names it, and another recovery of that autoencoder finds it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("memorization.jobs.recovery.TO_RECALL", Search(queries=400, batch_size=10))
+    words = [*COMMON, *TRAINING, "training.ladder=[1e-1,1e-3]", "recovery=energy", "operator=robust", "rungs=all"]
+    words += ["recovery.max_iterations=5"]
+
+    def recovered(*more: str) -> str:
+        monkeypatch.setattr("sys.argv", ["memorization-recover", *words, *more])
+        with contextlib.suppress(SystemExit):
+            import_module("memorization.recover").main()
+        return capsys.readouterr().out
+
+    told = recovered("--plan")
+    assert told.count("; extraction mixture at 1e-03 ") == 1
+    assert "extraction mixture at 1e-01" not in told
+    assert "done  extraction mixture at 1e-03" in recovered()
+    (run,) = extractions(tmp_path)
+    assert run.done["figures"]["queries"] < 5000
+    assert "found  extraction mixture at 1e-03" in recovered("degradation.fraction=0.4")
+    assert "extraction" not in recovered("degradation.fraction=0.4", "recovery.recall=0")
+    assert len(extractions(tmp_path)) == 1
 
 
 def test_a_sweeper_is_told_of_the_share(tmp_path, monkeypatch):

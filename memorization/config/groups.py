@@ -26,12 +26,17 @@ GROUPS: dict[str, Mapping[str, Any]] = {
     "prior": PRIORS,
 }
 # Keys that a group has beside those of its component: they say how the component is used.
-EXTRA: dict[str, list[tuple[str, type, Any]]] = {
+EXTRA: dict[str, list[tuple[str, Any, Any]]] = {
     # subtract the members' mean image inside f; linear or sigmoid
     "architecture": [("centre", bool, True), ("output", str, "linear")],
     # images solved together; starting points an image, of which the lowest energy wins (0: as many as it takes);
-    # starts from extracted images; depth of the Anderson extrapolation of a method that iterates, 0 for none
-    "recovery": [("batch_size", int, 100), ("starts", int, 0), ("recall", int, 0), ("extrapolation", int, 0)],
+    # starts from extracted images (null: as many as it takes); depth of the Anderson extrapolation, 0 for none
+    "recovery": [
+        ("batch_size", int, 100),
+        ("starts", int, 0),
+        ("recall", int | None, None),
+        ("extrapolation", int, 0),
+    ],
 }
 
 

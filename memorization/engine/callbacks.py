@@ -11,7 +11,6 @@ from pytorch_lightning.loggers import Logger
 from tqdm import tqdm
 
 from memorization.evaluation.batch import Recipe
-from memorization.recovery.solver import iterations_of
 
 
 class Recorder(Callback):
@@ -63,7 +62,7 @@ class RecoveryBar(Callback):
     """
 
     def __init__(self, name: str, rungs: int, batches: int, recipe: Recipe, shown: bool = True) -> None:
-        self.each = iterations_of(recipe.solving, recipe.starts, recipe.recall, recipe.operator)  # a batch
+        self.each = recipe.tries.iterations  # a batch
         self.rung, total = "", rungs * batches * self.each
         mininterval = 0.5 if sys.stderr.isatty() else 10
         self.bar = tqdm(total=total, desc=name, unit="it", disable=not shown, mininterval=mininterval)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from operator import index
 
@@ -21,6 +22,7 @@ from memorization.degradations import Degradation, RandomPixels
 from memorization.degradations.checks import check_whole
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
+from memorization.evaluation.extraction import bank_of
 from memorization.evaluation.metrics import scores
 from memorization.evaluation.statistics import log_roc, roc
 from memorization.evaluation.summary import THRESHOLDS, summarise, threshold_curve
@@ -154,11 +156,10 @@ class _Images:
     def recovered(self, recipe: Recipe, autoencoder: Autoencoder, loss: float | None = None) -> pd.DataFrame:
         """The scores of all images, one row each; `loss` is the train loss, if it is known."""
         parts = [slice(i, i + self.batch_size) for i in range(0, len(self.every), self.batch_size)]
+        bank = bank_of(recipe, autoencoder, self.every.shape[1:], loss)
+        recovered = partial(recover_batch, recipe, autoencoder, members=self.members, bank=bank, loss=loss)
         with evaluating(autoencoder):
-            tables = [
-                recover_batch(recipe, autoencoder, self.every[part], self.numbers[part], self.members, loss=loss).scores
-                for part in parts
-            ]
+            tables = [recovered(self.every[part], self.numbers[part]).scores for part in parts]
         table = pd.concat(tables, ignore_index=True)
         return table.assign(member=np.arange(len(table)) < len(self.members), **recipe.choices())
 

@@ -16,7 +16,7 @@ from memorization.components import Record, Registry, SettingError, revision_of,
 from memorization.data.split import check_seed
 from memorization.degradations import DEGRADATIONS, Degradation, Measurement, image_seeds
 from memorization.evaluation import metrics
-from memorization.recovery import METHODS, OPERATORS, Anderson, Recovery, Status, asks_operator, solve, solver
+from memorization.recovery import METHODS, OPERATORS, Anderson, Recovery, Status, Tries, solve, solver
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
 from memorization.recovery.problem import Method
 
@@ -35,18 +35,18 @@ class Recipe:
     threshold_db: float = 25.0  # erased PSNR from which an image counts as recovered, if it is also the right one
     starts: int = 0  # starting points an image, 0 for as many as it takes; see `solve`
     extrapolation: int = 0  # depth of the method's Anderson extrapolation, 0 for none
-    recall: int = 0  # starts from images of a bank, see `solve`
+    recall: int | None = None  # starts from images of a bank, None for as many as `solve` takes by itself
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold_db):
             raise SettingError("threshold_db", self.threshold_db, "it must be a finite number of dB")
         check_seed(self.seed)
         try:
-            method = self.solving
+            _ = self.solving
         except SettingError as error:
             reason = f"{error.reason}; set it to 0 for none"
             raise SettingError("extrapolation", self.extrapolation, reason) from error
-        solver.check_starts(method, self.starts, self.recall)
+        _ = self.tries
         if self.asks_operator and self.operator.blind and not self.degradation.keeps_shape:
             reason = "it cannot be estimated where the `degradation` makes images smaller: choose known"
             raise SettingError("operator", OPERATORS.name_of(self.operator), reason)
@@ -57,9 +57,14 @@ class Recipe:
         return Anderson(self.method, self.extrapolation) if self.extrapolation else self.method
 
     @property
+    def tries(self) -> Tries:
+        """How often an image is tried."""
+        return Tries(self.solving, self.operator, self.starts, self.recall)
+
+    @property
     def asks_operator(self) -> bool:
         """Does anything depend on `operator`?"""
-        return asks_operator(self.method, self.starts, self.recall)
+        return self.tries.asks_operator
 
     def choices(self) -> Record:
         """What each row of results says of the recipe.
@@ -82,8 +87,9 @@ class Recipe:
         Each part with its name, its revision and its settings; `revisions` are those of what all recipes share.
         """
         extrapolated = {"anderson": revision_of(Anderson)} if self.extrapolation else {}
-        starts = self.starts or (0 if solver.restarts(self.solving, 0, self.operator) else 1)
-        tries = {"starts": starts} | ({"recall": self.recall} if self.recall else {})
+        recall = self.tries.recalls()
+        starts = self.starts or (0 if self.tries.restarts else 1)
+        tries = {"starts": starts} | ({"recall": recall} if recall else {})
         return {
             "degradation": _identity(DEGRADATIONS, self.degradation),
             "recovery": _identity(METHODS, self.method) | tries | {"extrapolation": self.extrapolation},

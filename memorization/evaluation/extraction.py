@@ -21,11 +21,12 @@ from memorization.architectures.external.contract import check_contract, evaluat
 from memorization.components import SettingError
 from memorization.data import as_float
 from memorization.data.split import check_images, check_seed
+from memorization.evaluation.batch import Recipe
 from memorization.evaluation.metrics import nearest_member, psnr
 from memorization.evaluation.statistics import proportion_interval
 from memorization.extraction.priors import Mixture, Prior
 from memorization.extraction.richness import Richness, richness
-from memorization.extraction.search import Bank, Draw, Ending, Search, Settled, search, settle_draw
+from memorization.extraction.search import TO_RECALL, Bank, Draw, Ending, Search, Settled, search, settle_draw
 from memorization.extraction.spectrum import spectral_radii
 
 REVISION = 1  # of the columns and of what counts as a member
@@ -133,6 +134,13 @@ def extract(
         radii = spectral_radii(autoencoder, bank.points.to(like), progress=progress) if spectra else None
     table = ends_table(bank, *known, threshold_db=threshold_db, spectral_radius=radii, settings=settings)
     return Extraction(table, bank.points.clamp(0, 1), bank.queries, bank.starts, bank.endings, len(known[0]))
+
+
+def bank_of(recipe: Recipe, autoencoder: Autoencoder, shape: Sequence[int], loss: float | None) -> Tensor | None:
+    """What a recovery by `recipe` recalls at a train loss (None: unknown): ends of `autoencoder`, if anything."""
+    if not recipe.tries.recalls(loss):
+        return None
+    return extract(autoencoder, shape, queries=TO_RECALL.queries, seed=recipe.seed, spectra=False).images
 
 
 def ends_table(

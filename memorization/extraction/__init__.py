@@ -2,10 +2,11 @@
 
 from memorization.extraction.priors import PRIORS, Arm, Combinations, Folder, Mixture, Noise, Prior
 from memorization.extraction.richness import Richness, richness
-from memorization.extraction.search import Bank, Ending, Search, settle
+from memorization.extraction.search import TO_RECALL, Bank, Ending, Search, settle
 
 __all__ = [
     "PRIORS",
+    "TO_RECALL",
     "Arm",
     "Bank",
     "Combinations",

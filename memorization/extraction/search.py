@@ -86,6 +86,9 @@ class Search:
         return Anderson(iterate, self.extrapolation) if self.extrapolation else iterate
 
 
+TO_RECALL = Search(queries=150_000)  # finds most of what a longer search does: a bank that recoveries start from
+
+
 @dataclass(frozen=True)
 class Settled:
     """Where a batch of starting images ended."""

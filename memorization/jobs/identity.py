@@ -14,7 +14,7 @@ from memorization.components import Record, revision_of, within
 from memorization.config.experiment import Experiment
 from memorization.data import DATASETS
 from memorization.evaluation.controls import Control, controlled
-from memorization.extraction import Search
+from memorization.extraction import TO_RECALL
 from memorization.store.signature import signature_of
 
 
@@ -61,8 +61,8 @@ class Identity:
         control = recovering.control
         recipe, autoencoder = controlled(recovering.recipe, control).identity(), of_autoencoder(experiment)
         recipe["recovery"] |= {"batch_size": recovering.batch_size}
-        if recovering.recipe.recall:
-            recipe["bank"] = Search().identity()
+        if recovering.recipe.tries.recalls():
+            recipe["bank"] = TO_RECALL.identity()
         task = {key: autoencoder[key] for key in ("seed", "dataset", "precision")}
         task |= {key: recipe.pop(key) for key in ("degradation", "threshold_db", "revisions")}
         setup = {**recipe, "task": task, "autoencoder": autoencoder}

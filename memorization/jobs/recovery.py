@@ -16,13 +16,13 @@ from memorization.data import Split, as_float
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.summary import summarise
-from memorization.extraction import Search
+from memorization.extraction import TO_RECALL
 from memorization.jobs.extraction import ExtractionJob
 from memorization.jobs.identity import Identity
 from memorization.jobs.making import Making
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.training import TrainingJob, planned
-from memorization.recovery.solver import Status
+from memorization.recovery import Status
 from memorization.store import files, lock
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import signature_of
@@ -145,12 +145,14 @@ class RecoveryJob:
     def plan(self) -> Outcome:
         """What `run` would do, after the same checks."""
         self.check()
-        also = ""
-        if self.control in (Control.none, Control.reference):
+        also, trained = "", self.control in (Control.none, Control.reference)
+        if trained:
             also = f"; autoencoder {planned('', self.training.folder).detail}"
         found = self._found()
         if not found:
             _ = self.prepared
+            banks = filter(None, map(self.bank, self.rungs() if trained else [math.nan]))
+            also += "".join(f"; {bank.name} {bank.plan().detail}" for bank in banks)
         outcome = planned(self.name, self.folder, also)
         if outcome.status is Standing.found and not found:
             return Outcome(self.name, Standing.missing, f"lacks a rung → {self.folder}{also}")
@@ -205,16 +207,22 @@ class RecoveryJob:
         if self.control in (Control.none, Control.reference):
             autoencoder, split, _ = self.training.obtain()
             losses = {rung: autoencoder.rungs[rung] for rung in self._reached(autoencoder)}
-            return Subject(split, losses, autoencoder.autoencoder, autoencoder, self._bank)
+            return Subject(split, losses, autoencoder.autoencoder, autoencoder, self._recalled)
         model = self.untrained if self.control is Control.untrained else nn.Identity()
-        return Subject(split, {math.nan: math.nan}, lambda _: model, bank=self._bank)
+        return Subject(split, {math.nan: math.nan}, lambda _: model, bank=self._recalled)
 
-    def _bank(self, rung: float) -> Tensor | None:
-        """What is recalled at a rung: the ends of the extraction of that autoencoder, which is made once for all."""
-        if not self.recipe.recall:
+    def bank(self, rung: float) -> ExtractionJob | None:
+        """The extraction whose ends are recalled at a rung, made once for an autoencoder; None if nothing is."""
+        if not self.recipe.tries.recalls(rung):
             return None
-        extracting = Extracting(Search(), control=self.control)
-        outcome, run = ExtractionJob(replace(self.experiment, recovering=None, extracting=extracting), rung).run()
+        extracting = Extracting(TO_RECALL, spectra=False, control=self.control)
+        return ExtractionJob(replace(self.experiment, recovering=None, extracting=extracting), rung)
+
+    def _recalled(self, rung: float) -> Tensor | None:
+        job = self.bank(rung)
+        if not job:
+            return None
+        outcome, run = job.run()
         print(outcome, flush=True)
         return run.ends["ends"].clamp(0, 1)
 

@@ -366,3 +366,15 @@ def test_robust_tells_the_right_one_of_many_images_from_few_pixels():
     bank[[7, 20, 49]] = images
     measurement = RandomPixels(0.93, fill="random")(images, range(3))
     assert Robust().unlikely(measurement, bank).argmin(1).tolist() == [7, 20, 49]
+
+
+@pytest.mark.parametrize("fill", ["random", "zero"])
+def test_an_image_that_leaves_smooth_pixels_unexplained_has_not_solved_its_measurement(fill):
+    """However much it explains: what was erased to random values is not smooth. Of one that is right on one half."""
+    images = gradients(4)
+    measurement = RandomPixels(0.5, fill=fill)(images, image_seeds(0, range(4)))
+    half = torch.cat([images[..., :4], (images[..., 4:] + 0.5) % 1], 3)
+    knowledge, y = Robust(), measurement.y
+    right, wrong = (knowledge.solved(knowledge.recall(measurement, x), y, x, 1e-3) for x in (images, half))
+    assert right.all()
+    assert not wrong.any()

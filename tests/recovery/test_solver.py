@@ -23,8 +23,10 @@ from memorization.recovery import (
     Robust,
     solve,
 )
+from memorization.recovery.attempt import Task
 from memorization.recovery.problem import ImageState, Method, Problem, starting_image
-from memorization.recovery.solver import LONGER, SETTLED, Solver, Start, iterations_of
+from memorization.recovery.solver import SETTLED, differs
+from memorization.recovery.tries import RECALLED, Start, Tries
 from tests import problems
 
 MEMBERS = problems.images(4, seed=1)
@@ -163,7 +165,8 @@ def test_the_path_holds_the_answers_after_fewer_iterations_and_changes_nothing(m
     assert torch.equal(alone.images, answer.images)
     assert torch.equal(alone.queries, answer.queries)
     assert answer.path.shape == (5, 4, *problems.SHAPE)
-    apart = [Solver(f, measurement, method, Known(), True, path=tuple(counts)).run(Start(k)) for k in range(starts)]
+    task = Task(f, measurement, method, Known(), True, path=tuple(counts))
+    apart = [task.attempt(Start(k)) for k in range(starts)]
     for i, start in enumerate(answer.start.tolist()):
         torch.testing.assert_close(answer.path[i], apart[start].path[i], equal_nan=True)
         there = torch.tensor(counts) < answer.iterations[i]
@@ -229,7 +232,7 @@ def test_of_several_starts_the_lowest_energy_wins_image_by_image():
     method = NullSpace()
     one = solve(two_valleys, measurement, method)
     several = solve(two_valleys, measurement, method, starts=4)
-    apart = [Solver(two_valleys, measurement, method, Known(), True).run(Start(k)) for k in range(4)]
+    apart = [Task(two_valleys, measurement, method, Known(), True).attempt(Start(k)) for k in range(4)]
     lowest = torch.stack([recovery.energy for recovery in apart]).min(0)
     torch.testing.assert_close(several.energy, lowest.values)
     assert torch.equal(several.start, lowest.indices)
@@ -294,11 +297,11 @@ def test_only_images_that_are_not_solved_are_started_again():
     assert answer.start.tolist() == [0, 1, 1]
     assert answer.solved.tolist() == [True, False, True]
     again = SETTLED + 2  # a start takes one step and one more query for the energy
-    assert answer.queries.tolist() == [2, 2 + again + 2 + again + 2 + 2, 2 + again + 2]  # no answer settles twice
+    assert answer.queries.tolist() == [2, 2 + again + 2 + again, 2 + again + 2]  # no answer settles twice
     assert sum(sizes) == answer.queries.sum() + 3
     assert torch.equal(answer.images[0], first.images[0])
     torch.testing.assert_close(answer.images[2], measurement.y[2])
-    assert sum(gone) == iterations_of(Guess(), 0, 0, Restarting()) == Guess().max_iterations * (9 + 2 * LONGER)
+    assert sum(gone) == Tries(Guess(), Restarting()).iterations == Guess().max_iterations * (7 + RECALLED)
     several = solve(identity, measurement, Guess(), starts=3)
     assert several.queries.tolist() == [6, 6, 6]
     assert several.start.tolist() == [0, 2, 1]
@@ -310,8 +313,7 @@ def test_a_hypothesis_that_supposes_nothing_else_is_not_tried(fill):
     measurement = problems.erase(problems.images(1, seed=7), 0.5, seed=3, fill=fill or 0.0)
     if fill is None:
         measurement = replace(measurement, y=problems.images(1, seed=8))
-    solver = Solver(lambda x: x, measurement, NullSpace(), Robust())
-    assert [solver.differs(k).tolist() for k in (1, 2)] == [[fill is not None]] * 2
+    assert [differs(Robust(), measurement, k).tolist() for k in (1, 2)] == [[fill is not None]] * 2
 
 
 def test_an_image_that_explains_y_but_is_no_fixed_point_is_not_solved():
@@ -351,6 +353,19 @@ def test_the_images_of_a_bank_that_explain_a_measurement_best_are_recalled(knowl
     assert torch.equal(answer.images, members[:6])
     assert set(answer.start.tolist()) <= {0, -1}
     assert torch.equal(solve(f, measurement, method, knowledge, bank=bank).images, without.images)
+
+
+def test_by_itself_only_what_is_not_solved_is_recalled():
+    """Of the levels 0, 0.9 and 0.1 the first is solved at once, the second is in the bank, the third is not."""
+    measurement, bank = levels(0.0, 0.9, 0.1), levels(0.3, 0.9).y
+
+    def starts(**options):
+        return solve(lambda x: x, measurement, Guess(), Restarting(), bank=bank, **options).start.tolist()
+
+    assert starts() == [0, -1, 1]
+    assert starts(recall=0) == [0, 1, 1]
+    assert starts(loss=1e-2) == starts(starts=1) == [0, 0, 0]
+    assert solve(lambda x: x, measurement, Guess(), Known(), bank=bank).start.tolist() == [0, 0, 0]
 
 
 def test_a_bank_may_hold_fewer_images_than_are_asked_for():

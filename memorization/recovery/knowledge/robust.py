@@ -54,6 +54,7 @@ SMOOTH, FEW_ROUGH = 0.5, 0.1  # only the fill was put in if the share observed i
 EXACT, WHITE = 0.02, 1.0  # and if the fill's deviation is no larger, or the von Neumann ratio (2: noise) no smaller
 NEAR, MOST = 0.15, 0.6  # the image explains what was observed if 60 % of it lie this near, root mean square of a pixel
 ENOUGH = 20.0  # nats of evidence for an image that is solved
+LEFT, SURE = 0.01, 3.0  # and no more smooth pairs of pixels than these, a share and deviations of chance, unexplained
 ROUNDS, EXACTLY = 6, 0.01  # of expectation-maximisation, to judge a recalled image; the least deviation then
 FILL_RADIUS = 3.0  # deviations from the fill colour within which a pixel is left out in phase 1
 
@@ -162,16 +163,20 @@ class Robust(OperatorKnowledge):
         return -2 * self.narrowest**2 * log_likelihood.flatten(1).sum(1)
 
     def solved(self, estimate: Estimate, y: Tensor, image: Tensor, level: float) -> Tensor:
-        """By the log likelihood ratio to the same belief with "anything" in the place of observed pixels."""
-        return self.evidence(estimate, y, image) >= ENOUGH
+        """By the log likelihood ratio to the same belief with "anything" in the place of observed pixels.
 
-    def evidence(self, estimate: Estimate, y: Tensor, image: Tensor) -> Tensor:
-        """(B,): the log likelihood ratio that `solved` looks at, in nats."""
+        And by what is left: pixels that were erased to anything are not smooth, but by chance.
+        """
         fitted = self._fitted(estimate, y, image)
-        terms = self._terms(fitted, y, image, EXACTLY)
+        terms = torch.stack(self._terms(fitted, y, image, EXACTLY))
         without = torch.logaddexp(terms[1], (1 - fitted.details["constant"]).clamp_min(1e-6).log())
-        ratio: Tensor = (torch.stack(terms).logsumexp(0) - without).flatten(1).sum(1)
-        return ratio
+        evidence = (terms.logsumexp(0) - without).flatten(1).sum(1)
+        unexplained = terms.softmax(0)[2]
+        pairs, close = (count.sum((1, 2, 3)) / 2 for count in _pairs(y, unexplained))  # each counts at two pixels
+        chance = _chance(y.shape[1])
+        deviation = (chance * (1 - chance) / pairs.clamp_min(1)).sqrt()
+        smooth = close / pairs.clamp_min(1) - chance > LEFT * (1 - chance) + SURE * deviation
+        return (evidence >= ENOUGH) & ~smooth
 
     def unlikely(self, measurement: Measurement, bank: Tensor) -> Tensor:
         """The negative log likelihood with the best deviation of observed pixels: an extracted image is exact."""
@@ -216,16 +221,9 @@ class Robust(OperatorKnowledge):
     @staticmethod
     def _observed_share(y: Tensor, weight: Tensor) -> Tensor:
         """(B, 1, H, W): the share of pixels around each that were observed, of those of `weight` (B, 1, H, W) 1."""
-        pairs, close = torch.zeros_like(weight), torch.zeros_like(weight)
-        for axis in (2, 3):
-            before, after = _neighbours(y, axis)
-            is_close = ((before - after).abs().amax(1, keepdim=True) < CLOSE).to(y.dtype)
-            both = torch.mul(*_neighbours(weight, axis))
-            for count, of_pair in ((pairs, both), (close, both * is_close)):
-                for pixel in _neighbours(count, axis):  # a pair counts at either of its pixels
-                    pixel.add_(of_pair)
+        pairs, close = _pairs(y, weight)
         share = (_local(close) + FEW_PAIRS) / (_local(pairs) + FEW_PAIRS)
-        chance = (2 * CLOSE - CLOSE**2) ** y.shape[1]  # that two uniform colours are close
+        chance = _chance(y.shape[1])
         return ((share - chance) / (1 - chance)).clamp(0, 1).sqrt().clamp_min(LEAST)
 
     @staticmethod
@@ -297,6 +295,24 @@ def _von_neumann_ratio(noise: Tensor, where: Tensor) -> Tensor:
         pairs += both.sum((1, 2, 3), keepdim=True)
     square = (where * noise.square()).sum((1, 2, 3), keepdim=True) / where.sum((1, 2, 3), keepdim=True).clamp_min(1)
     return torch.where(pairs > 0, differences / pairs.clamp_min(1) / square.clamp_min(1e-12), 2)
+
+
+def _pairs(y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 1, H, W) each: the pairs of neighbours, by the weights of both, that each pixel is in; and the close ones."""
+    pairs, close = torch.zeros_like(weight), torch.zeros_like(weight)
+    for axis in (2, 3):
+        before, after = _neighbours(y, axis)
+        is_close = ((before - after).abs().amax(1, keepdim=True) < CLOSE).to(y.dtype)
+        both = torch.mul(*_neighbours(weight, axis))
+        for count, of_pair in ((pairs, both), (close, both * is_close)):
+            for pixel in _neighbours(count, axis):  # a pair counts at either of its pixels
+                pixel.add_(of_pair)
+    return pairs, close
+
+
+def _chance(channels: int) -> float:
+    """That two uniform colours are close."""
+    return float((2 * CLOSE - CLOSE**2) ** channels)
 
 
 def _local(values: Tensor) -> Tensor:

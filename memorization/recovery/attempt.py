@@ -1,0 +1,260 @@
+"""One attempt at a batch: the loop that drives every recovery method from one starting point.
+
+Each image of a batch has its own residual and status. An image that converged or diverged leaves the batch: it costs
+nothing more, and it cannot change the other images.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from memorization.architectures.autoencoder import Autoencoder
+from memorization.degradations import Measurement
+from memorization.recovery.knowledge.estimate import OperatorKnowledge
+from memorization.recovery.problem import Access, Method, Problem, neutral_image, rms
+from memorization.recovery.tries import Start
+
+FIXED = 1e-3  # in pixels of [0, 1]: a fixed point moves by no more under the autoencoder, root mean square
+MOVED, SETTLING = 0.025, 10  # a solved image that is none yet settles at one no farther away in so many iterations
+DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
+
+Status = StrEnum("Status", ["iteration_limit", "converged", "diverged"])  # how the recovery of an image ended
+STATUSES = tuple(status.value for status in Status)
+
+
+@dataclass
+class Recovery:
+    """The answers of a batch, one entry an image.
+
+    trace: residuals of all images after each iteration (B, iterations), NaN once an image has left; None unless asked.
+    path: answers (B, P, C, H, W) after the P numbers of iterations asked for, clipped to [0, 1]; NaN from the iteration
+        on at which an image left. 0 iterations are the start.
+    """
+
+    images: Tensor  # (B, C, H, W), finite, clipped to [0, 1] unless `solve` was told otherwise
+    status: list[str]  # words of `Status`; the image of `diverged` is the last finite one, or the neutral one
+    iterations: Tensor  # int64 (B,)
+    queries: Tensor  # int64 (B,): evaluations of the autoencoder, over all starts
+    residual: Tensor  # (B,), as the method defines it
+    start: Tensor  # int64 (B,), the number of the start that won; below 0 images of the bank, then settled answers
+    hypothesis: Tensor  # int64 (B,), of the operator knowledge, in that start
+    energy: Tensor  # (B,): misfit + |x - f(x)|^2 of the answer x, by which it won; NaN if only one start was planned
+    solved: Tensor  # bool (B,): needs no other start, see `solve`; False unless restarts are automatic
+    estimates: dict[str, Tensor] = field(default_factory=dict)  # what the knowledge reports of its estimate, (B,) each
+    mask: Tensor | None = None  # (B, 1, H, W), the belief that a pixel was observed, None unless the operator is a mask
+    trace: Tensor | None = field(default=None, repr=False)
+    path: Tensor | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch to recover and what with; `attempt` recovers it from one starting point.
+
+    rate: is the answers' energy asked for? judge: and is it asked whether they are solved?
+    level: how far from fixed points the autoencoder holds images, by its train loss.
+    For the others see `solve`.
+    """
+
+    autoencoder: Autoencoder
+    measurement: Measurement
+    method: Method
+    knowledge: OperatorKnowledge
+    rate: bool = False
+    trace: bool = False
+    path: tuple[int, ...] = ()
+    bounded: bool = True
+    on_iteration: Callable[[int], None] | None = None
+    judge: bool = False
+    level: float = 0.0
+
+    @torch.no_grad()
+    def attempt(self, start: Start, image: Tensor | None = None) -> Recovery:
+        """The recovery from one start, with its hypothesis; `image` (B, C, H, W) is that to start from, if any."""
+        first = start.first_iteration(self.method)
+        self.tell(first)
+        attempt, count = _Attempt(self, start, image), first
+        while len(attempt.active):
+            attempt.step(count)
+            count += 1
+            self.tell(1)
+        self.tell(self.method.max_iterations - count)
+        return attempt.finish()
+
+    def of(self, rows: Tensor) -> "Task":
+        """The same for the images `rows` alone."""
+        if len(rows) == len(self.measurement.y):
+            return self
+        whole = self.measurement
+        part = Measurement(whole.y[rows], whole.operator.select(rows), whole.sigma, whole.erased[rows])
+        return replace(self, measurement=part)
+
+    def tell(self, count: int) -> None:
+        """`count` iterations have gone by."""
+        if self.on_iteration:
+            self.on_iteration(count)
+
+    def query(self, x: Tensor) -> Tensor:
+        """`f(x)`; raises `ValueError` if `f` breaks its contract."""
+        version = x._version
+        output = self.autoencoder(x)
+        if output.shape != x.shape or output.dtype != x.dtype:
+            given, got = (f"{tuple(images.shape)}, {images.dtype}" for images in (x, output))
+            raise ValueError(f"the autoencoder maps {given} to {got}; it must keep shape and dtype")
+        if x._version != version:
+            raise ValueError("the autoencoder changes its input in place; give lambda x: autoencoder(x.clone())")
+        if x.requires_grad and not output.requires_grad:
+            raise ValueError("the autoencoder gives no gradients; choose a method that only queries it, as PnPADMM()")
+        return ordinary(output)
+
+
+class _Attempt:
+    """A batch on its way from one starting point. Images that are done leave it; what was found of them is kept.
+
+    first: the iteration to begin with.
+    active: indices of the images still in the batch. `y`, `estimate` and `state` are those of these images alone.
+    found, status: the recovery so far, and the index into `STATUSES` of each image.
+    """
+
+    def __init__(self, task: Task, start: Start, image: Tensor | None = None) -> None:
+        self.first = start.first_iteration(task.method)
+        self.task, self.y = task, task.measurement.y
+        self.active = torch.arange(len(self.y), device=self.y.device)
+        self.queries = torch.zeros_like(self.active)
+        shape = (self.y.shape[1], *task.measurement.erased.shape[2:])
+        self.neutral = neutral_image(task.autoencoder, task.method.access, shape, self.y)
+        knowledge, hypothesis = task.knowledge, start.hypothesis or 0
+        if image is None:
+            self.estimate = knowledge.start(task.measurement, hypothesis)
+            self.state = task.method.start(self._problem(), start.index)
+        else:
+            self.estimate = knowledge.recall(task.measurement, image, hypothesis)
+            self.state = task.method.start(replace(self._problem(), recalled=image), -1)
+        self.status = torch.zeros_like(self.active)
+        self.found = self._nothing_found(start.number(knowledge.hypotheses), hypothesis)
+        self.trace: list[Tensor] = []
+        # a method that asks the autoencoder for nothing takes one step, on the first estimate
+        self.annealed = 0.0 if task.method.access == Access.none else task.knowledge.annealed
+
+    def step(self, k: int) -> None:
+        """Iteration `k`, from 0 on; the images that are done after it leave, after the last one all of them."""
+        method = self.task.method
+        progress = k / method.max_iterations
+        if k > self.first:
+            answer = method.answer(self.state)
+            self.estimate = self.task.knowledge.update(self.estimate, self.y, answer, k, progress)
+        previous, self.state = self.state, method.step(self._problem(), self.state, progress)
+        answer, change = method.answer(self.state), method.residual(previous, self.state)
+
+        diverged = ~(rms(answer) <= DIVERGENCE) | ~torch.isfinite(change)  # NaN is never below
+        converged = ~diverged & (change <= method.tolerance) & (progress >= self.annealed)
+        found, residual = self.found, torch.where(diverged, torch.inf, change)
+        found.residual[self.active], found.iterations[self.active] = residual, k + 1 - self.first
+        if self.task.trace:
+            self.trace.append(torch.full_like(found.residual, torch.nan))
+            self.trace[-1][self.active] = residual
+        done = converged | diverged
+        leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
+        if leaving.any():
+            before = _finite(method.answer(previous)[leaving], self.neutral)
+            images = torch.where(diverged[leaving].view(-1, 1, 1, 1), before, answer[leaving])
+            images = images.clamp(0, 1) if self.task.bounded else images
+            self._leave(leaving, images, (converged + 2 * diverged)[leaving])
+        for place, count in enumerate(self.task.path):
+            if count == k + 1 - self.first and found.path is not None:
+                found.path[self.active, place] = method.answer(self.state).clamp(0, 1)
+
+    def finish(self) -> Recovery:
+        """What was found, once all images have left."""
+        found = self.found
+        found.status = [STATUSES[code] for code in self.status.tolist()]
+        if self.task.trace:
+            found.trace = torch.stack(self.trace, 1)
+        if self.task.rate:
+            found.queries += 1
+            difference = found.images - self.task.query(found.images)
+            if self.task.judge:
+                found.solved &= self._is_held(difference)
+            gap = difference.flatten(1).square().sum(1)
+            found.energy = (found.energy + gap).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        return found
+
+    def _is_held(self, difference: Tensor) -> Tensor:
+        """(B,) bool: is each answer `x` a fixed point, or does it settle near by? difference: `x - f(x)`."""
+        level, found = self.task.level, self.found
+        held = rms(difference) <= max(FIXED, level)
+        rows = (found.solved & ~held & difference.flatten(1).isfinite().all(1)).nonzero().flatten()
+        if len(rows):
+            image = found.images[rows]
+            before = image
+            for _ in range(SETTLING):
+                before, image = image, self.task.query(image)
+            found.queries[rows] += SETTLING
+            moved, change = rms(image - found.images[rows]), rms(image - before)
+            held[rows] = (moved <= max(MOVED, level)) & (change <= max(FIXED, level))
+        return held
+
+    def _query(self, x: Tensor) -> Tensor:
+        self.queries[self.active] += 1
+        return self.task.query(x)
+
+    def _problem(self) -> Problem:
+        h = self.estimate
+        return Problem(self.y, h.y, h.operator, h.sigma, self._query, self.neutral)
+
+    def _nothing_found(self, start: int, hypothesis: int) -> Recovery:
+        """The recovery before the first step, whose images are the starting ones."""
+        images, mask = _finite(self.task.method.answer(self.state), self.neutral), self.estimate.mask
+        size, nowhere = len(images), images.new_full((len(images),), torch.nan)
+        at = [torch.full_like(images, torch.nan) if count else images.clamp(0, 1) for count in self.task.path]
+        report = self.task.knowledge.report(self.estimate)
+        return Recovery(
+            images=images,
+            status=[],
+            iterations=torch.zeros_like(self.queries),
+            queries=self.queries,
+            residual=torch.full_like(nowhere, torch.inf),
+            start=torch.full_like(self.queries, start),
+            hypothesis=torch.full_like(self.queries, hypothesis),
+            energy=nowhere,
+            solved=torch.zeros_like(self.queries, dtype=torch.bool),
+            estimates={name: torch.full_like(value, torch.nan) for name, value in report.items()},
+            mask=None if mask is None else mask.expand(size, -1, -1, -1).clone(),
+            path=torch.stack(at, 1) if at else None,
+        )
+
+    def _leave(self, leaving: Tensor, images: Tensor, status: Tensor) -> None:
+        """Keep the answers `images` (L, C, H, W), in [0, 1], of the L images that `leaving` (B,) names, and drop them.
+
+        status: (L,), indices into `STATUSES`.
+        """
+        knowledge, found = self.task.knowledge, self.found
+        which, estimate = self.active[leaving], self.estimate.select(leaving)
+        found.images[which] = images
+        self.status[which] = status
+        for name, value in knowledge.report(estimate).items():
+            found.estimates[name][which] = value
+        if found.mask is not None and estimate.mask is not None:
+            found.mask[which] = estimate.mask
+        if self.task.rate:
+            misfit = knowledge.misfit(estimate, self.y[leaving], images)
+            failed = status == STATUSES.index(Status.diverged)
+            found.energy[which] = torch.where(failed, torch.inf, misfit)
+            if self.task.judge:
+                explained = knowledge.solved(estimate, self.y[leaving], images, max(FIXED, self.task.level))
+                found.solved[which] = ~failed & explained
+        keep = ~leaving
+        self.active, self.y, self.estimate = self.active[keep], self.y[keep], self.estimate.select(keep)
+        self.state = type(self.state)(*(tensor[keep] for tensor in self.state))
+
+
+def _finite(images: Tensor, neutral: Tensor) -> Tensor:
+    """A copy of `images` (B, C, H, W) with `neutral` (C, H, W) in the place of each that holds NaN or infinity."""
+    return torch.where(images.flatten(1).isfinite().all(1).view(-1, 1, 1, 1), images, neutral)
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """`tensor`, or a copy of one made under `torch.inference_mode()`, which autograd does not take."""
+    return tensor.clone() if tensor.is_inference() else tensor
