@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memorization.components import Record, SettingError, choose
+from memorization.data import decoding
 from memorization.data.decoding import Decoder, Mode
 from memorization.data.pool import Pool, pool_of
 from memorization.data.sources import Pair, Source, counted, of_others, open_source
@@ -55,6 +56,7 @@ class Images(Dataset):
     duplicates: Duplicates = Duplicates.near
     others: str = ""
 
+    revision = decoding.REVISION
     INCIDENTAL: ClassVar = ("path", "others", "split", "subset", "column", "unusable")  # the content counts alone
     PRESET: ClassVar = {"split": ("train",), "subset": ("", "cropped_digits"), "column": ("",)}  # by conf/dataset
     LATER: ClassVar = ("mode", "size", "min_side", "duplicates")  # at their defaults, runs are what they were before
