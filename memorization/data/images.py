@@ -32,7 +32,8 @@ Duplicates = StrEnum("Duplicates", ["near", "exact"])
 class Images(Dataset):
     """Your own images: a folder of them in any nesting, a parquet file, or the name of a set on the Hugging Face hub.
 
-    path: the folder, the file (or a folder of such files), or the name, `OWNER/NAME`.
+    path: the folder, the file (or a folder of such files), or the name, `OWNER/NAME`. Hidden files and folders in it
+        (`.thumbnails`, `__MACOSX`, `@eaDir` …) are passed over.
     split, subset, column: of a set with several; the column is the first that holds images unless it is named. They are
         refused where they have no effect: all three for a folder of image files, the former two for a parquet file.
     size: side of the square to which images are scaled (the shorter side) and cropped (the middle); 0 leaves them.
