@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from memorization.components import SettingError
+from memorization.components import SettingError, expanded
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),
@@ -148,14 +148,14 @@ class ParquetFile(Table):
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         try:
-            file = pq.ParquetFile(Path(self.path).expanduser(), pre_buffer=False, buffer_size=BUFFER)
+            file = pq.ParquetFile(expanded(self.path), pre_buffer=False, buffer_size=BUFFER)
             column = _image_column(file.schema_arrow, self.column, self.path)
             yield from _rows(file.iter_batches(ROWS_AT_ONCE, columns=[column]), column, chosen)
         except (pa.ArrowException, OSError) as error:
             raise SettingError("path", self.path, f"it cannot be read as parquet ({error}); repair it") from error
 
     def manifest(self) -> Manifest:
-        file = Path(self.path).expanduser().absolute()
+        file = expanded(self.path).absolute()
         return Manifest(("parquet", str(file), self.column), [_state(file, file.parent)])
 
 
@@ -193,7 +193,7 @@ class HubSet(Table):
 
         own = (*self.chosen, self.column, datasets.__version__)
         if self.files:
-            folder = Path(self.path).expanduser().absolute()
+            folder = expanded(self.path).absolute()
             return Manifest(("set", str(folder), *own), [_state(file.absolute(), folder) for file in self.files])
         fingerprint = getattr(self.rows, "_fingerprint", None)  # of a `datasets.Dataset`
         return Manifest(("hub", self.path, *own), [(fingerprint,)]) if fingerprint else None
@@ -315,7 +315,7 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
     subset, split, column: of a set with several; the column is the first with images unless it is named.
     Raises `SettingError` if there are none.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     if not path:
         raise SettingError("path", path, "name a folder of images")
     if place.is_file() and place.suffix.lower() == ".parquet":
