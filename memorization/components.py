@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
 
@@ -57,6 +58,14 @@ def choose(field: str, value: object, choices: Iterable[Choice]) -> Choice:
         if choice == value:
             return choice
     raise SettingError(field, value, f"choose one of {', '.join(choices)}")
+
+
+def expanded(path: str | Path) -> Path:
+    """The path that was typed, `~` in front being the home folder; raises `ValueError` where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: the home folder of that user is not known; write the path out") from error
 
 
 def revision_of(part: Any) -> int:

@@ -340,6 +340,46 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
         Images("owner/set").load(0)
 
 
+COLUMN_TYPES = {
+    "binary": pa.binary(),
+    "large binary": pa.large_binary(),
+    "binary view": pa.binary_view(),
+    "fixed size": lambda contents: pa.binary(len(contents[0])),
+    "dictionary": lambda contents: pa.dictionary(pa.int32(), pa.binary()),
+    "list": pa.list_(pa.uint8()),
+    "large list": pa.large_list(pa.uint8()),
+    "fixed list": lambda contents: pa.list_(pa.uint8(), len(contents[0])),
+    "structure": pa.struct({"bytes": pa.large_binary(), "path": pa.large_string()}),
+    "structure of views": pa.struct({"path": pa.string_view(), "bytes": pa.binary_view()}),
+}
+
+
+@pytest.mark.parametrize("where", ["file", "folder"])
+@pytest.mark.parametrize("name", COLUMN_TYPES)
+def test_a_column_of_any_type_of_bytes_holds_images(folder, tmp_path_factory, name, where):
+    contents = [file.read_bytes() for file in sorted(folder.rglob("*.png"))]
+    contents = [content.ljust(max(map(len, contents)), b"\0") for content in contents]  # all of one size
+    kind = COLUMN_TYPES[name](contents) if callable(COLUMN_TYPES[name]) else COLUMN_TYPES[name]
+    rows = [{"bytes": content, "path": None} if pa.types.is_struct(kind) else content for content in contents]
+    rows = [list(row) for row in rows] if "list" in name else rows
+    column = pa.array(rows).cast(kind) if "dictionary" in name else pa.array(rows, kind)
+    table = tmp_path_factory.mktemp("table") / "train.parquet"
+    pq.write_table(pa.table({"number": range(len(rows)), "word": [["a"]] * len(rows), "img": column}), table)
+    path = str(table if where == "file" else table.parent)
+    for chosen in ("", "img"):
+        drawn = Images(path, 5, 3, column=chosen).load(0)
+        assert checksums(drawn) == checksums(Images(str(folder), 5, 3).load(0))
+    with pytest.raises(ValueError, match=r"^column is 'word'; its type is list<\w+: string>, which holds no images"):
+        Images(path, 5, 3, column="word").load(0)
+
+
+def test_a_column_of_plain_bytes_comes_before_one_of_a_fixed_size(folder, tmp_path):
+    contents = [file.read_bytes() for file in sorted(folder.rglob("*.png"))]
+    hashes = pa.array([hashlib.md5(content).digest() for content in contents], pa.binary(16))
+    pq.write_table(pa.table({"md5": hashes, "img": contents}), tmp_path / "images.parquet")
+    assert len(Images(str(tmp_path / "images.parquet"), 5, 3).load(0).members) == 5
+
+
 def test_bad_tables(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"not a table")
     with pytest.raises(ValueError, match=r"bad\.parquet"):
@@ -354,6 +394,9 @@ def test_bad_tables(tmp_path):
     (tmp_path / "file.txt").write_text("no")
     with pytest.raises(ValueError, match="it is neither a folder nor a parquet file; put the images into a folder, or"):
         Images(str(tmp_path / "file.txt")).load(0)
+    os.mkfifo(tmp_path / "pipe.parquet")
+    with pytest.raises(ValueError, match="it is neither a folder nor a parquet file"):
+        Images(str(tmp_path / "pipe.parquet")).load(0)
 
 
 def gradient(height=12, width=16, phase=0):
@@ -521,6 +564,44 @@ def test_a_folder_that_cannot_be_opened_is_no_empty_one(folder, monkeypatch):
     (folder / "tables" / "locked").mkdir(parents=True)  # of which the library that reads tables knows best
     parquet_of(folder, folder / "tables" / "train.parquet")
     assert len(Images(str(folder / "tables"), 5, 3).load(0).members) == 5
+
+
+HIDDEN = (".thumbnails/x.png", "a/.x.png", "a/._0.png", "__MACOSX/a/0/._0.png", "a/@eaDir/0.png/SYNOPHOTO_THUMB.jpg")
+
+
+@pytest.mark.parametrize("content", [b"no image", None], ids=["no image", "an image"])
+def test_hidden_files_and_folders_are_passed_over(folder, tmp_path_factory, content):
+    expected = Images(str(folder), 5, 3).load(0)
+    small = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(small, "PNG")
+    for name in (*HIDDEN, "a/__first.png", ".git/x.parquet"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(small.getvalue() if content is None else content)
+    with pytest.raises(ValueError, match=r"a/__first\.png"):  # a file may have such a name
+        Images(str(folder), 5, 3).load(0)
+    (folder / "a" / "__first.png").unlink()
+    os.mkfifo(folder / ".thumbnails" / "pipe.png")
+    dataset = Images(str(folder), 5, 3)
+    drawn = dataset.load(0)
+    assert torch.equal(drawn.members, expected.members)
+    assert not drawn.skipped
+    assert not drawn.notes
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg") and not path.is_dir())
+    for image, index in zip(drawn.members, drawn.member_indices, strict=True):
+        np.testing.assert_array_equal(image.permute(1, 2, 0), np.asarray(Image.open(files[index])))
+    assert len(Images(str(folder / ".thumbnails"), unusable="skip")._source().files) == 2  # but for those asked for
+    alone = tmp_path_factory.mktemp("alone")
+    (folder / ".thumbnails").rename(alone / ".thumbnails")
+    with pytest.raises(ValueError, match=r"no image in it \(looked for .*, not in hidden folders\)"):
+        Images(str(alone)).load(0)
+
+
+def test_a_link_to_what_a_hidden_folder_holds_shows_it(folder, tmp_path_factory):
+    linked = tmp_path_factory.mktemp("linked")
+    (linked / "a").mkdir()
+    (folder / "a").rename(linked / "a" / ".kept")
+    (linked / "b").symlink_to(linked / "a" / ".kept")
+    assert len(Images(str(linked), 5, 3).load(0).members) == 5
 
 
 def test_files_that_are_passed_over_are_told(folder):

@@ -21,6 +21,7 @@ from memorization.cli import entry
 from memorization.config import schema
 from memorization.config.experiment import resolve
 from memorization.config.groups import GROUPS
+from memorization.config.messages import as_typed
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
 from memorization.evaluation import metrics
 from memorization.extraction import PRIORS
@@ -225,6 +226,56 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake, recover_in_process, t
     assert MISTAKES[mistake] in shown
     assert len(shown.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+TYPED = {
+    "study=2024": 'study="2024"',
+    "store=1e3": 'store="1e3"',
+    "tracking.project=1_000": 'tracking.project="1_000"',
+    "dataset.path=true": 'dataset.path="true"',
+    "study=null": 'study="null"',
+    "study=1e3,a,nan": 'study="1e3",a,"nan"',
+    "dataset.path=007": "dataset.path=007",
+    "tracking.entity=null": "tracking.entity=null",
+    "tracking.entity=12": 'tracking.entity="12"',
+    "seed=1e3": "seed=1e3",
+    "study='2024'": "study='2024'",
+    "degradation.first.width=1.5": "degradation.first.width=1.5",
+    "--plan": "--plan",
+}
+
+
+@pytest.mark.parametrize("word", TYPED)
+def test_a_name_that_looks_like_a_number_stays_what_was_typed(word):
+    assert as_typed(word) == TYPED[word]
+
+
+def test_names_that_look_like_something_else_reach_the_experiment(composed):
+    words = map(as_typed, ["study=2024", "store=1e3", "tracking.project=1_000", "dataset=images", "dataset.path=0x1"])
+    experiment = resolve(composed(*words))
+    assert (experiment.study, str(experiment.store), experiment.tracking.project) == ("2024", "1e3", "1_000")
+    assert resolve(composed(as_typed("study=null"))).study == "null"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_called_like_a_number_is_looked_for(recover_in_process):
+    assert "dataset.path is '1e3'; there is no such" in recover_in_process("dataset=images", "dataset.path=1e3")[1]
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    words = ("dataset=digits", "architecture.width=8", "training.max_steps=2", "training.ladder=[1e3]")
+    words += ("tracking=none", "progress=false")
+    refused = run_script("train", *words, "store=~/x", cwd=tmp_path).stderr
+    (advised,) = shlex.split(re.search(r"quotes within quotes: (.*)", refused)[1])
+    ended = run_script("train", "-m", *words, advised, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert {path.name for path in (tmp_path / "home" / "x").iterdir()} == {"autoencoders", "sweeps"}
+    assert len(finished("~/x", "autoencoders")) == 1
+    assert "1 done autoencoders" in run_script("cli.store", "--store=~/x", "list", cwd=tmp_path).stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    nobody = run_script("train", *words, 'store="~nobody-of-this-name/x"', cwd=tmp_path).stderr
+    assert nobody.startswith("error: ~nobody-of-this-name/x: the home folder of that user is not known")
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")

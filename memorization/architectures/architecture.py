@@ -31,7 +31,7 @@ from memorization.architectures.fully_connected import FullyConnected
 from memorization.architectures.initialisation import Shape
 from memorization.architectures.tied import Tied
 from memorization.architectures.unet import UNet
-from memorization.components import Registry, SettingError, choose, revision_of
+from memorization.components import Registry, SettingError, choose, expanded, revision_of
 from memorization.data.split import check_memory
 
 REVISION = 1  # of what the choices share: activations, initial weights, what stands around the network
@@ -83,7 +83,7 @@ class Architecture:
     @property
     def file(self) -> Path | None:
         """The file of weights, or of a program, that is named; None if the autoencoder is to be trained."""
-        return next((Path(str(self.arguments[key])).expanduser() for key in self._files), None)
+        return next((expanded(str(self.arguments[key])) for key in self._files), None)
 
     @property
     def exported(self) -> bool:

@@ -22,8 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from memorization.cli import help
 from memorization.config import schema
 from memorization.config.experiment import record_of, resolve
-from memorization.config.messages import ConfigError, explained
-from memorization.engine import interruption
+from memorization.config.messages import ConfigError, as_typed, explained
+from memorization.engine import interruption, streams
 from memorization.jobs import plan, sweep
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.store import files
@@ -80,11 +80,13 @@ def quieten() -> None:
 
 
 if multiprocessing.current_process().name != "MainProcess":  # one of several that train or recover together
+    streams.settle()
     quieten()
 
 
 def main(application: Callable[[], Any]) -> None:
     """Run a Hydra application as a console script; exits with status 1 if a job failed, 143 or 130 if stopped."""
+    streams.settle()
     schema.register()
     OmegaConf.register_new_resolver("choices", partial(help.choices, CONF), replace=True)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed by Hydra
@@ -92,6 +94,7 @@ def main(application: Callable[[], Any]) -> None:
     OUTCOMES.clear()
     interruption.handle()
     status, stopped = 0, ""
+    sys.argv = [sys.argv[0], *map(as_typed, sys.argv[1:])]
     with contextlib.ExitStack() as stack:
         if PLAN in sys.argv:
             sys.argv = _planning(sys.argv, stack.enter_context(tempfile.TemporaryDirectory()))

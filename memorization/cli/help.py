@@ -33,7 +33,7 @@ def _described(conf: Path, group: str) -> dict[str, str]:
 
 def _comment(path: Path) -> str:
     """The first sentence of a file's comment, or the question of a study."""
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package")]
     comment = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
     text = " ".join(takewhile(lambda line: not line.startswith("Command:"), comment))
     text = text.removeprefix("Question:").strip().partition(". ")[0]

@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 from filelock import Timeout
 
+from memorization.components import expanded
+from memorization.engine import streams
 from memorization.store import files, lock, reading, versions
 from memorization.store.files import StoreError
 
@@ -65,7 +67,7 @@ def shown(store: Path, signature: str) -> int:
         print(json.dumps({key: value for key, value in done.items() if key != "checksums"}, indent=2))
         print(yaml.safe_dump(reading.load_run(folder).config, sort_keys=False))
     elif files.failure(folder)[0]:
-        print((folder / "error.txt").read_text(errors="replace"))
+        print((folder / "error.txt").read_text(encoding="utf-8", errors="replace"))
     return 0
 
 
@@ -145,7 +147,7 @@ def _copied(source: Path, store: Path, kind: str) -> str:
 def arguments() -> argparse.ArgumentParser:
     """The command line of `memorization-store`."""
     parser = argparse.ArgumentParser(prog="memorization-store", description=__doc__.split(": ", 1)[1])
-    parser.add_argument("--store", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
+    parser.add_argument("--store", type=expanded, default=Path("runs"), help="the folder of all runs (default: runs)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, text: str, call: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
@@ -160,14 +162,19 @@ def arguments() -> argparse.ArgumentParser:
     gc = command("gc", "name the autoencoders that no other run was made with", lambda o: collected(o.store, o.delete))
     gc.add_argument("--delete", action="store_true", help="remove them, too")
     merge = command("merge", "copy another store's finished runs", lambda o: merged(o.store, o.other))
-    merge.add_argument("other", type=Path, metavar="FOLDER")
+    merge.add_argument("other", type=expanded, metavar="FOLDER")
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with status 1 and one line on stderr if the store cannot be used."""
-    options = arguments().parse_args(argv)
     try:
-        sys.exit(options.call(options))
+        with streams.printing():
+            options = arguments().parse_args(argv)
+            sys.exit(options.call(options))
     except (StoreError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    main()

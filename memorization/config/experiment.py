@@ -11,7 +11,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from memorization.architectures import Architecture
-from memorization.components import Record, SettingError, within
+from memorization.components import Record, SettingError, expanded, within
 from memorization.config.groups import GROUPS, component_fields, parts_of
 from memorization.config.messages import check_keys
 from memorization.config.schema import Objective, Tracking
@@ -165,7 +165,7 @@ def resolve(config: DictConfig) -> Experiment:
             name: getattr(node, name)
             for name in ("seed", "study", "progress", "checkpoint_seconds", "plan", "tracking")
         },
-        store=Path(node.store),
+        store=expanded(node.store),
         dataset=_part("dataset", node.dataset),
         architecture=architecture,
         training=_part("training", node.training),

@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any
+from typing import Any, get_type_hints
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,22 +24,44 @@ COMMANDS: dict[str, type] = {  # that have keys which not all have
 }
 
 
-def keys_of(node: type, prefix: str = "") -> list[str]:
-    """The keys that a configuration of schema `node` has, as they are written on the command line."""
-    return [prefix + f.name for f in fields(node)]
+def keys_of(node: type) -> list[str]:
+    """The keys that a configuration of schema `node` has."""
+    return [f.name for f in fields(node)]
 
 
 @cache
-def known_keys() -> list[str]:
-    """Every key that some configuration has."""
-    keys = keys_of(RecoverConfig) + keys_of(ExtractConfig)
-    keys += keys_of(Tracking, "tracking.") + keys_of(Hardware, "trainer.") + keys_of(Searching, "search.")
+def known_keys() -> dict[str, set[Any]]:
+    """Every key that some configuration has, with the types of its values."""
+    nodes: list[tuple[str, type]] = [("", RecoverConfig), ("", ExtractConfig)]
+    nodes += [("tracking.", Tracking), ("trainer.", Hardware), ("search.", Searching)]
     for group, choices in GROUPS.items():
         parts = {part for component in choices.values() for part in parts_of(component)}
         for path in (group, *(f"{group}.{part}" for part in sorted(parts))):
-            for name in choices:
-                keys += keys_of(schema_of(group, name), f"{path}.")
-    return list(dict.fromkeys([*keys, "experiment", "cluster"]))
+            nodes += [(f"{path}.", schema_of(group, name)) for name in choices]
+    known: dict[str, set[Any]] = {}
+    for prefix, node in nodes:
+        types = get_type_hints(node)
+        for key in keys_of(node):
+            known.setdefault(prefix + key, set()).add(types[key])
+    return known | {"experiment": set(), "cluster": set()}
+
+
+def as_typed(word: str) -> str:
+    """`KEY=VALUE`, in quotes where the value is text that Hydra would read as a number, a boolean or null.
+
+    So `study=2024`, `store=1e3` and `dataset.path=007` stay what was typed, in a sweep's list of values as well.
+    """
+    key, _, value = word.partition("=")
+    types = known_keys().get(key.lstrip("+"), set())
+    if not types or types - {str, str | None} or not re.fullmatch(r"[\w.+-]+(,[\w.+-]+)*", value):
+        return word
+    values = [_quoted(item, none=str | None in types) for item in value.split(",")]
+    return f"{key}={','.join(values)}"
+
+
+def _quoted(text: str, none: bool) -> str:
+    read = OverridesParser.create().parse_override(f"key={text}").value()
+    return text if read == text or (none and read is None) else f'"{text}"'
 
 
 def closest(name: str, names: Sequence[str]) -> str | None:
@@ -62,7 +85,7 @@ def unknown_key(key: str, owner: str | None = None) -> str:
     if key in known and commands:
         only = f"only {' and '.join(commands)} has" if len(commands) == 1 else f"only {' and '.join(commands)} have"
         return f"{key}: {only} this key; leave it out, or call {commands[0]}"
-    close = next((k for k in known if k.endswith(f".{key}")), None) or closest(key, known)
+    close = next((k for k in known if k.endswith(f".{key}")), None) or closest(key, [*known])
     return f"{key}: there is no such key" + (f"; did you mean {close}?" if close else "")
 
 

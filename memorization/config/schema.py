@@ -19,13 +19,16 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
-from memorization.components import Registry, leave_out
+from memorization.components import Registry, expanded, leave_out
 from memorization.config.groups import EXTRA, GROUPS, component_fields
 from memorization.engine.settings import Hardware
 from memorization.evaluation.controls import Control
 from memorization.extraction import Search
+
+# Of `${expanded:${store}}`, in every process that resolves a configuration.
+OmegaConf.register_new_resolver("expanded", lambda path: str(expanded(path)), replace=True)
 
 # Where Weights & Biases keeps its runs: on disk, on its server as well, or nowhere.
 Mode = StrEnum("Mode", ["offline", "online", "none"])

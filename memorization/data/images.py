@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memorization.components import Record, SettingError, choose
+from memorization.data import decoding
 from memorization.data.decoding import Decoder, Mode
 from memorization.data.pool import Pool, pool_of
 from memorization.data.sources import Pair, Source, counted, of_others, open_source
@@ -31,7 +32,8 @@ Duplicates = StrEnum("Duplicates", ["near", "exact"])
 class Images(Dataset):
     """Your own images: a folder of them in any nesting, a parquet file, or the name of a set on the Hugging Face hub.
 
-    path: the folder, the file (or a folder of such files), or the name, `OWNER/NAME`.
+    path: the folder, the file (or a folder of such files), or the name, `OWNER/NAME`. Hidden files and folders in it
+        (`.thumbnails`, `__MACOSX`, `@eaDir` …) are passed over.
     split, subset, column: of a set with several; the column is the first that holds images unless it is named. They are
         refused where they have no effect: all three for a folder of image files, the former two for a parquet file.
     size: side of the square to which images are scaled (the shorter side) and cropped (the middle); 0 leaves them.
@@ -55,6 +57,7 @@ class Images(Dataset):
     duplicates: Duplicates = Duplicates.near
     others: str = ""
 
+    revision = decoding.REVISION
     INCIDENTAL: ClassVar = ("path", "others", "split", "subset", "column", "unusable")  # the content counts alone
     PRESET: ClassVar = {"split": ("train",), "subset": ("", "cropped_digits"), "column": ("",)}  # by conf/dataset
     LATER: ClassVar = ("mode", "size", "min_side", "duplicates")  # at their defaults, runs are what they were before

@@ -23,6 +23,7 @@ import PIL
 import scipy
 from tqdm import tqdm
 
+from memorization.data import decoding
 from memorization.data.decoding import Decoder, Mode, UnusableError
 from memorization.data.duplicates import perceptual_hashes, thumbnail
 from memorization.data.sources import Source
@@ -56,7 +57,7 @@ def pool_of(source: Source, decoder: Decoder) -> Pool:
     began, manifest = time.time_ns(), source.manifest()
     if manifest is None:
         return survey(source, decoder)[0]
-    key = _digest([manifest.place, asdict(decoder), VERSIONS, REVISION])
+    key = _digest([manifest.place, asdict(decoder), VERSIONS, REVISION, decoding.REVISION])
     seen = _digest(manifest.files)
     pool = _recent.pop((key, seen), None) or _kept(key, seen)
     if pool is None:

@@ -3,7 +3,7 @@
 A source is read from its first image to its last, always in the same order, and never kept in memory. All have:
 
 settings: those of `split`, `subset` and `column` that choose in it.
-passed_over: how many files that hold no image that is read lie there, by their suffix; hidden ones do not count.
+passed_over: how many files that hold no image that is read lie there, by their suffix.
 total: how many images there are, where that is known without reading them.
 read: all images, or those at the `chosen` positions.
 manifest: what tells that the source is what it was; None where only its images do.
@@ -28,16 +28,20 @@ from typing import Any, ClassVar, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from memorization.components import SettingError
+from memorization.components import SettingError, expanded
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),
     *(".jfif", ".jp2", ".pbm", ".pgm", ".ppm"),
 )
+# Folders that are passed over, as the hub's library does: hidden ones, `__MACOSX` and its like; and those of a disk.
+HIDDEN = (".", "__")
+OF_A_DISK = ("@eaDir", "@Recycle", "@__thumb", "#recycle", "#snapshot", "$RECYCLE.BIN", "lost+found")
 ROWS_AT_ONCE = 64
 ROWS_A_MAP = 1024
 BUFFER = 2**20  # bytes
 OF_SECOND = "others: "  # before the names of the second source of a pair
+BYTES = (pa.binary(), pa.large_binary(), pa.binary_view())
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -81,11 +85,13 @@ def _irregular(state: os.stat_result) -> str:
 class Folder:
     """The image files of a folder, in any nesting, by their paths within it.
 
+    hidden: those of `files` that are passed over; the positions of the others count them, as they always did.
     closed: those of `files` that are folders which cannot be opened, and why.
     """
 
     path: Path
     files: list[Path]
+    hidden: Collection[Path]
     closed: Mapping[Path, str]
     passed_over: Mapping[str, int]
 
@@ -93,11 +99,11 @@ class Folder:
 
     @property
     def total(self) -> int:
-        return len(self.files)
+        return len(self.files) - len(self.hidden)
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         for position, file in enumerate(self.files):
-            if chosen is None or position in chosen:
+            if file not in self.hidden and (chosen is None or position in chosen):
                 problem = f"is a folder that cannot be opened ({self.closed[file]})" if file in self.closed else ""
                 told = True
                 try:
@@ -142,14 +148,14 @@ class ParquetFile(Table):
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[Encoded]:
         try:
-            file = pq.ParquetFile(Path(self.path).expanduser(), pre_buffer=False, buffer_size=BUFFER)
+            file = pq.ParquetFile(expanded(self.path), pre_buffer=False, buffer_size=BUFFER)
             column = _image_column(file.schema_arrow, self.column, self.path)
             yield from _rows(file.iter_batches(ROWS_AT_ONCE, columns=[column]), column, chosen)
         except (pa.ArrowException, OSError) as error:
             raise SettingError("path", self.path, f"it cannot be read as parquet ({error}); repair it") from error
 
     def manifest(self) -> Manifest:
-        file = Path(self.path).expanduser().absolute()
+        file = expanded(self.path).absolute()
         return Manifest(("parquet", str(file), self.column), [_state(file, file.parent)])
 
 
@@ -187,7 +193,7 @@ class HubSet(Table):
 
         own = (*self.chosen, self.column, datasets.__version__)
         if self.files:
-            folder = Path(self.path).expanduser().absolute()
+            folder = expanded(self.path).absolute()
             return Manifest(("set", str(folder), *own), [_state(file.absolute(), folder) for file in self.files])
         fingerprint = getattr(self.rows, "_fingerprint", None)  # of a `datasets.Dataset`
         return Manifest(("hub", self.path, *own), [(fingerprint,)]) if fingerprint else None
@@ -271,21 +277,36 @@ def _encoded(position: int, value: Any) -> Encoded:
     told = content is not None or path is None
     if not told and Path(str(path)).is_file():
         content = Path(str(path)).read_bytes()
+    content = bytes(content) if isinstance(content, list) and None not in content else content
     content, problem = (content, "") if isinstance(content, bytes) else (b"", "holds no image")
     return Encoded(position, f"row {position}", content, problem, told)
 
 
 def _image_column(schema: pa.Schema, wanted: str, path: str) -> str:
-    """The column `wanted`, or the first of images where that is empty; raises `SettingError` if there is none."""
-    if wanted and wanted in schema.names:
-        return wanted
-    if wanted:
-        raise SettingError("column", wanted, f"{path} has the columns {', '.join(schema.names)}")
-    for field in schema:
-        binary = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
-        if binary or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0):
-            return str(field.name)
-    raise SettingError("path", path, f"no column of it holds images; it has {', '.join(schema.names)}")
+    """The column `wanted`, or the first that holds images; raises `SettingError` if there is none."""
+    types = {str(field.name): field.type for field in schema}
+    if wanted and wanted not in types:
+        raise SettingError("column", wanted, f"{path} has the columns {', '.join(types)}")
+    if wanted and not _holds_bytes(types[wanted]):
+        raise SettingError("column", wanted, f"its type is {types[wanted]}, which holds no images; choose another")
+    fitting = [wanted] if wanted else [name for name, kind in types.items() if _holds_bytes(kind)]
+    if not fitting:
+        own = ", ".join(f"{name} ({kind})" for name, kind in types.items())
+        raise SettingError("path", path, f"no column of it holds images; it has {own}")
+    usual = (name for name in fitting if types[name] in BYTES or isinstance(types[name], pa.StructType))
+    return next(usual, fitting[0])
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    """Can a value of this type be the bytes of an image, or a structure that has them?"""
+    if isinstance(kind, pa.StructType):
+        own = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else pa.bool_()
+        return pa.types.is_null(own) or _holds_bytes(own)  # null where each has a path alone
+    if isinstance(kind, pa.DictionaryType | pa.BaseExtensionType):
+        return _holds_bytes(kind.value_type if isinstance(kind, pa.DictionaryType) else kind.storage_type)
+    if isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        return bool(kind.value_type == pa.uint8())
+    return kind in BYTES or pa.types.is_fixed_size_binary(kind)
 
 
 def open_source(path: str, subset: str = "", split: str = "train", column: str = "") -> Source:
@@ -294,33 +315,35 @@ def open_source(path: str, subset: str = "", split: str = "train", column: str =
     subset, split, column: of a set with several; the column is the first with images unless it is named.
     Raises `SettingError` if there are none.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     if not path:
         raise SettingError("path", path, "name a folder of images")
-    if place.is_file():
-        if place.suffix.lower() == ".parquet":
-            return ParquetFile(path, column)
+    if place.is_file() and place.suffix.lower() == ".parquet":
+        return ParquetFile(path, column)
+    if place.exists() and not place.is_dir():
         way = "put the images into a folder, or as bytes into such a file"
         raise SettingError("path", path, f"it is neither a folder nor a parquet file; {way}")
     if place.is_dir():
         files, closed = _files(place)
-        tables = [file for file in files if file.suffix.lower() == ".parquet"]
-        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        hidden = {file for file in files if _is_hidden(file.relative_to(place))}
+        every = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        tables = [file for file in files if file.suffix.lower() == ".parquet" and file not in hidden]
+        images = {*every} - hidden
         if images or not tables:
-            images = sorted([*images, *closed])
-        used = {*images} or {*tables}
-        passed_over = (file for file in files if file not in used and not file.name.startswith("."))
-        others = Counter(printable(file.suffix.lower()) for file in passed_over)
+            images |= {*closed}
+        used = hidden | (images or {*tables})
+        others = Counter(printable(file.suffix.lower()) for file in files if file not in used)
         if images:
-            return Folder(place, images, closed, others)
+            return Folder(place, sorted({*every} | images), hidden & {*every}, closed, others)
         if capital := next((file for file in tables if file.suffix != ".parquet"), None):
             way = f"rename it to {capital.stem}.parquet, or name this one file"
             raise SettingError("path", path, f"{capital.name} is passed over by the library of the hub; {way}")
         if tables:
             rows = _opened(path, str(place), subset, split, streaming=True)
-            return HubSet(path, rows, column, others, (subset, split), files)
+            return HubSet(path, rows, column, others, (subset, split), sorted({*files} - hidden))
         there = f"; it has {counted(others)}" if others else ""
-        raise SettingError("path", path, f"no image in it (looked for {', '.join(IMAGE_SUFFIXES)}, .parquet{there})")
+        suffixes = ", ".join((*IMAGE_SUFFIXES, ".parquet"))
+        raise SettingError("path", path, f"no image in it (looked for {suffixes}, not in hidden folders{there})")
     if not HUB_NAME.fullmatch(path):
         raise SettingError("path", path, "there is no such folder or file (a set of the hub is called OWNER/NAME)")
     return HubSet(path, _downloaded(path, path, subset, split), column, {}, (subset, split))
@@ -339,20 +362,30 @@ def counted(files: Mapping[str, int]) -> str:
 def _files(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     """All files below `folder` by their paths, and the folders that cannot be opened among them, with the reason.
 
-    Links are followed; a folder that two paths lead to counts once.
+    Links are followed. A folder that two paths lead to counts once, and as hidden only if both are.
     """
     found, seen = [], set()
     errors: list[OSError] = []
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=errors.append):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        found += [Path(parent, name) for name in names]
+    roots = [folder]
+    for root in roots:  # to which hidden folders are added, which so come last
+        for parent, folders, names in os.walk(root, followlinks=True, onerror=errors.append):
+            real = os.path.realpath(parent)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            roots += [Path(parent, name) for name in folders if _is_hidden(Path(name, "file"))]
+            folders[:] = sorted(name for name in folders if not _is_hidden(Path(name, "file")))
+            found += [Path(parent, name) for name in names]
     closed = {Path(error.filename): str(error.strerror) for error in errors}
+    closed = {path: reason for path, reason in closed.items() if path not in roots[1:]}
     return sorted([*found, *closed]), closed
+
+
+def _is_hidden(path: Path) -> bool:
+    """Is this file (by its path in the folder of images) one that file managers and archivers leave, and not shown?"""
+    parents = path.parent.parts
+    return path.name.startswith(".") or any(name.startswith(HIDDEN) or name in OF_A_DISK for name in parents)
 
 
 def _opened(path: str, name: str, subset: str, split: str, *, streaming: bool) -> Any:

@@ -1,14 +1,11 @@
 """SIGTERM and Ctrl-C end the process with status 143 or 130, at a place from which the work can go on.
 
-So does a reader of the output that stops reading (`| head`), with status 141 and no message.
-
 `Interrupted` is not an `Exception`, so that nothing which catches failures, a sweep's jobs above all, goes on after it.
 """
 
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -69,14 +66,3 @@ def stop() -> None:
     if _received is not None:
         signum, _received = _received, None
         raise Interrupted(signum)
-
-
-@contextlib.contextmanager
-def unread_output_is_no_error() -> Iterator[None]:
-    """In this block, standard output that nobody reads any more ends the process as SIGPIPE would."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        sys.exit(128 + signal.SIGPIPE)

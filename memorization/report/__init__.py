@@ -6,12 +6,14 @@ The page and the table hold whatever the store holds; no dataset, degradation or
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from memorization.engine import interruption
+from memorization.components import expanded
+from memorization.engine import interruption, streams
 from memorization.report.browser import BrowserError, figures
 from memorization.report.findings import Findings
 from memorization.report.page import build
@@ -36,13 +38,15 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
         "  memorization-report --store /data/runs --output audit.html",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--store", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the HTML file (default: report.html in the store)")
+    parser.add_argument("--store", type=expanded, default=Path("runs"), help="the folder of all runs (default: runs)")
+    parser.add_argument(
+        "--output", type=expanded, metavar="FILE", help="the HTML file (default: report.html in the store)"
+    )
     instead = parser.add_mutually_exclusive_group()
     choose = partial(instead.add_argument, action="store_true")
     choose("--watch", help="rewrite the HTML file as results land; an open page reloads itself")
     plots = "write the plots as PNG and PDF, for papers (needs Chromium)"
-    instead.add_argument("--figures", type=Path, metavar="FOLDER", help=plots)
+    instead.add_argument("--figures", type=expanded, metavar="FOLDER", help=plots)
     choose("--summary", help="print the headline table and write no HTML")
     choose("--compare", help="compare methods pairwise on the same members, with p-values, and write no HTML")
     choose("--extractions", help="print the table of extractions alone, which --summary prints last, and write no HTML")
@@ -62,7 +66,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with status 1 and one line on stderr if the store or the output cannot be used."""
     try:
-        with interruption.unread_output_is_no_error():
+        with streams.printing():
             _run(parsed(argv))
     except (StoreError, BrowserError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
@@ -90,8 +94,28 @@ def _run(options: argparse.Namespace) -> None:
     elif options.summary:
         print(summary(findings))
     else:
-        write(output, build(findings))
-        print(f"{summary(findings)}\n\nreport: {output}")
+        aside = publish(output, build(findings))
+        print(f"{summary(findings)}\n\nreport: {output}", file=sys.stderr if aside else sys.stdout)
+
+
+def publish(output: Path, page: str) -> bool:
+    """Write a page to the file that `output` leads to, or into a pipe or device; is it standard output?"""
+    try:
+        if output.exists() and os.path.samestat(output.stat(), os.fstat(1)):
+            sys.stdout.buffer.write(page.encode())
+            return True
+        if output.exists() and not output.is_file():
+            with output.open("wb") as file:
+                file.write(page.encode())
+        else:
+            write(Path(os.path.realpath(output)), page)  # through a link
+    except BrokenPipeError:
+        raise
+    except (StoreError, OSError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        reason = getattr(cause, "strerror", "")
+        raise StoreError(f"--output {output}: cannot be written ({reason}); name another file") from error
+    return False
 
 
 def summary(findings: Findings) -> str:
@@ -132,10 +156,10 @@ def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
                     print(f"waiting: {' '.join(str(error).split())}", flush=True)
                 else:
                     written = True
-                    write(output, build(findings, watching=True))
+                    publish(output, build(findings, watching=True))
                     print(f"{len(findings.runs) + len(findings.extractions)} runs: {output}", flush=True)
             seen = now
             time.sleep(seconds)
     except (KeyboardInterrupt, interruption.Interrupted):
         if written:
-            write(output, build(Findings.load(store)))
+            publish(output, build(Findings.load(store)))

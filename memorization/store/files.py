@@ -92,7 +92,7 @@ def status(folder: Path) -> str:
 def failure(folder: Path) -> tuple[str, str]:
     """How the last attempt at the run in `folder` failed (`failed` or `diverged`) and why, in a line; empty if not."""
     try:
-        with (folder / "error.txt").open(errors="replace") as file:
+        with (folder / "error.txt").open(encoding="utf-8", errors="replace") as file:
             kind, _, cause = file.readline().strip().partition(": ")
     except FileNotFoundError:
         return "", ""

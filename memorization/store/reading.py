@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from memorization.components import Record
+from memorization.components import Record, expanded
 from memorization.store.files import StoreError, check_weights, files_of, read_done, verified
 from memorization.store.signature import rung_name
 
@@ -119,14 +119,14 @@ def load_run(path: str | Path, packages: Iterable[str] = ()) -> Run:
 
     An autoencoder of a class of your own is loaded only from the `packages` that you name here.
     """
-    folder = Path(path)
+    folder = expanded(path)
     check_weights(folder, read_done(folder))
     return Run(folder, tuple(packages))
 
 
 def finished(store: str | Path, kind: str = "recoveries") -> list[Run]:
     """All finished runs of a kind (`autoencoders`, `recoveries`, `extractions`) in a store, by signature."""
-    return [Run(path.parent) for path in sorted((Path(store) / kind).glob("[!.]*/done.json"))]
+    return [Run(path.parent) for path in sorted((expanded(store) / kind).glob("[!.]*/done.json"))]
 
 
 def load_results(store: str | Path) -> pd.DataFrame:
@@ -167,7 +167,7 @@ def with_attractors(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
 
     Rows are in the same order. The new columns are NaN of a control and where a store has no attractors at a rung.
     """
-    folder = Path(store) / "recoveries"
+    folder = expanded(store) / "recoveries"
     made_with = {name: read_done(folder / name)["autoencoder"] for name in results["signature"].unique()}
     found = load_attractors(store).drop(columns=["train_loss", "member", "signature"])
     rows = results.assign(autoencoder=results["signature"].astype(str).map(made_with))

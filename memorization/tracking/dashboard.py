@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-from memorization.engine import interruption
+from memorization.engine import streams
 from memorization.tracking.curves import CURVES, GALLERY, GALLERY_TABLE, STEPS
 
 SECONDS = 20  # that the server may take to answer
@@ -90,12 +90,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--project", default="memorization", help="as in tracking.project (default: memorization)")
     parser.add_argument("--entity", help="as in tracking.entity: a W&B user or team (default: yours)")
     parser.add_argument("--dry-run", action="store_true", help="print both definitions as JSON and send nothing")
-    options = parser.parse_args(argv)
+    with streams.printing():
+        _run(parser.parse_args(argv))
+
+
+def _run(options: argparse.Namespace) -> None:
     if importlib.util.find_spec("wandb_workspaces") is None:
         sys.exit("error: there is no wandb-workspaces; install it: pip install 'memorization[dashboard]'")
     if options.dry_run:
-        with interruption.unread_output_is_no_error():
-            print(json.dumps(definition(options.entity or "", options.project), indent=2))
+        print(json.dumps(definition(options.entity or "", options.project), indent=2))
         return
     try:
         print("\n".join(save(options.entity, options.project)))

@@ -394,6 +394,31 @@ def test_unwritable_output_is_one_line(tmp_path: Path) -> None:
         main(["--store", str(tmp_path), "--output", str(tmp_path / "no_folder" / "report.html")])
 
 
+def test_the_page_goes_where_output_leads(tmp_path: Path) -> None:
+    store, page = tmp_path / "store", "<!doctype html>"
+    write_run(store, {})
+    (tmp_path / "real.html").write_text("old")
+    for link, target in (("link.html", "real.html"), ("dangling.html", "new.html")):
+        (tmp_path / link).symlink_to(target)
+        main(["--store", str(store), "--output", str(tmp_path / link)])
+        assert (tmp_path / link).is_symlink()
+        assert (tmp_path / target).read_text().startswith(page)
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        main(["--store", str(store), "--output", str(tmp_path / "pipe")])
+        assert reader.communicate()[0].startswith(page)
+    assert (tmp_path / "pipe").is_fifo()
+    command = [*PYTHON, "-m", "memorization.report", "--store", str(store), "--output", "/dev/stdout"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.startswith(page)
+    assert done.stdout.rstrip().endswith("</html>")
+    assert done.stderr.endswith("report: /dev/stdout\n")
+    with pytest.raises(
+        SystemExit, match=r"^error: --output .*store: cannot be written \(Is a directory\); name another"
+    ):
+        main(["--store", str(store), "--output", str(store)])
+
+
 def test_json_needs_no_summary_and_writes_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path, {})
     shown = []

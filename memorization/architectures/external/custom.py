@@ -8,7 +8,6 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from memorization.architectures.external import first_line
 from memorization.architectures.external.exported import Exported
 from memorization.architectures.external.weights import load_weights
 from memorization.architectures.initialisation import Shape
-from memorization.components import SettingError, choose
+from memorization.components import SettingError, choose, expanded
 
 ALLOWED = ("memorization", "torch.nn")  # packages whose classes a configuration may name
 # How a network takes and gives images: (B, C, H, W), (B, H, W, C), or (B, C H W).
@@ -86,9 +85,9 @@ def custom(
         raise SettingError("kwargs", kwargs, "give the arguments of the class by their names, such as {dim:16}")
     if export and (weights or kwargs):
         raise SettingError("export", export, "the program holds its weights; leave out `weights` and `kwargs`")
-    network = Exported(Path(export).expanduser()) if export else make(target, kwargs or {}, shape, allowed)
+    network = Exported(expanded(export)) if export else make(target, kwargs or {}, shape, allowed)
     if weights:
-        load_weights(network, Path(weights).expanduser())
+        load_weights(network, expanded(weights))
     plain = tuple(value_range) == (0.0, 1.0) and layout == Layout.channels_first
     return network if plain else Adapted(network, value_range, layout)
 
