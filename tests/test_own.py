@@ -227,7 +227,7 @@ def test_range_and_layout_are_adapted():
     colours = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(last(colours), colours.flip(1))
     for wrong in (Adapted(lambda y: y.view_as(x), (-1, 1), "flat"), Adapted(lambda y: y.mT, layout="channels_last")):
-        with pytest.raises(ValueError, match=r"its output is .* they must be alike"):
+        with pytest.raises(ValueError, match=r"the autoencoder maps .* it must keep the shape"):
             wrong(colours if wrong.layout == "channels_last" else x)
     built = build(
         "custom", SHAPE, centre=False, seed=0, target=f"{__name__}.Signed", allowed=["tests"], value_range=[-1, 1],
@@ -331,7 +331,7 @@ NAMES = {
     f"{ALLOWED} architecture.target=tests.test_own.Transforme": "has no attribute 'Transforme'; is it installed, or",
     "architecture.target=ViT architecture.allowed=[ViT]": "is 'ViT'; this is no class; give package.module.Class",
     f"{ALLOWED} architecture.target=tests.nowhere.Net": "No module named 'tests.nowhere'; is it installed, or",
-    f"{ALLOWED} architecture.target=tests.test_own.transformer": "transformer'; this is no class of nn.Module",
+    f"{ALLOWED} architecture.target=tests.test_own.SPLIT": "SPLIT'; this is no class of nn.Module, and no function",
     f"{ALLOWED} {MODEL} architecture.kwargs={{dm:3}}": "unexpected keyword argument 'dm'",
     f"{ALLOWED} {MODEL} architecture.kwargs=3": "architecture.kwargs is 3; give the arguments of the class by their na",
     "seed=0": "architecture.target is ''; name either a class (package.module.Class), or a file as architecture.export",

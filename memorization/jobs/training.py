@@ -77,7 +77,7 @@ class TrainingJob:
             some = torch.cat([split.members[:1], split.non_members[:1]])
             count = min(self.at_once, len(split.members) + len(split.non_members))
             with within("recovery"), evaluating(model):
-                check_contract(model, as_float(some), self.access, count)
+                check_contract(model, as_float(some), self.access, count, "architecture.")
         if file is None and not any(parameter.requires_grad for parameter in model.parameters()):
             raise ValueError(f"{type(model).__name__} has no parameters to train; give architecture.weights=FILE")
         return split, model

@@ -1,0 +1,129 @@
+"""What to say of a model that cannot be audited as it is: the argument with which it can, found by trying.
+
+The model is called on the same few images in other ways, one after the other, until it gives images: with another
+layout, size or batch, or by another part of its answer. It costs some calls, and only of a model that would be refused.
+"""
+
+import contextlib
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memorization.architectures.external.adapted import Adapted, Description, Layout, tensors_in, told
+
+PATIENCE = 10  # seconds after which no other way is tried
+KEYS = ("data", "x", "image", "images", "input", "inputs", "pixel_values", "sample")
+VAE = re.compile(r"log_?var|log_?sigma|reparam|posterior|latent_dist|(^|_)mu($|_)|vae|variational", re.IGNORECASE)
+# How the posterior mean of a VAE is decoded, in several packages.
+MEANS: dict[str, Callable[[Any, Any], Any]] = {
+    "model.decode(model.encode(x).latent_dist.mean).sample": lambda m, x: m.decode(m.encode(x).latent_dist.mean).sample,
+    "model.decode(model.encode(x)[0])": lambda m, x: m.decode(m.encode(x)[0]),
+    "model.decode_forward(model.encode_forward(x)[0])": lambda m, x: m.decode_forward(m.encode_forward(x)[0]),
+    "model.decoder(model.encoder(x).embedding).reconstruction": lambda m, x: (
+        m.decoder(m.encoder(x).embedding).reconstruction
+    ),
+    "model.decoder(model.encoder(x)[0])": lambda m, x: m.decoder(m.encoder(x)[0]),
+    "model.reconstruct(x)": lambda m, x: m.reconstruct(x),
+}
+
+
+@torch.no_grad()
+def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") -> str:
+    """How `autoencoder`, which failed on `images` for a `reason`, is to be described; empty if that is not found.
+
+    prefix: of the arguments' names, `architecture.` on the command line.
+    """
+    network, given = described(autoencoder)
+    until = time.monotonic() + PATIENCE
+    first: Any = None
+    for candidate in _candidates(images, reason):
+        if time.monotonic() > until:
+            break
+        try:
+            trial = Adapted(network, **{**given, **candidate})
+            own, answer = next(trial.answers(images.clone()))
+        except Exception:  # of the user's code
+            continue
+        first = answer if first is None else first
+        named = {} if given.get("output") else tensors_in(answer)
+        if ways := [_written(candidate | {"output": name}, prefix) for name in named if named[name] == own.shape]:
+            has = ", ".join(f"`{name}`" for name in named if named[name] == own.shape)
+            return f": {type(answer).__name__} has {has} of shape {tuple(own.shape)}: give {' or '.join(ways)}"
+        with contextlib.suppress(Exception):
+            trial.images(own, answer)
+            if candidate:
+                return f"; give {_written(candidate, prefix)}, with which it does"
+    return _in_words(first, reason)
+
+
+@torch.no_grad()
+def of_chance(autoencoder: Any, images: Tensor) -> str:
+    """The line to write for a model that draws at random, if it is a VAE; empty for another."""
+    network, given = described(autoencoder)
+    if isinstance(network, nn.Module) and "call" not in given:
+        for text, call in MEANS.items():
+            trial = Adapted(network, **{**given, "call": call, "output": ""})
+            try:
+                first, again = trial(images.clone()), trial(images.clone())
+            except Exception:  # of the user's code
+                continue
+            if torch.equal(first, again):
+                return f"; it samples, as a VAE does: give its posterior mean, call=lambda model, x: {text}"
+        names = {*dir(type(network)), *(name for name, _ in network.named_modules()), type(network).__name__}
+        if any(VAE.search(part) for name in names for part in name.split(".")):
+            way = "call=lambda model, x: ... that decodes its mean"
+            return f"; it samples, as a VAE does: give what it makes of its posterior mean, {way}"
+    return ""
+
+
+def described(autoencoder: Any) -> tuple[Any, dict[str, Any]]:
+    """A model, and how it is described so far."""
+    if not isinstance(autoencoder, Adapted):
+        return autoencoder, {}
+    return autoencoder.network, {**autoencoder.description}
+
+
+def _candidates(images: Tensor, reason: str) -> Iterator[Description]:
+    """Other descriptions, the likelier first; sizes are those that the `reason` names."""
+    yield {}
+    numbers = {int(number) for number in re.findall(r"\d+", reason)[:24] if len(number) < 7}
+    for count in [1, 2, *sorted(number for number in numbers if 2 < number <= 256)]:
+        yield {"batch": count}
+    for layout in (Layout.flat, Layout.channels_last):
+        yield {"layout": layout.value}
+    if not re.search(r"mat1 and mat2", reason):
+        for key in KEYS:
+            yield {"input_key": key}
+    for multiple in (2, 4, 8, 16, 32, 64):
+        yield {"pad_to": multiple}
+    channels = images.shape[1]
+    roots = {math.isqrt(n // channels) for n in numbers if n and n == channels * math.isqrt(n // channels) ** 2}
+    for side in sorted(roots, reverse=True) + sorted(numbers - roots, reverse=True):
+        if 4 <= side <= 1024 and (side, side) != tuple(images.shape[2:]):
+            yield {"resize_to": side}
+            yield {"resize_to": side, "layout": Layout.flat.value}
+
+
+def _in_words(answer: Any, reason: str) -> str:
+    """Where nothing was found by trying: what there is, or what the error tells."""
+    if answer is not None and not isinstance(answer, Tensor):
+        there = told(answer)
+        return f": none of its parts has the shape of the images{f'; it has {there}' if there else ''}"
+    if missing := re.search(r"missing \d+ required positional arguments?: (.*)", reason):
+        names = ", ".join(f"{name}=..." for name in re.findall(r"'(\w+)'", missing[1]))
+        return f"; say how it is called: call=lambda model, x: model(x, {names})"
+    if "mat1 and mat2" in reason:
+        way = "are these images of the size that it was made for (resize_to), and in its layout (channels_last, flat)?"
+        return f"; {way}"
+    if "channels" in reason:
+        return "; are these images in its layout (channels_first, channels_last), and in grey or in colour, as it is?"
+    return ""
+
+
+def _written(description: Any, prefix: str) -> str:
+    return " ".join(f"{prefix}{name}={value}" for name, value in description.items())
