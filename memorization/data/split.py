@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -97,10 +97,10 @@ def check_images(images: Tensor, source: str) -> None:
         raise ValueError(f"{source}: {span}; scale them to [0, 1] (divide 8-bit values by 255)")
 
 
-def check_seed(seed: int) -> None:
+def check_seed(seed: Any) -> None:
     """Raise `SettingError` for a seed that a generator cannot take."""
-    if not 0 <= seed < 2**63:
-        raise SettingError("seed", seed, "it must be at least 0 and below 2^63")
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        raise SettingError("seed", seed, "it must be a whole number, at least 0 and below 2^63")
 
 
 def check_memory(needed: int, field: str, value: object, what: str) -> None:

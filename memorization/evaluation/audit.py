@@ -104,25 +104,30 @@ def audit(
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
     check_whole("batch_size", batch_size, 1)
     check_whole("seed", seed, 0)
-    for name, part in {"degradation": degradation, "recovery": recovery, "operator": operator}.items():
-        if isinstance(part, str | type):
+    parts = (
+        ("degradation", degradation, "describe"),
+        ("recovery", recovery, "access"),
+        ("operator", operator, "blind"),
+    )
+    for name, part, has in parts:
+        if isinstance(part, type) or not hasattr(part, has):
             raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
     if reference is autoencoder is not None:
         raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
     kind = type(autoencoder).__name__
     autoencoder = adapted(autoencoder, **description)
-    reference = None if reference is None else adapted(reference, **description)
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
     images = _Images.of(members, non_members, indices, batch_size)
     with evaluating(autoencoder):
         images.check(recipe, autoencoder)
         loss = reconstruction_loss(autoencoder, images.members, batch_size)
     if reference is not None:  # before it would be late
-        with evaluating(reference):
-            try:
+        try:
+            reference = adapted(reference, **description)
+            with evaluating(reference):
                 images.check(recipe, reference)
-            except ValueError as error:
-                raise ValueError(f"reference: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"reference: {error}") from error
     own = images.recovered(recipe, autoencoder, loss)
     check_loss(loss, images.members)
     tables = [own.assign(control=Control.none.value, train_loss=loss)]
@@ -206,6 +211,8 @@ def _check_distinct(members: Tensor, non_members: Tensor) -> None:
 
 def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
     """`indices` as whole numbers; raises `ValueError` unless they are one for each of `count` images."""
+    if not isinstance(indices, Sequence | np.ndarray | Tensor):
+        raise ValueError(f"indices are {indices!r}; give a list, one for each of the {count} images, members first")
     if len(indices) != count:
         raise ValueError(f"indices are {len(indices)}; give one for each of the {count} images, members first")
     seen: dict[tuple[bool, int], int] = {}

@@ -23,7 +23,7 @@ from memorization.architectures.external.contract import check_contract, evaluat
 from memorization.components import SettingError
 from memorization.data import as_float
 from memorization.data.split import check_images, check_seed
-from memorization.evaluation.metrics import nearest_member, psnr
+from memorization.evaluation.metrics import check_threshold, nearest_member, psnr
 from memorization.evaluation.statistics import proportion_interval
 from memorization.extraction.priors import Mixture, Prior
 from memorization.extraction.richness import Richness, richness
@@ -108,8 +108,7 @@ def extract(
     sides = _sides(shape)
     autoencoder = adapted(autoencoder, **description)
     check_seed(seed)
-    if not math.isfinite(threshold_db):
-        raise SettingError("threshold_db", threshold_db, "it must be a finite number of dB")
+    check_threshold(threshold_db)
     known = [_checked(name, images, sides) for name, images in (("members", members), ("non_members", non_members))]
     settings = Search(
         prior=prior or Mixture(),

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
+from numbers import Real
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -76,13 +77,14 @@ class Adapted(nn.Module):
         batch: int = 0,
     ) -> None:
         super().__init__()
-        if not isinstance(value_range, Sequence | np.ndarray) or len(value_range) != 2:
-            raise SettingError("value_range", value_range, "give black and white, such as [-1,1]")
-        if not value_range[0] < value_range[1] or not all(map(math.isfinite, value_range)):
-            raise SettingError("value_range", [*value_range], "give black and white, such as [-1,1]")
+        ends: list[Any] = [*value_range] if isinstance(value_range, list | tuple | np.ndarray) else [value_range]
+        if len(ends) != 2 or not all(map(_is_finite, ends)) or not ends[0] < ends[1]:
+            raise SettingError("value_range", ends, "give black and white, such as [-1,1]")
         for name, value, least in (("pad_to", pad_to, 1), ("batch", batch, 0)):
             if not isinstance(value, int) or value < least:
                 raise SettingError(name, value, f"it must be a whole number, at least {least}")
+        if not isinstance(resize_to, int | list | tuple):
+            raise SettingError("resize_to", resize_to, "give a size in pixels, such as 28, or height and width")
         size = (resize_to, resize_to) if isinstance(resize_to, int) else tuple(resize_to)
         if len(size) not in (0, 2) or not all(isinstance(side, int) and side > 0 for side in size):
             raise SettingError("resize_to", resize_to, "give a size in pixels, such as 28, or height and width")
@@ -91,7 +93,7 @@ class Adapted(nn.Module):
         if call is not None and not callable(call):
             raise SettingError("call", call, "give a function, such as lambda model, x: model(x)")
         self.network, self.has_modes = network, has_modes(network)
-        self.low, self.high = value_range
+        self.low, self.high = map(float, ends)
         self.layout = choose("layout", layout, Layout)
         self.output, self.call, self.input_key = output, call, input_key
         self.pad_to, self.size, self.batch = pad_to, size, batch
@@ -229,8 +231,7 @@ def chosen(answer: Any, output: str | int | Callable[[Any], Any]) -> Any:
         elif hasattr(answer, name):  # a property
             answer = getattr(answer, name)
         else:
-            there = told(answer) or "no parts"
-            raise UnsuitableError(f"output={output}: the autoencoder's {type(answer).__name__} has {there}")
+            raise UnsuitableError(f"output={output}: the autoencoder returns a {type(answer).__name__} without {name}")
     return answer
 
 
@@ -267,6 +268,10 @@ def tensors_in(answer: Any, depth: int = DEPTH, path: str = "") -> dict[str, tup
 def told(answer: Any) -> str:
     """The tensors in an answer, in words."""
     return ", ".join(f"`{name}` of shape {shape}" for name, shape in tensors_in(answer).items())
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, Real) and math.isfinite(number)
 
 
 def _has(answer: Any, name: str) -> bool:

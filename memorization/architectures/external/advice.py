@@ -4,7 +4,6 @@ The model is called on the same few images in other ways, one after the other, u
 layout, size or batch, or by another part of its answer. It costs some calls, and only of a model that would be refused.
 """
 
-import contextlib
 import math
 import re
 import time
@@ -41,31 +40,45 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
     network, given = described(autoencoder)
     until = time.monotonic() + PATIENCE
     first: Any = None
+    sizes: dict[str, str] = {}  # the first way of padding, and of resizing
     for candidate in _candidates(images, reason):
-        if time.monotonic() > until:
-            break
+        kind = next(iter(candidate), "")
+        if kind in sizes or time.monotonic() > until:
+            continue
         try:
             trial = Adapted(network, **{**given, **candidate})
             own, answer = next(trial.answers(images.clone()))
         except Exception:  # of the user's code
             continue
         first = answer if first is None else first
-        named = {} if given.get("output") else tensors_in(answer)
-        if ways := [_written(candidate | {"output": name}, prefix) for name in named if named[name] == own.shape]:
-            has = ", ".join(f"`{name}`" for name in named if named[name] == own.shape)
-            return f": {type(answer).__name__} has {has} of shape {tuple(own.shape)}: give {' or '.join(ways)}"
-        with contextlib.suppress(Exception):
-            trial.images(own, answer)
-            if candidate:
-                return f"; give {_written(candidate, prefix)}, with which it does"
-    return _in_words(first, reason)
+        if candidate and _gives(trial, own, answer):
+            way = _written(candidate, prefix)
+        elif names := [name for name, shape in tensors_in(answer).items() if shape == own.shape]:
+            way = " or ".join(_written({**candidate, "output": name}, prefix) for name in names)
+            has = ", ".join(f"`{name}`" for name in names)
+            return f": {type(answer).__name__} has {has} of shape {tuple(own.shape)}: give {way}"
+        else:
+            continue
+        if kind not in ("pad_to", "resize_to"):
+            return f"; give {way}, with which it does"
+        sizes[kind] = way
+    return f"; give {' or '.join(sizes.values())}, with which it does" if sizes else _in_words(first, reason)
+
+
+def _gives(trial: Adapted, own: Tensor, answer: Any) -> bool:
+    """Does it give images?"""
+    try:
+        trial.images(own, answer)
+    except Exception:  # of the user's code, too
+        return False
+    return True
 
 
 @torch.no_grad()
 def of_chance(autoencoder: Any, images: Tensor) -> str:
     """The line to write for a model that draws at random, if it is a VAE; empty for another."""
     network, given = described(autoencoder)
-    if isinstance(network, nn.Module) and "call" not in given:
+    if isinstance(network, nn.Module) and not given.get("call"):
         for text, call in MEANS.items():
             trial = Adapted(network, **{**given, "call": call, "output": ""})
             try:
@@ -101,10 +114,12 @@ def _candidates(images: Tensor, reason: str) -> Iterator[Description]:
             yield {"input_key": key}
     for multiple in (2, 4, 8, 16, 32, 64):
         yield {"pad_to": multiple}
-    channels = images.shape[1]
+    if "must match" in reason:  # of skips of a network whose own sizes differ
+        return
+    channels, largest = images.shape[1], 4 * max(images.shape[2:])
     roots = {math.isqrt(n // channels) for n in numbers if n and n == channels * math.isqrt(n // channels) ** 2}
     for side in sorted(roots, reverse=True) + sorted(numbers - roots, reverse=True):
-        if 4 <= side <= 1024 and (side, side) != tuple(images.shape[2:]):
+        if 4 <= side <= largest and (side, side) != tuple(images.shape[2:]):
             yield {"resize_to": side}
             yield {"resize_to": side, "layout": Layout.flat.value}
 
