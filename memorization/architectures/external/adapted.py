@@ -27,6 +27,12 @@ from memorization.architectures.autoencoder import has_modes
 from memorization.components import SettingError, choose
 
 DEPTH = 3  # of objects within objects that are looked through
+# How models that are no functions are called, by a method that they have: scikit-learn's, Keras' and onnxruntime's.
+CALLS = {
+    "predict": "model.predict(x)",
+    "inverse_transform": "model.inverse_transform(model.transform(x))",
+    "get_inputs": "model.run(None, {model.get_inputs()[0].name: x.numpy()})[0]",
+}
 # How a network takes and gives images: (B, C, H, W), (B, H, W, C), or (B, C H W).
 Layout = StrEnum("Layout", ["channels_first", "channels_last", "flat"])
 
@@ -201,8 +207,12 @@ def check_callable(autoencoder: object, called: bool = False) -> None:
     if isinstance(autoencoder, torch.export.ExportedProgram):
         raise ValueError("the autoencoder is an ExportedProgram, which cannot be called; give its module()")
     if not callable(autoencoder) and not called:
-        kind = type(autoencoder).__name__
-        way = "give a module or a function, or say how it is called: call=lambda model, x: ..."
+        kind, way = type(autoencoder).__name__, "give a module or a function"
+        for name, call in CALLS.items():
+            if hasattr(autoencoder, name):
+                way = f"say how it is called: call=lambda model, x: {call}"
+        if isinstance(autoencoder, Mapping):
+            way = "if it is a state dict, give the module with it: model.load_state_dict(...)"
         raise ValueError(f"the autoencoder is a {kind}, which cannot be called; {way}")
 
 
