@@ -6,7 +6,8 @@ arguments. It may declare, as attributes:
 revision: raised whenever the same settings may give other numbers.
 has_modes: whether it may answer otherwise in training than in eval mode; it may unless this is False.
 on_meta: whether it can be made on torch's meta device, where its size is found before any memory is taken.
-files: settings that name a file of a model that is trained already; one called `export` names a whole program.
+files: settings that name a file of a model that is trained already; one called `export` names a whole program. A setting
+    called `trained` says so of one without a file.
 incidental: settings that change no number.
 later: settings that came later; at their defaults they leave the identity as it was.
 external: whether it is somebody else's code; all choices of other packages are.
@@ -69,7 +70,7 @@ class Architecture:
         value_range = self.arguments.get("value_range", (0, 1))
         if self.centre and isinstance(value_range, Sequence) and tuple(value_range) != (0, 1):
             raise SettingError("centre", True, "it leaves no value range; set it to false, or leave out `value_range`")
-        if self.file and (self.centre or self.output == Output.sigmoid):
+        if self.given and (self.centre or self.output == Output.sigmoid):
             name = "centre" if self.centre else "output"
             reason = "the weights are given, so that it must stay what it is; set `centre` to false, `output` to linear"
             raise SettingError(name, getattr(self, name), reason)
@@ -92,6 +93,11 @@ class Architecture:
     def file(self) -> Path | None:
         """The file of weights, or of a program, that is named; None if the autoencoder is to be trained."""
         return next((Path(str(self.arguments[key])).expanduser() for key in self._files), None)
+
+    @property
+    def given(self) -> bool:
+        """Does it have its weights already, so that there is nothing to train?"""
+        return self.file is not None or bool(self.arguments.get("trained"))
 
     @property
     def exported(self) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from memorization.architectures.external.adapted import Adapted, Description, Layout, tensors_in, told
 
 PATIENCE = 10  # seconds after which no other way is tried
-KEYS = ("data", "x", "image", "images", "input", "inputs", "pixel_values", "sample")
+KEYS = ("data", "x", "img", "image", "images", "input", "inputs", "pixel_values", "sample")
 VAE = re.compile(r"log_?var|log_?sigma|reparam|posterior|latent_dist|(^|_)mu($|_)|vae|variational", re.IGNORECASE)
 # How the posterior mean of a VAE is decoded, in several packages.
 MEANS: dict[str, Callable[[Any, Any], Any]] = {
@@ -41,7 +41,7 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
     until = time.monotonic() + PATIENCE
     first: Any = None
     sizes: dict[str, str] = {}  # the first way of padding, and of resizing
-    for candidate in _candidates(images, reason):
+    for candidate in _candidates(network, images, reason):
         kind = next(iter(candidate), "")
         if kind in sizes or time.monotonic() > until:
             continue
@@ -75,8 +75,10 @@ def _gives(trial: Adapted, own: Tensor, answer: Any) -> bool:
 
 
 @torch.no_grad()
-def of_chance(autoencoder: Any, images: Tensor) -> str:
-    """The line to write for a model that draws at random, if it is a VAE; empty for another."""
+def of_chance(autoencoder: Any, images: Tensor, prefix: str = "") -> str:
+    """The line to write for a model that draws at random, if it is a VAE; empty for another. prefix: see `of_failure`."""
+    told = "; it samples, as a VAE does: give what it makes of its posterior mean"
+    told += f", by a function that is named as {prefix}target" if prefix else ""
     network, given = described(autoencoder)
     if isinstance(network, nn.Module) and not given.get("call"):
         for text, call in MEANS.items():
@@ -86,11 +88,10 @@ def of_chance(autoencoder: Any, images: Tensor) -> str:
             except Exception:  # of the user's code
                 continue
             if torch.equal(first, again):
-                return f"; it samples, as a VAE does: give its posterior mean, call=lambda model, x: {text}"
+                return f"{told}: {'' if prefix else 'call='}lambda model, x: {text}"
         names = {*dir(type(network)), *(name for name, _ in network.named_modules()), type(network).__name__}
         if any(VAE.search(part) for name in names for part in name.split(".")):
-            way = "call=lambda model, x: ... that decodes its mean"
-            return f"; it samples, as a VAE does: give what it makes of its posterior mean, {way}"
+            return told + ("" if prefix else ": call=lambda model, x: ... that decodes its mean")
     return ""
 
 
@@ -101,7 +102,7 @@ def described(autoencoder: Any) -> tuple[Any, dict[str, Any]]:
     return autoencoder.network, {**autoencoder.description}
 
 
-def _candidates(images: Tensor, reason: str) -> Iterator[Description]:
+def _candidates(network: Any, images: Tensor, reason: str) -> Iterator[Description]:
     """Other descriptions, the likelier first; sizes are those that the `reason` names."""
     yield {}
     numbers = {int(number) for number in re.findall(r"\d+", reason)[:24] if len(number) < 7}
@@ -110,7 +111,9 @@ def _candidates(images: Tensor, reason: str) -> Iterator[Description]:
     for layout in (Layout.flat, Layout.channels_last):
         yield {"layout": layout.value}
     if not re.search(r"mat1 and mat2", reason):
-        for key in KEYS:
+        code = getattr(getattr(type(network), "forward", network), "__code__", None)
+        own = [text for text in getattr(code, "co_consts", ()) if isinstance(text, str) and text.isidentifier()]
+        for key in dict.fromkeys([*own, *KEYS]):  # those that it names itself first
             yield {"input_key": key}
     for multiple in (2, 4, 8, 16, 32, 64):
         yield {"pad_to": multiple}

@@ -40,7 +40,9 @@ def check_contract(
     scale = max(1.0, float(first.abs().max()))
     if (difference := float((first - again).abs().max())) > REPEATED * scale:
         what = f"not deterministic: two calls on the same images differ by up to {difference:.2g}"
-        way = of_chance(autoencoder, images) or "; switch off in eval mode what draws at random (dropout, noise)"
+        way = (
+            of_chance(autoencoder, images, prefix) or "; switch off in eval mode what draws at random (dropout, noise)"
+        )
         raise ValueError(f"the autoencoder is {what}{way}")
     if (difference := float((first[:1] - alone).abs().max())) > TOLERANCE * scale:
         what = f"answer for an image depends on the others in its batch (by up to {difference:.2g})"

@@ -34,6 +34,7 @@ def custom(
     layout: Layout = Layout.channels_first,
     allowed: tuple[str, ...] = (),
     weights_key: str = "",
+    trained: bool = False,
     output: str = "",
     input_key: str = "",
     pad_to: int = 1,
@@ -46,6 +47,7 @@ def custom(
         them, it gets that of the images. Or a function: one of images, or one that makes a module as a class does.
     weights: file of a state dict, see `read_weights`; without one the class is trained like any architecture.
     weights_key: where in that file the state dict is, such as `params` or `ema.model`.
+    trained: the class or function brings its weights itself, as one that calls `from_pretrained` does.
     export: file of a `torch.export` program, a TorchScript or an ONNX file, instead of all these.
     value_range, layout, output, input_key, pad_to, resize_to, batch: see `Adapted`.
     allowed: packages beside `memorization` and `torch.nn` from which a class may be imported.
@@ -58,7 +60,7 @@ def custom(
         raise SettingError("kwargs", kwargs, "give the arguments of the class by their names, such as {dim:16}")
     if export and (weights or kwargs):
         raise SettingError("export", export, "the program holds its weights; leave out `weights` and `kwargs`")
-    network = Exported(Path(export).expanduser()) if export else make(target, kwargs or {}, shape, allowed)
+    network = Exported(export) if export else make(target, kwargs or {}, shape, allowed)
     if weights:
         load_weights(network, Path(weights).expanduser(), weights_key)
     description = Description(output=output, input_key=input_key, value_range=tuple(value_range), layout=layout)
@@ -72,7 +74,7 @@ custom.revision = 1  # type: ignore[attr-defined]
 custom.files = ("weights", "export")  # type: ignore[attr-defined]
 custom.incidental = ("allowed",)  # type: ignore[attr-defined]
 custom.external = True  # type: ignore[attr-defined]
-custom.later = ("weights_key", "input_key", "pad_to", "resize_to", "batch")  # type: ignore[attr-defined]
+custom.later = ("weights_key", "trained", "input_key", "pad_to", "resize_to", "batch")  # type: ignore[attr-defined]
 
 
 def make(target: str, kwargs: Mapping[str, object], shape: Shape, allowed: Sequence[str]) -> nn.Module:

@@ -50,10 +50,10 @@ EXPORT = "torch.export.save(torch.export.export(model.eval(), (images,), dynamic
 class Exported(nn.Module):
     """The program in the file `path`. It has no modes: it is as it was exported, in eval mode one hopes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         super().__init__()
-        self.path = path
-        self.program = READERS.get(kind_of_program(path), read_program)(path)
+        self.path = Path(path).expanduser()
+        self.program = READERS.get(kind_of_program(self.path), read_program)(self.path)
 
     def forward(self, x: Tensor) -> Any:
         return self.program(x)

@@ -38,9 +38,9 @@ def read_weights(path: Path, key: str = "") -> State:
             return load_file(path)
         if kind := kind_of_program(path):
             raise _refused(path, f"it is {kind}: name it as `export` instead")
-        if path.suffix == ".json":
+        if path.name.endswith(".index.json"):
             way = f"load the model as its library does, and save its weights in one file: {SAFE}"
-            raise _refused(path, f"it is the index of a checkpoint in several files, or other text, not weights; {way}")
+            raise _refused(path, f"it is the index of a checkpoint in several files (shards); {way}")
         with warnings.catch_warnings(action="ignore"):  # of pickles of another kind than torch's; refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
@@ -79,9 +79,9 @@ def _states_in(content: object, depth: int = DEPTH, path: str = "") -> dict[str,
     if _is_state(content):
         return {path: dict(cast("State", content))} if content else {}
     found: dict[str, State] = {}
-    if isinstance(content, Mapping) and depth:
+    if isinstance(content, Mapping) and depth and all(isinstance(name, str) for name in content):
         for name, value in content.items():
-            found |= _states_in(value, depth - 1, f"{path}.{name}" if path else str(name))
+            found |= _states_in(value, depth - 1, f"{path}.{name}" if path else name)
     return found
 
 
