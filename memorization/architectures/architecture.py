@@ -6,8 +6,8 @@ arguments. It may declare, as attributes:
 revision: raised whenever the same settings may give other numbers.
 has_modes: whether it may answer otherwise in training than in eval mode; it may unless this is False.
 on_meta: whether it can be made on torch's meta device, where its size is found before any memory is taken.
-files: settings that name a file of a model that is trained already; one called `export` names a whole program. A setting
-    called `trained` says so of one without a file.
+files: settings that name a file of a model that is trained already; one called `export` names a whole program.
+    A setting called `trained` says so of one without a file.
 incidental: settings that change no number.
 later: settings that came later; at their defaults they leave the identity as it was.
 external: whether it is somebody else's code; all choices of other packages are.

@@ -76,7 +76,7 @@ def _gives(trial: Adapted, own: Tensor, answer: Any) -> bool:
 
 @torch.no_grad()
 def of_chance(autoencoder: Any, images: Tensor, prefix: str = "") -> str:
-    """The line to write for a model that draws at random, if it is a VAE; empty for another. prefix: see `of_failure`."""
+    """The line to write for a model that draws at random, if it is a VAE; empty for another."""
     told = "; it samples, as a VAE does: give what it makes of its posterior mean"
     told += f", by a function that is named as {prefix}target" if prefix else ""
     network, given = described(autoencoder)

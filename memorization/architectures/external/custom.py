@@ -62,7 +62,8 @@ def custom(
         raise SettingError("export", export, "the program holds its weights; leave out `weights` and `kwargs`")
     network = Exported(export) if export else make(target, kwargs or {}, shape, allowed)
     if weights:
-        load_weights(network, Path(weights).expanduser(), weights_key)
+        inner = network.network if isinstance(network, Adapted) else network
+        load_weights(inner if isinstance(inner, nn.Module) else network, Path(weights).expanduser(), weights_key)
     description = Description(output=output, input_key=input_key, value_range=tuple(value_range), layout=layout)
     description |= {"pad_to": pad_to, "resize_to": resize_to, "batch": batch}
     defaults = signature(custom).parameters
