@@ -7,6 +7,7 @@ layout, size or batch, or by another part of its answer. It costs some calls, an
 import math
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,7 +48,8 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
             continue
         try:
             trial = Adapted(network, **{**given, **candidate})
-            own, answer = next(trial.answers(images.clone()))
+            with warnings.catch_warnings(action="ignore"):
+                own, answer = next(trial.answers(images.clone()))
         except Exception:  # of the user's code
             continue
         first = answer if first is None else first
@@ -84,7 +86,8 @@ def of_chance(autoencoder: Any, images: Tensor, prefix: str = "") -> str:
         for text, call in MEANS.items():
             trial = Adapted(network, **{**given, "call": call, "output": ""})
             try:
-                first, again = trial(images.clone()), trial(images.clone())
+                with warnings.catch_warnings(action="ignore"):
+                    first, again = trial(images.clone()), trial(images.clone())
             except Exception:  # of the user's code
                 continue
             if torch.equal(first, again):
