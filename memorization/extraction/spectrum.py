@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.architectures.external.adapted import Description, adapted
+from memorization.architectures.external.adapted import Adapted, Description, adapted
 from memorization.architectures.external.contract import check_contract, evaluating
 from memorization.components import SettingError
 from memorization.data import as_float
 from memorization.data.split import check_images
 from memorization.degradations.checks import check_whole
 from memorization.extraction.fixed_points import near_fixed_points, rms
-from memorization.extraction.jacobian import Flat, Linearised, dense
+from memorization.extraction.jacobian import Flat, Linearised, UndifferentiableError, dense
 
 REVISION = 1  # of what counts as a fixed point near an image, and of the columns
 NEAR = 10 ** (-25 / 20)  # rms in pixels of [0, 1]: 25 dB, from which an answer counts as the image
@@ -130,6 +130,9 @@ def attractors(
     with evaluating(autoencoder), bar:
         own = images.to(_dtype_of(autoencoder, images))
         check_contract(autoencoder, own)
+        if isinstance(autoencoder, Adapted) and autoencoder.returned:
+            way = "which has no derivatives; give a function of tensors"
+            raise UndifferentiableError(f"the autoencoder returns a {autoencoder.returned}, {way}")
         function = Flat(autoencoder, own)
         for part in images.double().flatten(1).split(batch_size):
             parts.append(_Found.near(function, part, near, bar.update))

@@ -103,7 +103,10 @@ class Adapted(nn.Module):
         self.layout = choose("layout", layout, Layout)
         self.output, self.call, self.input_key = output, call, input_key
         self.pad_to, self.size, self.batch = pad_to, size, batch
-        self.arrays = False  # does it take NumPy arrays? Found out when it is called
+        self.arrays, self.returned = (
+            False,
+            "",
+        )  # does it take NumPy arrays, and what arrays does it give? Found out later
 
     @property
     def description(self) -> Description:
@@ -177,6 +180,7 @@ class Adapted(nn.Module):
         """The images in the `answer` to `own`; raises `UnsuitableError` if there are none of that shape."""
         answer = chosen(answer, self.output)
         if not isinstance(answer, Tensor) and hasattr(answer, "__array__"):
+            self.returned = type(answer).__name__
             answer = torch.as_tensor(np.array(answer)).to(own)
         check_answer(answer, own)
         return answer  # type: ignore[no-any-return]

@@ -148,7 +148,9 @@ def _undifferentiable(autoencoder: Autoencoder, images: Tensor) -> str:
         try:
             output = autoencoder(x)
             if not output.requires_grad:
-                return "its output does not require grad: torch.no_grad, detach or NumPy within"
+                kind = getattr(autoencoder, "returned", "")
+                inside = f"it returns a {kind}" if kind else "torch.no_grad, detach or NumPy within"
+                return f"its output does not require grad: {inside}"
             (found,) = torch.autograd.grad(output.sum(), x, allow_unused=True)
             return "its output does not depend on the images by way of gradients" if found is None else ""
         except RuntimeError as error:  # a layer without a derivative
