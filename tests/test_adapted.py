@@ -65,6 +65,18 @@ class InADict(Convolution):
         return ModelOutput(loss=torch.zeros(()), recon_x=self.layer(x), z=x.flatten(1)[:, :3])
 
 
+class Slotted:
+    __slots__ = ("image", "loss")
+
+    def __init__(self, image):
+        self.image, self.loss = image, 0.0
+
+
+class InSlots(Convolution):
+    def forward(self, x):
+        return Slotted(self.layer(x))
+
+
 class InATuple(Convolution):
     def forward(self, x):
         return x.flatten(1)[:, :3], (DecoderOutput(self.layer(x)),)
@@ -148,6 +160,7 @@ SUITABLE = {
     "an attribute": (InAnObject, {"output": "sample"}),
     "a key": (InADict, {"output": "recon_x", "call": lambda model, x: model({"data": x})}),
     "a key of what is given": (InADict, {"output": "recon_x", "input_key": "data"}),
+    "an attribute in a slot": (InSlots, {"output": "image"}),
     "an index": (InADict, {"output": 1, "input_key": "data"}),
     "one within another": (InATuple, {"output": "1.0.sample"}),
     "counted from the end": (InATuple, {"output": "-1.0.sample"}),
@@ -266,6 +279,7 @@ ADVICE = {
     ),
     "ModelOutput has `recon_x` of shape (2, 1, 8, 8): give input_key=data output=recon_x": (InADict, {}, 8),
     "tuple has `1.0.sample` of shape (2, 1, 8, 8): give output=1.0.sample": (InATuple, {}, 8),
+    "Slotted has `image` of shape (2, 1, 8, 8): give output=image": (InSlots, {}, 8),
     "tuple has `0` of shape (2, 1, 8, 8): give output=0": (Variational, {}, 8),
     "two calls on the same images differ by up to": (Variational, {"output": 0}, 8),
     "give what it makes of its posterior mean: call=lambda model, x: model.decode(model.encode(x)[0])": (

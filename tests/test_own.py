@@ -936,6 +936,9 @@ def test_a_loss_above_the_variance_is_told(command, tmp_path, capsys):
     assert "above their variance of 0.14: are these the images that it was trained on, and is value_range" in (
         capsys.readouterr().out
     )
+    signed = Adapted(lambda x: 0.9 * x if x.min() < 0 else -x)
+    audit(signed, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=1))
+    assert "value_range right? With value_range=[-1,1] it is 0.0018.\n" in capsys.readouterr().out
     audit(lambda x: 0.9 * x, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=1))
     assert not capsys.readouterr().out
     SAVE["own.pt"](tmp_path / "own.pt")

@@ -129,7 +129,7 @@ def audit(
         except ValueError as error:
             raise ValueError(f"reference: {error}") from error
     own = images.recovered(recipe, autoencoder, loss)
-    check_loss(loss, images.members)
+    check_loss(loss, images.members, autoencoder)
     tables = [own.assign(control=Control.none.value, train_loss=loss)]
     missing: dict[str, str] = {}
     if controls or reference is not None:

@@ -170,7 +170,7 @@ class TrainingJob:
         """
         with evaluating(model):
             loss = reconstruction_loss(model, images)
-        check_loss(loss, images)
+        check_loss(loss, images, model, "architecture.")
         shutil.rmtree(folder / "weights", ignore_errors=True)  # of an attempt that was killed
         program = self.experiment.architecture.file
         if program is None or not self.experiment.architecture.exported:

@@ -8,6 +8,7 @@
 with it.
 """
 
+import contextlib
 import functools
 import inspect
 import math
@@ -15,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
-from numbers import Real
+from numbers import Number, Real
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -257,8 +258,11 @@ def parts_of(answer: Any) -> Iterator[tuple[str, Any]]:
         yield from ((field.name, getattr(answer, field.name)) for field in fields(answer))
     elif hasattr(answer, "_asdict"):
         yield from answer._asdict().items()
-    elif hasattr(answer, "__dict__") and not isinstance(answer, Tensor | nn.Module):
-        yield from ((name, value) for name, value in vars(answer).items() if not name.startswith("_"))
+    elif not isinstance(answer, Tensor | nn.Module | list | tuple | str | bytes | Number | None):
+        for name in (name for name in dir(answer) if not name.startswith("_")):
+            with contextlib.suppress(Exception):  # of a property
+                if not callable(value := getattr(answer, name)):
+                    yield name, value
     if isinstance(answer, list | tuple | Mapping):
         values = answer.values() if isinstance(answer, Mapping) else answer
         yield from ((str(i), value) for i, value in enumerate(values) if not _has(answer, str(i)))

@@ -4,6 +4,7 @@ The model is called on the same few images in other ways, one after the other, u
 layout, size or batch, or by another part of its answer. It costs some calls, and only of a model that would be refused.
 """
 
+import contextlib
 import math
 import re
 import time
@@ -14,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.architectures.external.adapted import Adapted, Description, Layout, tensors_in, told
 
 PATIENCE = 10  # seconds after which no other way is tried
 KEYS = ("data", "x", "img", "image", "images", "input", "inputs", "pixel_values", "sample")
+RANGES = ((0, 1), (-1, 1), (0, 255))  # usual values of black and white
 VAE = re.compile(r"log_?var|log_?sigma|reparam|posterior|latent_dist|(^|_)mu($|_)|vae|variational", re.IGNORECASE)
 # How the posterior mean of a VAE is decoded, in several packages.
 MEANS: dict[str, Callable[[Any, Any], Any]] = {
@@ -95,6 +98,18 @@ def of_chance(autoencoder: Any, images: Tensor, prefix: str = "") -> str:
         names = {*dir(type(network)), *(name for name, _ in network.named_modules()), type(network).__name__}
         if any(VAE.search(part) for name in names for part in name.split(".")):
             return told + ("" if prefix else ": call=lambda model, x: ... that decodes its mean")
+    return ""
+
+
+@torch.no_grad()
+def of_loss(autoencoder: Any, images: Tensor, loss: float, prefix: str = "") -> str:
+    """The range of values with which the `loss` on images would be less than half; empty if there is none."""
+    network, given = described(autoencoder)
+    for low, high in RANGES:
+        trial = Adapted(network, **{**given, "value_range": (low, high)})
+        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):  # of the user's code
+            if (other := reconstruction_loss(trial, images)) < loss / 2:
+                return f" With {prefix}value_range=[{low},{high}] it is {other:.2g}."
     return ""
 
 

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder
 from memorization.architectures.external import first_line
 from memorization.architectures.external.adapted import UnsuitableError, check_answer, check_callable
-from memorization.architectures.external.advice import of_chance, of_failure
+from memorization.architectures.external.advice import of_chance, of_failure, of_loss
 from memorization.components import SettingError
 from memorization.data import as_float
 
@@ -60,13 +60,18 @@ def check_contract(
         raise ValueError(f"the autoencoder gives no gradients, which the method needs; {way} ({reason})")
 
 
-def check_loss(loss: float, members: Tensor) -> None:
-    """Print a note if a `loss` on the members (N, C, H, W) is beyond what a single grey would have: their variance."""
+def check_loss(loss: float, members: Tensor, autoencoder: Autoencoder, prefix: str = "") -> None:
+    """Print a note if a `loss` on the members (N, C, H, W) is beyond what a single grey would have: their variance.
+
+    It says with what range of values `autoencoder` has a smaller one. prefix: see `check_contract`.
+    """
     sums = [(float(part.sum()), float(part.square().sum())) for part in map(as_float, members.split(MEMBERS_AT_ONCE))]
     mean, square = (sum(column) / members.numel() for column in zip(*sums, strict=True))
     if loss > (variance := square - mean**2):
         note = f"note: the loss on the members is {loss:.2g}, above their variance of {variance:.2g}"
-        print(f"{note}: are these the images that it was trained on, and is value_range right?", flush=True)
+        note += ": are these the images that it was trained on, and is value_range right?"
+        with evaluating(autoencoder):
+            print(note + of_loss(autoencoder, members[:MEMBERS_AT_ONCE], loss, prefix), flush=True)
 
 
 @contextlib.contextmanager
@@ -79,7 +84,7 @@ def evaluating(autoencoder: Autoencoder) -> Iterator[None]:
         (module, name, buffer.clone())
         for module in modules
         for name, buffer in module.named_buffers(recurse=False)
-        if not (is_lazy(buffer) or buffer.is_meta or buffer.is_inference())
+        if not (is_lazy(buffer) or buffer.is_meta or buffer.is_inference() or buffer.layout != torch.strided)
     ]
     try:
         with contextlib.suppress(NotImplementedError):  # of an exported program, which has no modes
