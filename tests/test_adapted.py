@@ -147,6 +147,11 @@ class Stepped(Convolution):
         return self.layer(sample)
 
 
+class Array(Convolution):
+    def forward(self, x):
+        return self.layer(x).detach().numpy()
+
+
 class Logits(Convolution):
     def forward(self, x):
         return ModelOutput(logits=x.flatten(1)[:, :16])
@@ -280,7 +285,8 @@ ADVICE = {
     "ModelOutput has `recon_x` of shape (2, 1, 8, 8): give input_key=data output=recon_x": (InADict, {}, 8),
     "tuple has `1.0.sample` of shape (2, 1, 8, 8): give output=1.0.sample": (InATuple, {}, 8),
     "Slotted has `image` of shape (2, 1, 8, 8): give output=image": (InSlots, {}, 8),
-    "tuple has `0` of shape (2, 1, 8, 8): give output=0": (Variational, {}, 8),
+    "tuple has `0` of shape (2, 1, 8, 8): give output=0; it samples, as a VAE does: give what it makes of its "
+    "posterior mean: call=lambda model, x: model.decode(model.encode(x)[0])": (Variational, {}, 8),
     "two calls on the same images differ by up to": (Variational, {"output": 0}, 8),
     "give what it makes of its posterior mean: call=lambda model, x: model.decode(model.encode(x)[0])": (
         Variational,
@@ -303,10 +309,13 @@ ADVICE = {
     "mat1 and mat2 shapes cannot be multiplied (16x8 and 300x300); are these images of the size that it was made for "
     "(resize_to), and in its layout (channels_last, flat)?": (lambda: nn.Linear(300, 300), {}, 8),
     "a batch of 3 images, got 2; give batch=3, with which it does": (OfThree, {}, 8),
-    "to have 3 channels, but got 1 channels instead; are these images in its layout": (lambda: Convolution(3), {}, 8),
+    "to have 3 channels, but got 1 channels instead; it takes images in colour: give it grey ones as such, call=lambda "
+    "model, x: model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)": (lambda: Convolution(3), {}, 8),
+    "to have 5 channels, but got 1 channels instead; are these images in its layout": (lambda: Convolution(5), {}, 8),
+    "returns a ndarray; it must return the images alone; give output=torch.as_tensor": (Array, {}, 8),
     "argument: 'timestep'; say how it is called: call=lambda model, x: model(x, timestep=...)": (Stepped, {}, 8),
     "none of its parts has the shape of the images; it has `logits` of shape (2, 16)": (Logits, {}, 8),
-    "output=0: the autoencoder returns a tensor; leave it out": (Convolution, {"output": 0}, 8),
+    "output=0: the autoencoder returns a Tensor; leave it out": (Convolution, {"output": 0}, 8),
     "the autoencoder is a Predictor, which cannot be called; say how it is called: call=lambda model, x: model.predict("
     "x)": (Predictor, {}, 8),
     "the autoencoder is a OrderedDict, which cannot be called; if it is a state dict, give the module with it": (

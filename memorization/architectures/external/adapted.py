@@ -104,10 +104,8 @@ class Adapted(nn.Module):
         self.layout = choose("layout", layout, Layout)
         self.output, self.call, self.input_key = output, call, input_key
         self.pad_to, self.size, self.batch = pad_to, size, batch
-        self.arrays, self.returned = (
-            False,
-            "",
-        )  # does it take NumPy arrays, and what arrays does it give? Found out later
+        self.arrays = False  # does it take NumPy arrays? Found out when it is called, as is
+        self.returned = ""  # what kind of array it gives, if it gives no tensor
 
     @property
     def description(self) -> Description:
@@ -123,7 +121,7 @@ class Adapted(nn.Module):
     def answers(self, x: Tensor) -> Iterator[tuple[Tensor, Any]]:
         """What the network is given of images `x`, as tensors, and what it answers."""
         own = self._own(x)
-        for part in own.split(self.batch or len(own)):
+        for part in own.split(self.batch or max(1, len(own))):
             lacking = max(0, self.batch - len(part))
             given = torch.cat([part, *[part[-1:]] * lacking]) if lacking else part
             yield given, self._called(given)
@@ -236,8 +234,8 @@ def chosen(answer: Any, output: str | int | Callable[[Any], Any]) -> Any:
     if callable(output):
         return output(answer)
     for name in str(output).split(".") if output != "" else ():
-        if isinstance(answer, Tensor):
-            raise UnsuitableError(f"output={output}: the autoencoder returns a tensor; leave it out")
+        if hasattr(answer, "__array__"):  # of a tensor, too
+            raise UnsuitableError(f"output={output}: the autoencoder returns a {type(answer).__name__}; leave it out")
         if re.fullmatch(r"-\d+", name) and isinstance(answer, list | tuple | Mapping):
             name = str(len(answer) + int(name))
         parts = dict(parts_of(answer))
@@ -258,7 +256,9 @@ def parts_of(answer: Any) -> Iterator[tuple[str, Any]]:
         yield from ((field.name, getattr(answer, field.name)) for field in fields(answer))
     elif hasattr(answer, "_asdict"):
         yield from answer._asdict().items()
-    elif not isinstance(answer, Tensor | nn.Module | list | tuple | str | bytes | Number | None):
+    elif not (
+        hasattr(answer, "__array__") or isinstance(answer, nn.Module | list | tuple | str | bytes | Number | None)
+    ):
         for name in (name for name in dir(answer) if not name.startswith("_")):
             with contextlib.suppress(Exception):  # of a property
                 if not callable(value := getattr(answer, name)):

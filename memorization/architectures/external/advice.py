@@ -61,7 +61,11 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
         elif names := [name for name, shape in tensors_in(answer).items() if shape == own.shape]:
             way = " or ".join(_written({**candidate, "output": name}, prefix) for name in names)
             has = ", ".join(f"`{name}`" for name in names)
-            return f": {type(answer).__name__} has {has} of shape {tuple(own.shape)}: give {way}"
+            other = Adapted(network, **{**given, **candidate, "output": names[0]})
+            chance = of_chance(other, images, prefix) if _draws(other, images) else ""
+            return f": {type(answer).__name__} has {has} of shape {tuple(own.shape)}: give {way}{chance}"
+        elif not (isinstance(answer, Tensor) or prefix) and _gives(trial, own, answer):
+            return "; give output=torch.as_tensor"
         else:
             continue
         if kind not in ("pad_to", "resize_to"):
@@ -77,6 +81,12 @@ def _gives(trial: Adapted, own: Tensor, answer: Any) -> bool:
     except Exception:  # of the user's code, too
         return False
     return True
+
+
+def _draws(autoencoder: Adapted, images: Tensor) -> bool:
+    """Do two calls on the same images differ?"""
+    with warnings.catch_warnings(action="ignore"):
+        return not torch.equal(autoencoder(images.clone()), autoencoder(images.clone()))
 
 
 @torch.no_grad()
@@ -156,6 +166,9 @@ def _in_words(answer: Any, reason: str) -> str:
     if "mat1 and mat2" in reason:
         way = "are these images of the size that it was made for (resize_to), and in its layout (channels_last, flat)?"
         return f"; {way}"
+    if "to have 3 channels, but got 1 " in reason:
+        way = "call=lambda model, x: model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)"
+        return f"; it takes images in colour: give it grey ones as such, {way}"
     if "channels" in reason:
         return "; are these images in its layout (channels_first, channels_last), and in grey or in colour, as it is?"
     return ""
