@@ -4,15 +4,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memorization.architectures.external.adapted import adapted
     from memorization.evaluation.audit import audit
     from memorization.evaluation.extraction import extract
     from memorization.extraction.spectrum import attractors
     from memorization.store.reading import load_attractors, load_extractions, load_results, load_run, with_attractors
 
-__all__ = ["attractors", "audit", "extract", "load_attractors", "load_extractions", "load_results", "load_run"]
+__all__ = [
+    "adapted",
+    "attractors",
+    "audit",
+    "extract",
+    "load_attractors",
+    "load_extractions",
+    "load_results",
+    "load_run",
+]
 __all__ += ["with_attractors"]
 
-_WHERE = {"attractors": "extraction.spectrum", "audit": "evaluation.audit", "extract": "evaluation.extraction"}
+_WHERE = {
+    "adapted": "architectures",
+    "attractors": "extraction.spectrum",
+    "audit": "evaluation.audit",
+    "extract": "evaluation.extraction",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -375,3 +375,42 @@ def test_an_autoencoder_that_is_none_is_not_taken_for_its_reference():
     images = torch.rand(6, 1, 8, 8)
     with pytest.raises(ValueError, match="autoencoder"):
         audit(None, images[:3], images[3:])
+
+
+ODD = {
+    "threshold_db is 'a'; it must be a finite number of dB": {"threshold_db": "a"},
+    "starts is 'a'; it must be a whole number, at least 0": {"starts": "a"},
+    "seed is 'a'; it must be a whole number": {"seed": "a"},
+    "batch_size is 'a'; it must be a whole number": {"batch_size": "a"},
+    "indices are 5; give a list, one for each of the 6 images, members first": {"indices": 5},
+    "degradation is 5; give an object, such as": {"degradation": 5},
+    "degradation is Energy(": {"degradation": Energy()},
+    "recovery is 5; give an object, such as": {"recovery": 5},
+    "operator is [1]; give an object, such as": {"operator": [1]},
+    "reference: the autoencoder is a str, which cannot be called; give a module or a function": {"reference": "net.pt"},
+    "the autoencoder is a list, which cannot be called; give a module or a function": {"autoencoder": [1]},
+    "the autoencoder is a str, which cannot be called; give a module or a function": {"autoencoder": "net.pt"},
+    "members are a list; give a tensor": {"members": [[0.5]]},
+    "members are a str; give a tensor": {"members": "a.pt"},
+    "non_members are a NoneType; give a tensor": {"non_members": None},
+}
+
+
+@pytest.mark.parametrize("message", ODD)
+def test_an_odd_argument_is_named(message):
+    images = torch.rand(6, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    arguments = {"autoencoder": torch.tanh, "members": images[:3], "non_members": images[3:]}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        audit(**arguments | ODD[message])
+
+
+def test_a_pixel_may_leave_its_range_by_rounding():
+    images = torch.rand(6, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    images[0, 0, 0, 0] = 1
+    beyond = images.clone()
+    beyond[0, 0, 0, 0] = 1 + 1e-7
+    tables = [audit(torch.tanh, x[:3], x[3:], recovery=Iterate(max_iterations=2)).results for x in (images, beyond)]
+    pd.testing.assert_frame_equal(*(table.drop(columns="seconds") for table in tables), check_exact=True)
+    beyond[0, 0, 0, 0] = 1 + 1e-5
+    with pytest.raises(ValueError, match=r"members: pixels span .* to 1\.00001.*; scale them"):
+        audit(torch.tanh, beyond[:3], beyond[3:])

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 
 from memorization import architectures, load_results, load_run
 from memorization.cli import entry
+from memorization.cli.hiding import hiding
 from memorization.config import schema
 from memorization.config.experiment import resolve
 from memorization.config.groups import GROUPS
@@ -381,3 +389,41 @@ COLUMNS = {  # of a table of results, by the revision of the scores: another col
 
 def test_the_columns_are_those_of_their_revision(smoke):
     assert set(load_results(smoke[0] / "runs").columns) == COLUMNS[metrics.REVISION]
+
+
+def test_a_file_that_hides_a_package_is_named(tmp_path):
+    """With `PYTHONPATH=.`, which the README gives for a class of one's own."""
+    (tmp_path / "parts").mkdir()
+    content = io.BytesIO()
+    Image.new("L", (8, 8)).save(content, "PNG")
+    pq.write_table(pa.table({"image": [content.getvalue()] * 4}), tmp_path / "parts" / "train.parquet")
+    (tmp_path / "datasets.py").write_text("class Mine: pass")
+    words = ["dataset=images", "dataset.path=parts", "dataset.members=2", "dataset.non_members=2", "tracking=none"]
+    path = os.pathsep.join([".", *sys.path])
+    call = [sys.executable, "-m", "memorization.train", "--plan", *words]
+    ended = subprocess.run(
+        call, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith(
+        "error: ./datasets.py hides the module datasets, which is needed here: rename it, or leave its"
+    )
+
+
+def test_only_a_file_that_hides_a_module_is_said_to(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("colorsys", "of_my_own"):
+        (tmp_path / f"{name}.py").write_text("x = 1")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        module = importlib.import_module(name)
+        with pytest.raises(AttributeError) as raised:
+            _ = module.hls_to_rgb
+        assert hiding(raised.value).startswith("./colorsys.py hides the module colorsys") == (name == "colorsys")
+    monkeypatch.delitem(sys.modules, "colorsys")
+    (tmp_path / "colorsys.py").write_text("import nowhere")
+    with pytest.raises(ImportError) as raised:
+        importlib.import_module("colorsys")
+    assert "./colorsys.py hides the module colorsys" in hiding(raised.value)
+    assert not hiding(ValueError("colorsys is a word like any other"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import io
 import json
@@ -9,6 +10,9 @@ import pickle
 import re
 import shlex
 import shutil
+import sys
+import types
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from torch import nn
 from memorization import audit, load_run, recover, train
 from memorization.architectures import Adapted, build
 from memorization.architectures.external.contract import check_contract
+from memorization.architectures.external.custom import custom
 from memorization.architectures.external.exported import Exported, read_archive, read_program, unsafe
 from memorization.architectures.external.weights import load_weights
 from memorization.cli import entry
@@ -227,7 +232,7 @@ def test_range_and_layout_are_adapted():
     colours = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(last(colours), colours.flip(1))
     for wrong in (Adapted(lambda y: y.view_as(x), (-1, 1), "flat"), Adapted(lambda y: y.mT, layout="channels_last")):
-        with pytest.raises(ValueError, match=r"its output is .* they must be alike"):
+        with pytest.raises(ValueError, match=r"the autoencoder maps .* it must keep the shape"):
             wrong(colours if wrong.layout == "channels_last" else x)
     built = build(
         "custom", SHAPE, centre=False, seed=0, target=f"{__name__}.Signed", allowed=["tests"], value_range=[-1, 1],
@@ -295,6 +300,18 @@ MISTAKES = {
         "does not fit Transformer: unexpected: head2.bias",
     ),
     "text": (lambda path: path.write_text("weights"), "own.pt'; it is damaged"),
+    "under other names": (
+        lambda path: torch.save(
+            {"params": transformer().state_dict(), "ema": {"net": transformer().state_dict()}}, path
+        ),
+        "by a usual name; set architecture.weights_key=params (position, embed.weight, embed.bias and 14 more) or "
+        "architecture.weights_key=ema.net (position",
+    ),
+    "arguments": (
+        lambda path: torch.save({"args": argparse.Namespace(lr=1), "model": transformer().state_dict()}, path),
+        "own.pt'; beside tensors it holds argparse.Namespace: it is a pickle, which can run any code when it is read",
+    ),
+    "script": (lambda path: path.write_bytes(script()), "it is a TorchScript program: name it as architecture.export"),
     "number": (
         lambda path: torch.save(3, path),
         "own.pt'; it holds no state dict; save one: torch.save(model.state_dict()",
@@ -302,6 +319,76 @@ MISTAKES = {
     "program": (SAVE["own.pt2"], "own.pt'; it is an exported program: name it as architecture.export instead"),
     "missing": (lambda path: None, "architecture.weights is 'own.pt'; there is no such file"),
 }
+
+
+def test_the_index_of_shards_is_named(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"head.bias": "1.safetensors"}}))
+    with pytest.raises(
+        ValueError, match=r"it is the index of a checkpoint in several files \(shards\); load the model"
+    ):
+        load_weights(transformer(), tmp_path / "model.safetensors.index.json")
+
+
+def test_weights_lie_where_they_are_said_to(command, tmp_path):
+    checkpoint = {"params": {}, "ema": {"net": transformer().state_dict()}, "optimizer": {"state": {0: {}}}}
+    torch.save(checkpoint, tmp_path / "own.pt")
+    given = [MODEL, ALLOWED, "architecture.weights=own.pt"]
+    _, err = command(*given, "architecture.weights_key=ema.nett", module="train")
+    assert "weights_key is 'ema.nett'; own.pt holds no state dict under it; its state dicts lie under ema.net" in err
+    _, err = command(*given, "architecture.weights_key=ema.net", module="train")
+    assert err == ""
+    (run,) = finished(tmp_path / "runs", "autoencoders")
+    again = load_run(run.folder, packages=["tests"]).autoencoder()
+    torch.testing.assert_close(again(SPLIT.members), transformer()(SPLIT.members))
+
+
+class Renamed(nn.Module):
+    """Takes the names that its layer had in older versions, and weights in tenths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_load_state_dict_pre_hook(self.renamed)
+
+    @staticmethod
+    def renamed(module, state, prefix, *_):
+        for key in [key for key in state if key.startswith(f"{prefix}fc.")]:
+            state[f"{prefix}layer.{key.rpartition('.')[2]}"] = state.pop(key).float() / 10
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.net."])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+def test_what_a_hook_of_the_class_takes_is_taken(prefix, dtype, tmp_path):
+    torch.save({f"{prefix}fc.weight": torch.eye(4).to(dtype), f"{prefix}fc.bias": torch.ones(4)}, tmp_path / "own.pt")
+    model = Renamed()
+    load_weights(model, tmp_path / "own.pt")
+    torch.testing.assert_close(model.layer.weight.detach(), torch.eye(4) / 10)
+    torch.save({"fc.weight": torch.eye(4), "bc.bias": torch.ones(4)}, tmp_path / "own.pt")
+    with pytest.raises(ValueError, match=r"does not fit Renamed: missing: .*; unexpected: fc\.weight, bc\.bias"):
+        load_weights(Renamed(), tmp_path / "own.pt")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_older_names_of_weight_norm_are_taken(tmp_path):
+    torch.manual_seed(1)
+    old = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)))
+    torch.save(old.state_dict(), tmp_path / "own.pt")
+    new = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+    load_weights(new, tmp_path / "own.pt")
+    x = torch.rand(3, 4)
+    torch.testing.assert_close(new(x), old(x))
+
+
+class Tenths(nn.Linear):
+    def load_state_dict(self, state, strict=True, assign=False):
+        return super().load_state_dict({key: value.float() / 10 for key, value in state.items()}, strict, assign)
+
+
+def test_a_class_s_own_way_of_loading_is_taken(tmp_path):
+    torch.save({"weight": torch.ones(2, 2, dtype=torch.int8), "bias": torch.ones(2)}, tmp_path / "own.pt")
+    model = Tenths(2, 2)
+    load_weights(model, tmp_path / "own.pt")
+    torch.testing.assert_close(model.weight.detach(), torch.full((2, 2), 0.1))
 
 
 def test_a_class_that_keeps_more_than_tensors_is_named(tmp_path):
@@ -331,7 +418,7 @@ NAMES = {
     f"{ALLOWED} architecture.target=tests.test_own.Transforme": "has no attribute 'Transforme'; is it installed, or",
     "architecture.target=ViT architecture.allowed=[ViT]": "is 'ViT'; this is no class; give package.module.Class",
     f"{ALLOWED} architecture.target=tests.nowhere.Net": "No module named 'tests.nowhere'; is it installed, or",
-    f"{ALLOWED} architecture.target=tests.test_own.transformer": "transformer'; this is no class of nn.Module",
+    f"{ALLOWED} architecture.target=tests.test_own.SPLIT": "SPLIT'; this is no class of nn.Module, and no function",
     f"{ALLOWED} {MODEL} architecture.kwargs={{dm:3}}": "unexpected keyword argument 'dm'",
     f"{ALLOWED} {MODEL} architecture.kwargs=3": "architecture.kwargs is 3; give the arguments of the class by their na",
     "seed=0": "architecture.target is ''; name either a class (package.module.Class), or a file as architecture.export",
@@ -479,6 +566,19 @@ def test_an_honest_program_is_read(tmp_path):
         torch.testing.assert_close(given, exported.module()(SPLIT.members)[0])
 
 
+def test_a_layer_s_name_with_a_space_is_told_of(tmp_path):
+    model = nn.ModuleDict({"down block": nn.Conv2d(1, 1, 3, padding=1)})
+    model.forward = lambda x: model["down block"](x)
+    batch = {0: torch.export.Dim("batch")}
+    torch.export.save(
+        torch.export.export(model.eval(), (torch.rand(2, *SHAPE),), dynamic_shapes=(batch,)), tmp_path / "e.pt2"
+    )
+    with pytest.raises(
+        ValueError, match=r"'down block\.weight' \(is that a layer's\? Name it without spaces, and export"
+    ):
+        read_program(tmp_path / "e.pt2")
+
+
 def test_an_empty_archive_is_no_program(command, tmp_path):
     with zipfile.ZipFile(tmp_path / "own.pt2", "w"):
         pass
@@ -568,6 +668,179 @@ def test_a_program_of_one_batch_size_is_refused(command, tmp_path):
     _, err = command("architecture.export=own.pt2", "recovery=iterate")
     assert "fails on images of (1, 1, 8, 8)" in err
     assert "specify dynamic_shapes" in err
+
+
+# What is described, functions, and programs of other kinds.
+
+
+class Keyed(nn.Module):
+    """Takes a dict and gives one, of [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, batch):
+        assert batch["img"].min() < 0
+        return {"z": batch["img"].mean((1, 2, 3)), "recon": self.layer(batch["img"])}
+
+
+def test_a_model_is_described_on_the_command_line(command, tmp_path):
+    torch.save(Keyed().state_dict(), tmp_path / "own.pt")
+    given = [f"architecture.target={__name__}.Keyed", ALLOWED, "architecture.weights=own.pt", "recovery=energy"]
+    given += ["architecture.value_range=[-1,1]"]
+    _, err = command(*given)
+    assert "dict has `recon` of shape (2, 1, 8, 8): give architecture.input_key=img architecture.output=recon" in err
+    _, err = command(*given, "architecture.input_key=img", "architecture.output=recon", "controls=true")
+    assert err == ""
+    described = {"input_key": "img", "output": "recon", "value_range": (-1, 1)}
+    numbers = SPLIT.member_indices + SPLIT.non_member_indices
+    expected = audit(
+        Keyed(), SPLIT.members, SPLIT.non_members, RandomPixels(0.5), Energy(max_iterations=15), indices=numbers,
+        controls=True, **described,
+    ).results  # fmt: skip
+    found = {run.config["control"]: run.results for run in finished(tmp_path / "runs")}
+    for control in ("none", "untrained"):
+        rows = expected[expected["control"] == control]
+        np.testing.assert_allclose(found[control]["psnr"], rows["psnr"], rtol=1e-4)
+    (run,) = finished(tmp_path / "runs", "autoencoders")
+    again = load_run(run.folder, packages=["tests"]).autoencoder()
+    torch.testing.assert_close(again(SPLIT.members), Adapted(Keyed(), **described)(SPLIT.members))
+
+
+def test_size_and_batch_are_described_on_the_command_line(composed):
+    words = ["architecture.resize_to=28", "architecture.batch=4", "architecture.layout=flat"]
+    assert resolve(composed(*COMMON, MODEL, *words)).architecture.arguments["resize_to"] == 28
+    settings = resolve(composed(*COMMON, MODEL, "architecture.resize_to=[4,8]", "architecture.output=0"))
+    assert list(settings.architecture.arguments["resize_to"]) == [4, 8]
+    assert settings.architecture.output == "0"
+    words = ["architecture.pad_to=4", "architecture.target=torch.nn.Identity"]
+    padded = resolve(composed(*COMMON, *words)).architecture.build((1, 7, 6), 0)
+    assert padded(torch.zeros(2, 1, 7, 6)).shape == (2, 1, 7, 6)
+    again = composed(*shlex.split(reproduce.command(record_of(composed(*COMMON, *words))))[1:])
+    assert resolve(again).architecture == resolve(composed(*COMMON, *words)).architecture
+
+
+def test_words_that_came_later_leave_older_names_as_they_were(composed):
+    identity = resolve(composed(*COMMON, MODEL)).architecture.identity()
+    expected = {"target", "kwargs", "value_range", "layout", "name", "centre", "output", "revision", "revisions"}
+    assert set(identity) == expected
+    assert identity["output"] == "linear"
+    named = resolve(composed(*COMMON, MODEL, "architecture.output=recon", "architecture.batch=2")).architecture
+    assert named.identity() == {**identity, "output": "recon", "batch": 2}
+    with pytest.raises(ValueError, match="output is 'recon'; choose one of linear, sigmoid"):
+        resolve(composed("architecture=fc", "architecture.output=recon"))
+
+
+def half(x, share=0.5):
+    """A function of images, of NumPy arrays."""
+    return np.float32(share) * x.astype(np.float32)
+
+
+def with_weights(dim=32):
+    """A function that makes a model and brings its weights."""
+    torch.manual_seed(0)
+    return Transformer(SHAPE, dim).eval()
+
+
+def number():
+    return 3
+
+
+def test_functions_are_targets(command, tmp_path):
+    given = [ALLOWED, "recovery=iterate", "controls=true"]
+    _, err = command(f"architecture.target={__name__}.half", *given)
+    assert "has no parameters to train; give architecture.weights=FILE, or architecture.trained=true for one" in err
+    out, err = command(
+        f"architecture.target={__name__}.half", "architecture.trained=true", "architecture.kwargs={share:0.25}", *given
+    )
+    assert err == ""
+    assert "untrained not applicable (it has no weights to draw anew)" in out
+    out, err = command(f"architecture.target={__name__}.with_weights", "architecture.trained=true", *given)
+    assert err == ""
+    assert (
+        "its weights are given"
+        in command(
+            f"architecture.target={__name__}.with_weights", "architecture.trained=true", ALLOWED, module="train"
+        )[0]
+        or "found" in out
+    )
+    expected = [transformer(), lambda x: 0.25 * x]
+    runs = {run.config["architecture"]["target"]: run for run in finished(tmp_path / "runs", "autoencoders")}
+    for name, function in zip(("with_weights", "half"), expected, strict=True):
+        kept = load_run(runs[f"{__name__}.{name}"].folder, packages=["tests"]).autoencoder()
+        torch.testing.assert_close(kept(SPLIT.members), function(SPLIT.members))
+    _, err = command(f"architecture.target={__name__}.number", *given)
+    assert "target is 'tests.test_own.number'; it returns a int; give a function that makes a module, or of ima" in err
+
+
+@functools.cache
+def script() -> bytes:
+    """A convolution as TorchScript, traced."""
+    content = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
+        torch.jit.save(torch.jit.trace(Keyed().layer.eval(), SPLIT.members), content)
+    return content.getvalue()
+
+
+def test_a_torchscript_program_is_audited_and_trusted_by_name(command, tmp_path):
+    (tmp_path / "own.pt").write_bytes(script())
+    out, err = command("architecture.export=own.pt", "recovery=energy", "controls=true")
+    assert err == ""
+    assert "untrained not applicable (an exported program has no weights to draw anew)" in out
+    (run,) = finished(tmp_path / "runs", "autoencoders")
+    with pytest.raises(
+        ValueError, match=r"it is TorchScript, which may .* load_run\(folder, packages=\[\"torch\.jit\"\]\)"
+    ):
+        load_run(run.folder).autoencoder()
+    kept = load_run(run.folder, packages=["torch.jit"]).autoencoder()
+    torch.testing.assert_close(kept(SPLIT.members), Keyed().layer(SPLIT.members))
+    torch.testing.assert_close(pickle.loads(pickle.dumps(kept))(SPLIT.members), kept(SPLIT.members))
+
+
+class Session:
+    """An ONNX session, as far as it is asked: `y` is half of `x`, of a batch of two."""
+
+    def __init__(self, content: bytes, providers: list[str]) -> None:
+        if content[2:] != b"half":
+            raise RuntimeError("no graph was found")
+
+    def get_inputs(self):
+        return [types.SimpleNamespace(name="x")]
+
+    def get_outputs(self):
+        return [types.SimpleNamespace(name=name) for name in "yz"]
+
+    def run(self, names, given):
+        if len(given["x"]) != 2:
+            raise ValueError(f"Got: {len(given['x'])} Expected: 2")
+        return [given["x"] * np.float32(0.5), given["x"].mean((1, 2, 3))]
+
+
+def test_an_onnx_program_is_run_by_onnxruntime(tmp_path, monkeypatch):
+    """By what stands for it here, since it need not be installed."""
+    path = tmp_path / "own.onnx"
+    path.write_bytes(b"\x08\x08half")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match=r"ONNX needs onnxruntime \(.*\): pip install onnxruntime"):
+        Exported(path)
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.SimpleNamespace(InferenceSession=Session))
+    for words, message in [
+        ({}, r"returns a dict; .* has `y` of shape \(2, 1, 8, 8\): give output=y"),
+        ({"output": "y"}, r"Got: 1 Expected: 2; give batch=2"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            audit(Exported(path), SPLIT.members, SPLIT.non_members, recovery=Iterate(), **words)
+    described = custom(SHAPE, export=str(path), output="y", batch=2)
+    torch.testing.assert_close(described(SPLIT.members[:5]), SPLIT.members[:5] / 2)
+    with pytest.raises(ValueError, match=r"no gradients"):
+        audit(described, SPLIT.members, SPLIT.non_members, recovery=Energy())
+    with pytest.raises(ValueError, match="it is an ONNX program: name it as export"):
+        load_weights(transformer(), path)
+    path.write_bytes(b"\x08\x08")
+    with pytest.raises(ValueError, match="onnxruntime cannot read it: no graph was found"):
+        Exported(path)
 
 
 # The contract, from Python.
@@ -663,6 +936,9 @@ def test_a_loss_above_the_variance_is_told(command, tmp_path, capsys):
     assert "above their variance of 0.14: are these the images that it was trained on, and is value_range" in (
         capsys.readouterr().out
     )
+    signed = Adapted(lambda x: 0.9 * x if x.min() < 0 else -x)
+    audit(signed, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=1))
+    assert "value_range right? With value_range=[-1,1] it is 0.0018.\n" in capsys.readouterr().out
     audit(lambda x: 0.9 * x, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=1))
     assert not capsys.readouterr().out
     SAVE["own.pt"](tmp_path / "own.pt")

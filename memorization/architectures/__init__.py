@@ -2,7 +2,18 @@
 
 from memorization.architectures.architecture import ARCHITECTURES, Architecture, Output, build
 from memorization.architectures.autoencoder import Centred
-from memorization.architectures.external.custom import Adapted
+from memorization.architectures.external.adapted import Adapted, adapted
+from memorization.architectures.external.exported import Exported
 from memorization.architectures.fully_connected import FullyConnected
 
-__all__ = ["ARCHITECTURES", "Adapted", "Architecture", "Centred", "FullyConnected", "Output", "build"]
+__all__ = [
+    "ARCHITECTURES",
+    "Adapted",
+    "Architecture",
+    "Centred",
+    "Exported",
+    "FullyConnected",
+    "Output",
+    "adapted",
+    "build",
+]

@@ -7,7 +7,9 @@ revision: raised whenever the same settings may give other numbers.
 has_modes: whether it may answer otherwise in training than in eval mode; it may unless this is False.
 on_meta: whether it can be made on torch's meta device, where its size is found before any memory is taken.
 files: settings that name a file of a model that is trained already; one called `export` names a whole program.
+    A setting called `trained` says so of one without a file.
 incidental: settings that change no number.
+later: settings that came later; at their defaults they leave the identity as it was.
 external: whether it is somebody else's code; all choices of other packages are.
 """
 
@@ -27,6 +29,7 @@ from torch import nn
 from memorization.architectures.autoencoder import Bounded, Centred, count_parameters
 from memorization.architectures.convolutional import Convolutional
 from memorization.architectures.external.custom import custom
+from memorization.architectures.external.exported import SCRIPT, kind_of_program
 from memorization.architectures.fully_connected import FullyConnected
 from memorization.architectures.initialisation import Shape
 from memorization.architectures.tied import Tied
@@ -56,23 +59,24 @@ class Architecture:
     name: str  # one of `ARCHITECTURES`
     arguments: Mapping[str, object] = field(default_factory=dict)  # its settings; those left out have their defaults
     centre: bool = True  # subtract the members' mean image inside, see `Centred`
-    output: Output = Output.linear
+    output: str = Output.linear  # one of `Output`; of a part with this setting, also where its images are
 
     def __post_init__(self) -> None:
         choose("name", self.name, ARCHITECTURES)
-        object.__setattr__(self, "output", choose("output", self.output, Output))
+        if not self.names_output:
+            object.__setattr__(self, "output", choose("output", self.output, Output))
         if self.output is Output.sigmoid and self.arguments.get("proximal"):
             raise SettingError("output", self.output, "it is not a proximal map; choose linear, or `proximal` false")
         value_range = self.arguments.get("value_range", (0, 1))
         if self.centre and isinstance(value_range, Sequence) and tuple(value_range) != (0, 1):
             raise SettingError("centre", True, "it leaves no value range; set it to false, or leave out `value_range`")
-        if self.file and (self.centre or self.output is not Output.linear):
+        if self.given and (self.centre or self.output == Output.sigmoid):
             name = "centre" if self.centre else "output"
             reason = "the weights are given, so that it must stay what it is; set `centre` to false, `output` to linear"
             raise SettingError(name, getattr(self, name), reason)
 
     @classmethod
-    def of(cls, name: str, centre: bool = True, output: Output = Output.linear, **arguments: object) -> Architecture:
+    def of(cls, name: str, centre: bool = True, output: str = Output.linear, **arguments: object) -> Architecture:
         """The architecture of settings that lie side by side, as in a configuration."""
         return cls(name, arguments, centre, output)
 
@@ -81,9 +85,19 @@ class Architecture:
         return ARCHITECTURES[self.name]
 
     @property
+    def names_output(self) -> bool:
+        """Does `output` say where in the part's answer the images are?"""
+        return "output" in inspect.signature(self.part).parameters and self.output not in (*Output, "")
+
+    @property
     def file(self) -> Path | None:
         """The file of weights, or of a program, that is named; None if the autoencoder is to be trained."""
         return next((expanded(str(self.arguments[key])) for key in self._files), None)
+
+    @property
+    def given(self) -> bool:
+        """Does it have its weights already, so that there is nothing to train?"""
+        return self.file is not None or bool(self.arguments.get("trained"))
 
     @property
     def exported(self) -> bool:
@@ -101,14 +115,19 @@ class Architecture:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Those from which its class may be imported, beside our own and `torch.nn`."""
-        return tuple(cast("Sequence[str]", self.arguments.get("allowed", ())))
+        """Those from which its class may be imported, beside our own and `torch.nn`; that of a script it names."""
+        scripted = ("torch.jit",) if self.file and kind_of_program(self.file) == SCRIPT else ()
+        return (*cast("Sequence[str]", self.arguments.get("allowed", ())), *scripted)
 
     def stored(self, program: Path | None, packages: Sequence[str]) -> Architecture:
         """The same as a store has it: what it names is the `program`, or weights that are loaded into it later.
 
-        A class is imported from the given `packages` only, whatever the stored settings allow.
+        A class is imported from the given `packages` only, whatever the stored settings allow; a TorchScript program is
+        read only if `torch.jit` is one of them.
         """
+        if program and kind_of_program(program) == SCRIPT and "torch.jit" not in packages:
+            way = 'if you trust it, load_run(folder, packages=["torch.jit"])'
+            raise SettingError("export", str(program), f"it is TorchScript, which may read and write files; {way}")
         instead: dict[str, object] = dict.fromkeys(self._files, "")
         if program:
             instead["export"] = str(program)
@@ -126,7 +145,7 @@ class Architecture:
             if getattr(self.part, "on_meta", False):
                 self._check_size(shape)
             torch.manual_seed(seed)
-            network = self.part(shape, **self.arguments)
+            network = self.part(shape, **self.arguments, **({"output": self.output} if self.names_output else {}))
         if self.centre:
             return Centred(network, torch.zeros(shape), self.output is Output.sigmoid)
         return Bounded(network) if self.output is Output.sigmoid else network
@@ -151,6 +170,9 @@ class Architecture:
         """
         left_out = {*getattr(self.part, "files", ()), *getattr(self.part, "incidental", ())}
         identity = {key: value for key, value in self._settings().items() if key not in left_out}
+        for key in getattr(self.part, "later", ()):
+            if identity[key] == inspect.signature(self.part).parameters[key].default:
+                del identity[key]
         identity |= {"name": self.name, "centre": self.centre, "output": self.output}
         identity |= {"revision": revision_of(self.part), "revisions": {"building": REVISION}}
         if self.file:
@@ -162,7 +184,7 @@ class Architecture:
 
 
 def build(
-    name: str, shape: Shape, *, centre: bool, output: Output = Output.linear, seed: int, **settings: object
+    name: str, shape: Shape, *, centre: bool, output: str = Output.linear, seed: int, **settings: object
 ) -> nn.Module:
     """The untrained autoencoder `name` with some `settings`; see `Architecture`."""
     return Architecture.of(name, centre, output, **settings).build(shape, seed)

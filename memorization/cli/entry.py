@@ -20,6 +20,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from memorization.cli import help
+from memorization.cli.hiding import hiding
 from memorization.config import schema
 from memorization.config.experiment import record_of, resolve
 from memorization.config.messages import ConfigError, as_typed, explained
@@ -65,7 +66,7 @@ def _failed(config: DictConfig, error: Exception) -> Outcome:
     """The outcome of a job that failed, whose traceback is left in its folder, or shown where it has none."""
     if folder := sweep.job_folder():
         files.record_failure(folder, record_of(config, resolve=False), error)
-    elif not isinstance(error, EXPLAINED):
+    elif not (isinstance(error, EXPLAINED) or hiding(error)):
         traceback.print_exception(error)
     status = Standing(getattr(error, "status", Standing.failed))
     return Outcome(" ".join(HydraConfig.get().overrides.task), status, one_line(error))
@@ -106,7 +107,7 @@ def main(application: Callable[[], Any]) -> None:
             if sweep.Sweep.current and (going := sweep.Sweep.current.cancel()):
                 stopped += f"; jobs that did not stop: kill {' '.join(map(str, going))}"
         except Exception as error:
-            if not isinstance(error, EXPLAINED):
+            if not (isinstance(error, EXPLAINED) or hiding(error)):
                 traceback.print_exception(error)
             OUTCOMES.append(Outcome("", Standing.failed, one_line(error)))
         failed = _told()
@@ -145,6 +146,8 @@ def _told() -> bool:
 
 def one_line(error: Exception) -> str:
     """The error in one line, with the nearest correct name where one was misspelt."""
+    if not isinstance(error, EXPLAINED) and (line := hiding(error)):
+        return line
     if isinstance(error, ConfigError):
         return explained(error)
     if isinstance(error, OSError) and error.filename:

@@ -120,7 +120,9 @@ def schema_of(group: str, name: str) -> type:
     """The dataclass that checks the configuration of choice `name` of `group`."""
     part = GROUPS[group][name]
     items: list[tuple[str, Any, Any]] = [("name", str, name)]
-    for key, kind, default in component_fields(part) + EXTRA.get(group, []):
+    extra = EXTRA.get(group, [])
+    own = [item for item in component_fields(part) if item[0] not in [key for key, *_ in extra]]
+    for key, kind, default in own + extra:
         if type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
             default = getattr(part(), key)
         items.append((key, kind, field(default_factory=default.copy) if isinstance(default, list) else default))

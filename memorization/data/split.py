@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from memorization.components import Record, SettingError
 from memorization.data.duplicates import alike, hashes_of, limit_of, thumbnails
 
 REVISION = 1  # of decoding, of finding duplicates and of the draw
+ROUNDING = 1e-6  # by which a pixel may leave [0, 1], as after a change of scale in float32
 COLUMNS_AT_ONCE = 4096  # pixels whose mean is taken together; a multiple of every vector width
 
 
@@ -84,21 +85,22 @@ def mean_image(images: Tensor) -> Tensor:
 
 
 def check_images(images: Tensor, source: str) -> None:
-    """Raise `ValueError` unless `images` are finite, (N, C, H, W) and within [0, 1]."""
+    """Raise `ValueError` unless `images` are finite, (N, C, H, W) and within [0, 1], but for rounding."""
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"{source}: images must have the shape (N, C, H, W) with N > 0, not {tuple(images.shape)}")
     if not torch.isfinite(images).all():
         first = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"{source}: image {first} holds NaN or infinite pixels; remove or repair it")
-    if images.min() < 0 or images.max() > 1:
-        span = f"pixels span {images.min():.3g} to {images.max():.3g}"
+    if images.min() < -ROUNDING or images.max() > 1 + ROUNDING:
+        digits = 3 if images.max() >= 1.005 else 9
+        span = f"pixels span {images.min():.3g} to {images.max():.{digits}g}"
         raise ValueError(f"{source}: {span}; scale them to [0, 1] (divide 8-bit values by 255)")
 
 
-def check_seed(seed: int) -> None:
+def check_seed(seed: Any) -> None:
     """Raise `SettingError` for a seed that a generator cannot take."""
-    if not 0 <= seed < 2**63:
-        raise SettingError("seed", seed, "it must be at least 0 and below 2^63")
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        raise SettingError("seed", seed, "it must be a whole number, at least 0 and below 2^63")
 
 
 def check_memory(needed: int, field: str, value: object, what: str) -> None:

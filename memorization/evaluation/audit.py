@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from operator import index
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 
 from memorization.architectures.autoencoder import reconstruction_loss
+from memorization.architectures.external import first_line
+from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_contract, check_loss, evaluating
 from memorization.components import Record
 from memorization.data import as_float
@@ -81,13 +84,15 @@ def audit(
     controls: bool = False,
     reference: Autoencoder | None = None,
     indices: Sequence[int] | None = None,
+    **description: Unpack[Description],
 ) -> Audit:
     """How much of `members` (N, C, H, W) does `autoencoder` hold, beside `non_members` that it never saw?
 
     Images are float32 in [0, 1], or uint8; the autoencoder, a module or any callable, maps float32 (B, C, H, W) to the
-    same shape; one with another value range or layout is wrapped in `architectures.Adapted`. It is called in eval mode,
-    and a module is put back in the modes that it was in. Defaults: 80 % of the pixels erased, the method of Abitbul and
-    Dar, the mask known, one starting point an image (0 `starts`: as many as `energy` needs, one of the other methods).
+    same shape. `description` says how it and the `reference` are called, and how they take and give images, if not so:
+    see `adapted`. It is called in eval mode, and a module is left as it was. Defaults: 80 % of the pixels erased, the
+    method of Abitbul and Dar, the mask known, one starting point an image (0 `starts`: as many as `energy` needs, one
+    of the other methods).
 
     `controls` adds those of `evaluation.controls`, as far as they apply; `reference` is an autoencoder of the same kind
     that was trained without `members`, best on `non_members` in their place.
@@ -101,27 +106,45 @@ def audit(
     degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
     check_whole("batch_size", batch_size, 1)
     check_whole("seed", seed, 0)
-    for name, part in {"degradation": degradation, "recovery": recovery, "operator": operator}.items():
-        if isinstance(part, str | type):
+    parts = (
+        ("degradation", degradation, "describe"),
+        ("recovery", recovery, "access"),
+        ("operator", operator, "blind"),
+    )
+    for name, part, has in parts:
+        if isinstance(part, type) or not hasattr(part, has):
             raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
     if reference is autoencoder is not None:
         raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
+    kind = type(autoencoder).__name__
+    autoencoder = adapted(autoencoder, **description)
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
     images = _Images.of(members, non_members, indices, batch_size)
     with evaluating(autoencoder):
         images.check(recipe, autoencoder)
         loss = reconstruction_loss(autoencoder, images.members, batch_size)
+    if reference is not None:  # before it would be late
+        try:
+            reference = adapted(reference, **description)
+            with evaluating(reference):
+                images.check(recipe, reference)
+        except ValueError as error:
+            raise ValueError(f"reference: {error}") from error
     own = images.recovered(recipe, autoencoder, loss)
-    check_loss(loss, images.members)
+    check_loss(loss, images.members, autoencoder)
     tables = [own.assign(control=Control.none.value, train_loss=loss)]
     missing: dict[str, str] = {}
     if controls or reference is not None:
         found, missing = _controls(recipe, autoencoder, reference, images.members, controls)
         for control, (other, model) in found.items():
-            with evaluating(model):
-                images.check(other, model)
-            tables.append(images.recovered(other, model).assign(control=control.value, train_loss=np.nan))
-    table = pd.concat(tables, ignore_index=True).assign(architecture=type(autoencoder).__name__, **OWN)
+            try:
+                if control is Control.untrained:  # the others were checked
+                    with evaluating(model):
+                        images.check(other, model)
+                tables.append(images.recovered(other, model).assign(control=control.value, train_loss=np.nan))
+            except Exception as error:  # of the user's code; what was scored is not lost by it
+                missing[control] = f"{NOT_APPLICABLE} ({first_line(error)})"
+    table = pd.concat(tables, ignore_index=True).assign(architecture=kind, **OWN)
     return Audit(table, missing)
 
 
@@ -144,9 +167,9 @@ class _Images:
         if members.shape[1:] != non_members.shape[1:]:
             raise ValueError(f"members are {tuple(members.shape[1:])}, non-members {tuple(non_members.shape[1:])}")
         _check_distinct(members, non_members)
-        every = as_float(torch.cat([members, non_members]))
+        every = as_float(torch.cat([members, non_members])).clamp(0, 1)
         numbers = _numbers(range(len(every)) if indices is None else indices, len(members), len(every))
-        return cls(as_float(members), every, numbers, batch_size)
+        return cls(every[: len(members)], every, numbers, batch_size)
 
     def check(self, recipe: Recipe, autoencoder: Autoencoder) -> None:
         """Raise `ValueError` unless the autoencoder keeps its contract on two of the images."""
@@ -190,6 +213,8 @@ def _check_distinct(members: Tensor, non_members: Tensor) -> None:
 
 def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
     """`indices` as whole numbers; raises `ValueError` unless they are one for each of `count` images."""
+    if not isinstance(indices, Sequence | np.ndarray | Tensor):
+        raise ValueError(f"indices are {indices!r}; give a list, one for each of the {count} images, members first")
     if len(indices) != count:
         raise ValueError(f"indices are {len(indices)}; give one for each of the {count} images, members first")
     seen: dict[tuple[bool, int], int] = {}

@@ -1,6 +1,5 @@
 """One batch through the whole of a recovery: degrade, solve, score."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -38,8 +37,7 @@ class Recipe:
     recall: int | None = None  # starts from images of a bank, None for as many as `solve` takes by itself
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.threshold_db):
-            raise SettingError("threshold_db", self.threshold_db, "it must be a finite number of dB")
+        metrics.check_threshold(self.threshold_db)
         check_seed(self.seed)
         try:
             _ = self.solving

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_contract, evaluating
 from memorization.components import SettingError
 from memorization.data import as_float
 from memorization.data.split import check_images, check_seed
 from memorization.evaluation.batch import Recipe
-from memorization.evaluation.metrics import nearest_member, psnr
+from memorization.evaluation.metrics import check_threshold, nearest_member, psnr
 from memorization.evaluation.statistics import proportion_interval
 from memorization.extraction.priors import Mixture, Prior
 from memorization.extraction.richness import Richness, richness
@@ -89,6 +91,7 @@ def extract(
     seed: int = 0,
     spectra: bool = True,
     progress: bool = True,
+    **description: Unpack[Description],
 ) -> Extraction:
     """What comes out of `autoencoder`, which maps images of `shape` (C, H, W), if nobody holds anything?
 
@@ -99,13 +102,14 @@ def extract(
 
     `members` (N, C, H, W) and `non_members`, float in [0, 1] or uint8, are only compared with the ends: without them
     these are counted and shown. `spectra` adds each end's spectral radius, for which the autoencoder needs derivatives.
+    `description` says how the autoencoder is called, and how it takes and gives images, see `adapted`.
 
     Raises `ValueError` for settings or images out of range, and for an autoencoder that breaks its contract.
     """
     sides = _sides(shape)
+    autoencoder = adapted(autoencoder, **description)
     check_seed(seed)
-    if not math.isfinite(threshold_db):
-        raise SettingError("threshold_db", threshold_db, "it must be a finite number of dB")
+    check_threshold(threshold_db)
     known = [_checked(name, images, sides) for name, images in (("members", members), ("non_members", non_members))]
     settings = Search(
         prior=prior or Mixture(),

@@ -4,7 +4,9 @@ How close an answer is to the original, on the erased pixels and on all, and aga
 also a score of membership, fit for ranking (`scores`) and for averaging (`bounded`).
 """
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 from torchmetrics.utilities import dim_zero_cat
 
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
+from memorization.components import SettingError
 from memorization.data import as_float
 from memorization.recovery import Status
 
@@ -28,6 +31,12 @@ SCALE = 128.0  # brings PSNRs into [0, 1], beyond which torchmetrics takes a sig
 WINDOW = 7  # pixels, the side of SSIM's uniform window
 UNIFORM: dict[str, Any] = {"gaussian_kernel": False, "data_range": 1.0}  # the settings of SSIM, but for its window
 PIXELS_AT_ONCE = 2**13  # of which SSIM is computed together; with more, a CPU takes up to five times as long for each
+
+
+def check_threshold(threshold_db: Any) -> None:
+    """Raise `SettingError` unless the PSNR from which an image counts as recovered is a finite number of dB."""
+    if not isinstance(threshold_db, Real) or not math.isfinite(threshold_db):
+        raise SettingError("threshold_db", threshold_db, "it must be a finite number of dB")
 
 
 def psnr(answer: Tensor, original: Tensor, where: Tensor | None = None) -> Tensor:

@@ -23,8 +23,8 @@ Map = Callable[[Tensor], Tensor]  # (B, P) float64 to the same, P = C H W
 class UndifferentiableError(ValueError):
     """An autoencoder gives no derivatives."""
 
-    def __init__(self) -> None:
-        super().__init__(NO_DERIVATIVES)
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or NO_DERIVATIVES)
 
 
 class Flat:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import pandas as pd
@@ -26,13 +26,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.architectures.external.adapted import Adapted, Description, adapted
 from memorization.architectures.external.contract import check_contract, evaluating
 from memorization.components import SettingError
 from memorization.data import as_float
 from memorization.data.split import check_images
 from memorization.degradations.checks import check_whole
 from memorization.extraction.fixed_points import near_fixed_points, rms
-from memorization.extraction.jacobian import Flat, Linearised, dense
+from memorization.extraction.jacobian import Flat, Linearised, UndifferentiableError, dense
 
 REVISION = 1  # of what counts as a fixed point near an image, and of the columns
 NEAR = 10 ** (-25 / 20)  # rms in pixels of [0, 1]: 25 dB, from which an answer counts as the image
@@ -85,7 +86,13 @@ class Attractors:
 
 @torch.inference_mode(False)  # under which no gradient could be taken
 def attractors(
-    autoencoder: Autoencoder, images: Tensor, *, near: float = NEAR, batch_size: int = 50, progress: bool = True
+    autoencoder: Autoencoder,
+    images: Tensor,
+    *,
+    near: float = NEAR,
+    batch_size: int = 50,
+    progress: bool = True,
+    **description: Unpack[Description],
 ) -> Attractors:
     """Which of `images` (N, C, H, W), float in [0, 1] or uint8, does `autoencoder` hold as attracting fixed points?
 
@@ -100,12 +107,14 @@ def attractors(
     1e-3 in their place. It is asked for up to `batch_size` images at once, and for 128 rows of a Jacobian.
 
     progress: show a bar on stderr if it takes longer than a few seconds.
+    description: how the autoencoder is called, and how it takes and gives images, see `adapted`.
 
     Raises `ValueError` for images or settings out of range, for an autoencoder that breaks its contract (see
     `contract.check_contract`) or gives no derivatives (`UndifferentiableError`). Numerical failure is told in the
     table, never an exception: see `Attractors`.
     """
     check_whole("batch_size", batch_size, 1)
+    autoencoder = adapted(autoencoder, **description)
     if not 0 <= near < np.inf:
         raise SettingError("near", near, "it is a distance in pixels of [0, 1], at least 0 and finite")
     given: object = images
@@ -121,6 +130,9 @@ def attractors(
     with evaluating(autoencoder), bar:
         own = images.to(_dtype_of(autoencoder, images))
         check_contract(autoencoder, own)
+        if isinstance(autoencoder, Adapted) and autoencoder.returned:
+            way = "which has no derivatives; give a function of tensors"
+            raise UndifferentiableError(f"the autoencoder returns a {autoencoder.returned}, {way}")
         function = Flat(autoencoder, own)
         for part in images.double().flatten(1).split(batch_size):
             parts.append(_Found.near(function, part, near, bar.update))

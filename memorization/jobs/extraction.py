@@ -203,9 +203,9 @@ def check(experiment: Experiment) -> None:
         raise InapplicableError(f"{control} is of a measurement, and an extraction has none")
     if control is Control.untrained and architecture.exported:
         raise InapplicableError("an exported program has no weights to draw anew")
-    if control is Control.reference and architecture.file:
+    if control is Control.reference and architecture.given:
         raise InapplicableError("the weights are given, and no reference can be trained for them")
-    if architecture.file is None:
+    if not architecture.given:
         rungs.among(experiment.training.rungs)
     elif rungs.losses:
         reason = "an autoencoder whose weights are given has one; leave it out"
@@ -241,6 +241,6 @@ def plan(experiment: Experiment) -> list[Outcome]:
     if files.is_done(training.folder):
         return [job.plan() for job in jobs_of(experiment, list(load_run(training.folder).rungs))]
     _ = training.prepared
-    if experiment.architecture.file is None:
+    if not experiment.architecture.given:
         return [job.plan() for job in jobs_of(experiment, experiment.training.rungs)]
     return [Outcome("extraction", Standing.missing, f"new; autoencoder {training.plan().detail}")]

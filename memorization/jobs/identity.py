@@ -31,7 +31,7 @@ def of_autoencoder(experiment: Experiment, swap: bool = False) -> Record:
         "architecture": architecture,
         "precision": experiment.hardware.precision,
     }
-    if experiment.architecture.file is None:  # else there is no training
+    if not experiment.architecture.given:  # else there is no training
         training = experiment.training
         identity["training"] = {"name": "training", "revision": revision_of(training), **asdict(training)}
     return identity | ({"swapped": True} if swap else {})

@@ -110,7 +110,7 @@ class RecoveryJob:
             reason = f"the degradation {self.recipe.choices()['degradation']} is no erasure, such as box"
         elif self.control is Control.untrained and architecture.exported:
             reason = "an exported program has no weights to draw anew"
-        elif self.control is Control.reference and architecture.file:
+        elif self.control is Control.reference and architecture.given:
             reason = (
                 "the weights are given; train a reference without the members and use memorization.audit(reference=...)"
             )
@@ -121,7 +121,7 @@ class RecoveryJob:
         """Raise `ValueError` for settings that cannot be used, whatever the images."""
         self.training.check()
         self._check_applicable()
-        if self.experiment.architecture.file is None:
+        if not self.experiment.architecture.given:
             self.recovering.rungs.among(self.experiment.training.rungs)
         elif self.recovering.rungs.losses:
             losses = list(self.recovering.rungs.losses)
@@ -197,7 +197,7 @@ class RecoveryJob:
         ladder = list(self.experiment.training.rungs)
         if files.is_done(self.training.folder):
             ladder = list(load_run(self.training.folder).rungs)
-        elif self.experiment.architecture.file:
+        elif self.experiment.architecture.given:
             return []
         return sorted(self.wanted(ladder), reverse=True)
 

@@ -68,7 +68,7 @@ class TrainingJob:
     @cached_property
     def prepared(self) -> tuple[Split, nn.Module]:
         """The images and the autoencoder before its training; raises `ValueError` for what cannot be drawn or built."""
-        experiment, file = self.experiment, self.experiment.architecture.file
+        experiment, given = self.experiment, self.experiment.architecture.given
         with within("dataset"):
             split = experiment.dataset.load(experiment.seed)
         with within("architecture"):
@@ -77,9 +77,10 @@ class TrainingJob:
             some = torch.cat([split.members[:1], split.non_members[:1]])
             count = min(self.at_once, len(split.members) + len(split.non_members))
             with within("recovery"), evaluating(model):
-                check_contract(model, as_float(some), self.access, count)
-        if file is None and not any(parameter.requires_grad for parameter in model.parameters()):
-            raise ValueError(f"{type(model).__name__} has no parameters to train; give architecture.weights=FILE")
+                check_contract(model, as_float(some), self.access, count, "architecture.")
+        if not given and not any(parameter.requires_grad for parameter in model.parameters()):
+            way = "give architecture.weights=FILE, or architecture.trained=true for one that is as it should be"
+            raise ValueError(f"{type(model).__name__} has no parameters to train; {way}")
         return split, model
 
     def plan(self) -> Outcome:
@@ -94,7 +95,7 @@ class TrainingJob:
         run, _, made = self.obtain()
         done = run.done
         how = "on the members; its weights are given, nothing to train"
-        if self.experiment.architecture.file is None:
+        if not self.experiment.architecture.given:
             how = f"after {done['steps']} steps"
         how += f" in {done['seconds']:,.0f} s" if "seconds" in done else ""  # not in older stores
         detail = f"train loss {done['train_loss']:.2e} {how} → {run.folder}"
@@ -117,7 +118,7 @@ class TrainingJob:
         return load_run(self.folder, self.experiment.architecture.packages), split, missing
 
     def _make(self) -> None:
-        experiment, given = self.experiment, self.experiment.architecture.file
+        experiment, given = self.experiment, self.experiment.architecture.given
         split, model = self.prepared
         images = split.non_members if self.swap else split.members
         parameters = count_parameters(model)
@@ -140,7 +141,7 @@ class TrainingJob:
             tracking(experiment.tracking, experiment.store, details) as tracker,
         ):
             if given:
-                history = self._taken(model, images, given, folder)
+                history = self._taken(model, images, folder)
             else:
                 with within("training"):
                     history = train(
@@ -159,27 +160,28 @@ class TrainingJob:
             facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
             shown = ("train_loss", "steps", "signature", "parameters", "parameters_per_pixel")
             tracker.summarise({key: facts[key] for key in shown})
-        for line in self._concluded(history) if given is None else ():
+        for line in () if given else self._concluded(history):
             print(line, flush=True)
 
-    def _taken(self, model: nn.Module, images: Tensor, file: Path, folder: Path) -> History:
+    def _taken(self, model: nn.Module, images: Tensor, folder: Path) -> History:
         """What a training would have recorded of an autoencoder that is trained already: its loss is its one rung.
 
         A program is kept whole, not as its weights.
         """
         with evaluating(model):
             loss = reconstruction_loss(model, images)
-        check_loss(loss, images)
+        check_loss(loss, images, model, "architecture.")
         shutil.rmtree(folder / "weights", ignore_errors=True)  # of an attempt that was killed
-        if not self.experiment.architecture.exported:
+        program = self.experiment.architecture.file
+        if program is None or not self.experiment.architecture.exported:
             return History(rungs={loss: loss}, weights={loss: weights_of(model)}, loss=loss)
-        files.write(folder / f"weights/{rung_name(loss)}.pt2", file.read_bytes())
+        files.write(folder / f"weights/{rung_name(loss)}.pt2", program.read_bytes())
         return History(rungs={loss: loss}, loss=loss)
 
     def _announced(self, images: Tensor, facts: Record) -> Iterator[str]:
         """What is said before the training, a line each."""
         split, model = self.prepared
-        given = self.experiment.architecture.file
+        given = self.experiment.architecture.given
         yield (
             f"{'nothing to train in' if given else 'training'} {self.title}: "
             f"{len(images)} {'non-members' if self.swap else 'members'} of {'x'.join(map(str, split.shape))}, "

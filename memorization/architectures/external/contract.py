@@ -5,6 +5,7 @@ else is in the batch, lies where the images lie and in their precision, and give
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +14,8 @@ from torch.nn.parameter import is_lazy
 
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder
 from memorization.architectures.external import first_line
+from memorization.architectures.external.adapted import UnsuitableError, check_answer, check_callable
+from memorization.architectures.external.advice import of_chance, of_failure, of_loss
 from memorization.components import SettingError
 from memorization.data import as_float
 
@@ -21,60 +24,83 @@ REPEATED = 1e-5  # and by which two answers to the same images may differ: round
 BATCH = 2  # images that are enough to check with
 
 
-def check_contract(autoencoder: Autoencoder, images: Tensor, access: str = "queries", batch_size: int = BATCH) -> None:
+def check_contract(
+    autoencoder: Autoencoder, images: Tensor, access: str = "queries", batch_size: int = BATCH, prefix: str = ""
+) -> None:
     """Raise `ValueError` unless `autoencoder`, in eval mode, can be audited on images (B, C, H, W) like `images`.
 
     `access` is that of the recovery method: with `gradients`, the autoencoder must give derivatives. `batch_size` is
-    the number of images that it will be asked for at once; `SettingError` if that is what does not fit.
+    the number of images that it will be asked for at once; `SettingError` if that is what does not fit. `prefix` is
+    that of the arguments of `Adapted` where they are configured, of which a message names the one to give.
     """
     images = images[:BATCH]
-    if isinstance(autoencoder, type):
-        raise ValueError(f"the autoencoder is the class {autoencoder.__name__}; give an instance, with its weights")
-    if isinstance(autoencoder, torch.export.ExportedProgram):
-        raise ValueError("the autoencoder is an ExportedProgram, which cannot be called; give its module()")
+    check_callable(autoencoder)
     if isinstance(autoencoder, nn.Module):
         _check_placement(autoencoder, images)
-    first, again, alone = (_answer(autoencoder, part) for part in (images, images, images[:1]))
+    first, again, alone = (_answer(autoencoder, part, prefix) for part in (images, images, images[:1]))
     scale = max(1.0, float(first.abs().max()))
     if (difference := float((first - again).abs().max())) > REPEATED * scale:
         what = f"not deterministic: two calls on the same images differ by up to {difference:.2g}"
-        raise ValueError(f"the autoencoder is {what}; switch off in eval mode what draws at random (dropout, noise)")
+        way = (
+            of_chance(autoencoder, images, prefix) or "; switch off in eval mode what draws at random (dropout, noise)"
+        )
+        raise ValueError(f"the autoencoder is {what}{way}")
     if (difference := float((first[:1] - alone).abs().max())) > TOLERANCE * scale:
         what = f"answer for an image depends on the others in its batch (by up to {difference:.2g})"
         way = "in eval mode it must treat each image on its own, without statistics of the batch"
         raise ValueError(f"the autoencoder's {what}; {way}")
     if batch_size > BATCH:
         try:
-            _answer(autoencoder, images[:1].repeat(batch_size, 1, 1, 1))
+            _answer(autoencoder, many := images[:1].repeat(batch_size, 1, 1, 1), None)
         except ValueError as error:
-            raise SettingError("batch_size", batch_size, f"{error}; choose another") from error
-    if access == "gradients" and not _is_differentiable(autoencoder, images):
+            way = of_failure(autoencoder, many, str(error), prefix)
+            raise SettingError("batch_size", batch_size, f"{error}; choose another{way}") from error
+    if access == "gradients" and (reason := _undifferentiable(autoencoder, images)):
         way = "choose one that only queries it, such as iterate"
-        raise ValueError(f"the autoencoder gives no gradients, which the method needs; {way}")
+        raise ValueError(f"the autoencoder gives no gradients, which the method needs; {way} ({reason})")
 
 
-def check_loss(loss: float, members: Tensor) -> None:
-    """Print a note if a `loss` on the members (N, C, H, W) is beyond what a single grey would have: their variance."""
+def check_loss(loss: float, members: Tensor, autoencoder: Autoencoder, prefix: str = "") -> None:
+    """Print a note if a `loss` on the members (N, C, H, W) is beyond what a single grey would have: their variance.
+
+    It says with what range of values `autoencoder` has a smaller one. prefix: see `check_contract`.
+    """
     sums = [(float(part.sum()), float(part.square().sum())) for part in map(as_float, members.split(MEMBERS_AT_ONCE))]
     mean, square = (sum(column) / members.numel() for column in zip(*sums, strict=True))
     if loss > (variance := square - mean**2):
         note = f"note: the loss on the members is {loss:.2g}, above their variance of {variance:.2g}"
-        print(f"{note}: are these the images that it was trained on, and is value_range right?", flush=True)
+        note += ": are these the images that it was trained on, and is value_range right?"
+        with evaluating(autoencoder):
+            print(note + of_loss(autoencoder, members[:MEMBERS_AT_ONCE], loss, prefix), flush=True)
 
 
 @contextlib.contextmanager
 def evaluating(autoencoder: Autoencoder) -> Iterator[None]:
-    """Eval mode; afterwards every part of a module is in its earlier mode."""
+    """Eval mode; afterwards a module is as it was: its parts' modes, and its buffers, such as batch statistics."""
     modules = list(autoencoder.modules()) if isinstance(autoencoder, nn.Module) else []
-    modes = [module.training for module in modules]
-    with contextlib.suppress(NotImplementedError):  # of an exported program, which has no modes
-        for module in modules[:1]:  # the autoencoder itself
-            module.eval()
+    modes = [(module, module.training) for module in modules if hasattr(module, "training")]  # not a frozen script
+    asked = [(weight, weight.requires_grad) for module in modules[:1] for weight in module.parameters()]
+    kept = [
+        (module, name, buffer.clone())
+        for module in modules
+        for name, buffer in module.named_buffers(recurse=False)
+        if not (is_lazy(buffer) or buffer.is_meta or buffer.is_inference() or buffer.layout != torch.strided)
+    ]
     try:
+        with contextlib.suppress(NotImplementedError):  # of an exported program, which has no modes
+            for module in modules[:1]:  # the autoencoder itself
+                module.eval()
         yield
     finally:
-        for module, mode in zip(modules, modes, strict=True):
+        for module, mode in modes:
             module.training = mode
+        for weight, grad in asked:
+            if weight.requires_grad != grad:
+                weight.requires_grad_(grad)
+        with torch.no_grad():
+            for module, name, value in kept:
+                if not torch.equal(buffer := getattr(module, name), value):
+                    buffer.copy_(value)
 
 
 def _check_placement(autoencoder: nn.Module, images: Tensor) -> None:
@@ -93,20 +119,25 @@ def _check_placement(autoencoder: nn.Module, images: Tensor) -> None:
 
 
 @torch.no_grad()
-def _answer(autoencoder: Autoencoder, images: Tensor) -> Tensor:
-    """The autoencoder's answer, a finite tensor like `images`; raises `ValueError` for anything else."""
+def _answer(autoencoder: Autoencoder, images: Tensor, prefix: str | None) -> Tensor:
+    """The autoencoder's answer, a finite tensor like `images`; raises `ValueError` for anything else.
+
+    With a `prefix`, that says how it is to be described, see `check_contract`.
+    """
     given = images.clone()
     try:
-        output: object = autoencoder(given)
+        with warnings.catch_warnings(action="ignore"):  # of a call that may be wrong
+            output: object = autoencoder(given)
+        if torch.equal(given, images):
+            check_answer(output, images)
     except Exception as error:  # of the user's code
-        raise ValueError(f"the autoencoder fails on images of {tuple(images.shape)}: {first_line(error)}") from error
+        failed = f"the autoencoder fails on images of {tuple(images.shape)}: {first_line(error)}"
+        reason = str(error) if isinstance(error, UnsuitableError) else failed
+        advice = "" if prefix is None else of_failure(autoencoder, images, reason, prefix)
+        raise ValueError(reason + advice) from error
     if not torch.equal(given, images):
         raise ValueError("the autoencoder changes its input in place; give lambda x: autoencoder(x.clone())")
-    if not isinstance(output, Tensor):
-        way = "it must return the images alone: wrap it in a function that does"
-        raise ValueError(f"the autoencoder returns a {type(output).__name__}; {way}")
-    if output.shape != images.shape:
-        raise ValueError(f"the autoencoder maps {tuple(images.shape)} to {tuple(output.shape)}; it must keep the shape")
+    assert isinstance(output, Tensor)
     if output.dtype != images.dtype or output.device != images.device:
         change = f"maps {images.dtype} on {images.device} to {output.dtype} on {output.device}"
         raise ValueError(f"the autoencoder {change}; it must keep both: return output.to(x)")
@@ -115,11 +146,20 @@ def _answer(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     return output
 
 
-def _is_differentiable(autoencoder: Autoencoder, images: Tensor) -> bool:
+def _undifferentiable(autoencoder: Autoencoder, images: Tensor) -> str:
+    """Why the autoencoder gives no derivatives; empty if it does."""
     with torch.enable_grad():
         x = images.detach().clone().requires_grad_()
         try:
             output = autoencoder(x)
-            return output.requires_grad and torch.autograd.grad(output.sum(), x, allow_unused=True)[0] is not None
-        except RuntimeError:  # a layer without a derivative
-            return False
+            if not output.requires_grad:
+                kind = getattr(autoencoder, "returned", "")
+                inside = f"it returns a {kind}" if kind else "torch.no_grad, detach or NumPy within"
+                return f"its output does not require grad: {inside}"
+            (found,) = torch.autograd.grad(output.sum(), x, allow_unused=True)
+            return "its output does not depend on the images by way of gradients" if found is None else ""
+        except RuntimeError as error:  # a layer without a derivative
+            made = (
+                "; make or load the model outside of torch.inference_mode()" if "Inference tensor" in str(error) else ""
+            )
+            return f"torch: {first_line(error)}{made}"

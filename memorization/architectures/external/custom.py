@@ -1,61 +1,26 @@
-"""An autoencoder of the user's own: a class, with its weights or to be trained, or an exported program.
+"""An autoencoder of the user's own: a class, with its weights or to be trained, a function, or an exported program.
 
 A class is imported only if its package is allowed, and weights are never unpickled (see `weights` and `exported`).
-What the model expects of its images, a value range and a layout, is adapted around it.
+How the model is called, and how it takes and gives images, is adapted around it (see `adapted`).
 """
 
+import functools
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from inspect import Parameter, signature
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from memorization.architectures.autoencoder import Autoencoder, has_modes
 from memorization.architectures.external import first_line
+from memorization.architectures.external.adapted import Adapted, Description, Layout, adapted
 from memorization.architectures.external.exported import Exported
 from memorization.architectures.external.weights import load_weights
 from memorization.architectures.initialisation import Shape
-from memorization.components import SettingError, choose, expanded
+from memorization.components import SettingError, expanded
 
 ALLOWED = ("memorization", "torch.nn")  # packages whose classes a configuration may name
-# How a network takes and gives images: (B, C, H, W), (B, H, W, C), or (B, C H W).
-Layout = StrEnum("Layout", ["channels_first", "channels_last", "flat"])
-
-
-class Adapted(nn.Module):
-    """`network`, which has another value range or layout, as an autoencoder of images (B, C, H, W) in [0, 1].
-
-    network: any callable; a module's own mode, device and weights go with this one's.
-    value_range: the values of its black and white, such as (-1, 1). layout: of its input and output, see `Layout`.
-
-    Raises `SettingError` for an empty range or an unknown layout.
-    """
-
-    def __init__(
-        self, network: Autoencoder, value_range: Sequence[float] = (0.0, 1.0), layout: str = Layout.channels_first
-    ) -> None:
-        super().__init__()
-        if len(value_range) != 2 or not value_range[0] < value_range[1]:
-            raise SettingError("value_range", [*value_range], "give black and white, such as [-1,1]")
-        self.network, self.has_modes = network, has_modes(network)
-        self.low, self.high = value_range
-        self.layout = choose("layout", layout, Layout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        own = x * (self.high - self.low) + self.low
-        if self.layout is Layout.channels_last:
-            own = own.permute(0, 2, 3, 1)  # (B, H, W, C)
-        elif self.layout is Layout.flat:
-            own = own.flatten(1)  # (B, C H W)
-        y: object = self.network(own)
-        if not isinstance(y, Tensor) or y.shape != own.shape:
-            given = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
-            asked = f"its input, {self.layout}, {tuple(own.shape)}"
-            raise ValueError(f"its output is {given} and {asked}; they must be alike")
-        y = y.permute(0, 3, 1, 2) if self.layout is Layout.channels_last else y.reshape(x.shape)
-        return (y - self.low) / (self.high - self.low)
 
 
 def custom(
@@ -67,14 +32,23 @@ def custom(
     value_range: tuple[float, float] = (0.0, 1.0),
     layout: Layout = Layout.channels_first,
     allowed: tuple[str, ...] = (),
+    weights_key: str = "",
+    trained: bool = False,
+    output: str = "",
+    input_key: str = "",
+    pad_to: int = 1,
+    resize_to: Any = None,
+    batch: int = 0,
 ) -> nn.Module:
     """An autoencoder of the user's own for images of `shape` (C, H, W).
 
     target: `package.module.Class`, an nn.Module, made with `kwargs`; if it has a parameter `shape` that is not among
-        them, it gets that of the images.
+        them, it gets that of the images. Or a function: one of images, or one that makes a module as a class does.
     weights: file of a state dict, see `read_weights`; without one the class is trained like any architecture.
-    export: file of a `torch.export` program, instead of all these.
-    value_range, layout: see `Adapted`.
+    weights_key: where in that file the state dict is, such as `params` or `ema.model`.
+    trained: the class or function brings its weights itself, as one that calls `from_pretrained` does.
+    export: file of a `torch.export` program, a TorchScript or an ONNX file, instead of all these.
+    value_range, layout, output, input_key, pad_to, resize_to, batch: see `Adapted`.
     allowed: packages beside `memorization` and `torch.nn` from which a class may be imported.
 
     Raises `SettingError` for what cannot be loaded, and for a class outside the allowed packages.
@@ -87,19 +61,24 @@ def custom(
         raise SettingError("export", export, "the program holds its weights; leave out `weights` and `kwargs`")
     network = Exported(expanded(export)) if export else make(target, kwargs or {}, shape, allowed)
     if weights:
-        load_weights(network, expanded(weights))
-    plain = tuple(value_range) == (0.0, 1.0) and layout == Layout.channels_first
-    return network if plain else Adapted(network, value_range, layout)
+        inner = network.network if isinstance(network, Adapted) else network
+        load_weights(inner if isinstance(inner, nn.Module) else network, expanded(weights), weights_key)
+    description = Description(output=output, input_key=input_key, value_range=tuple(value_range), layout=layout)
+    description |= {"pad_to": pad_to, "resize_to": resize_to, "batch": batch}
+    defaults = signature(custom).parameters
+    plain = all(value == defaults[name].default for name, value in description.items())
+    return network if plain else adapted(network, **description)
 
 
 custom.revision = 1  # type: ignore[attr-defined]
 custom.files = ("weights", "export")  # type: ignore[attr-defined]
 custom.incidental = ("allowed",)  # type: ignore[attr-defined]
 custom.external = True  # type: ignore[attr-defined]
+custom.later = ("weights_key", "trained", "input_key", "pad_to", "resize_to", "batch")  # type: ignore[attr-defined]
 
 
 def make(target: str, kwargs: Mapping[str, object], shape: Shape, allowed: Sequence[str]) -> nn.Module:
-    """An instance of the class `target`; see `custom`."""
+    """An instance of the class `target`, or what the function `target` makes or is; see `custom`."""
     module, _, name = target.rpartition(".")
     if not module:
         raise SettingError("target", target, "this is no class; give package.module.Class")
@@ -114,11 +93,25 @@ def make(target: str, kwargs: Mapping[str, object], shape: Shape, allowed: Seque
         missing = isinstance(error, ImportError | AttributeError)
         hint = "; is it installed, or its folder on the PYTHONPATH?" if missing else ""
         raise SettingError("target", target, f"{first_line(error)}{hint}") from error
-    if not inspect.isclass(found) or not issubclass(found, nn.Module):
-        raise SettingError("target", target, "this is no class of nn.Module")
-    if "shape" in inspect.signature(found).parameters:
+    if not (inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, nn.Module))):
+        raise SettingError("target", target, "this is no class of nn.Module, and no function")
+    parameters = signature(found).parameters
+    if "shape" in parameters:
         kwargs = {"shape": shape, **kwargs}
+    if inspect.isfunction(found) and len(_lacking(parameters, kwargs)) == 1:  # one of images
+        return Adapted(functools.partial(found, **kwargs) if kwargs else found)
     try:
-        return found(**kwargs)
+        made: object = found(**kwargs)
     except Exception as error:  # of the user's code
         raise SettingError("kwargs", kwargs, f"{target} cannot be made of them: {first_line(error)}") from error
+    if not isinstance(made, nn.Module):
+        kind = type(made).__name__
+        raise SettingError("target", target, f"it returns a {kind}; give a function that makes a module, or of images")
+    return made
+
+
+def _lacking(parameters: Mapping[str, Parameter], kwargs: Mapping[str, object]) -> list[str]:
+    """The parameters that must be given beside `kwargs`, and can be without their names."""
+    places = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    free = [p for p in parameters.values() if p.kind in places and p.default is Parameter.empty]
+    return [p.name for p in free if p.name not in kwargs]

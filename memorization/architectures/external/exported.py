@@ -1,4 +1,9 @@
-"""An autoencoder as a `torch.export` program (`.pt2`): queries and gradients, without its source.
+"""An autoencoder as a program in a file, without its source: of `torch.export` (`.pt2`), TorchScript or ONNX.
+
+A program of `torch.export` gives queries and gradients, and is inspected before it is read. TorchScript is not: it may
+call any operator of torch when it is called, also those that read and write files, so that only files of people whom
+one trusts should be named. ONNX is run by onnxruntime and gives queries alone; it holds operators on tensors, and its
+risk is that of a damaged file to a reader in C++.
 
 torch's own reader (2.13) is not made for files of strangers. It falls back on unpickling, evaluates the symbolic sizes
 that a file holds, loads compiled code, imports the modules that the description of a container names, looks up whatever
@@ -16,7 +21,7 @@ import os
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,6 +29,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from memorization.architectures.external import first_line
 from memorization.components import Record, SettingError
 
 SYMBOL = re.compile(r"Symbol\('\w+'(, \w+=(True|False))*\)")
@@ -44,14 +50,13 @@ EXPORT = "torch.export.save(torch.export.export(model.eval(), (images,), dynamic
 class Exported(nn.Module):
     """The program in the file `path`. It has no modes: it is as it was exported, in eval mode one hopes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         super().__init__()
-        self.path = path
-        self.program = read_program(path)
+        self.path = Path(path).expanduser()
+        self.program = READERS.get(kind_of_program(self.path), read_program)(self.path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.program(x)
-        return y
+    def forward(self, x: Tensor) -> Any:
+        return self.program(x)
 
     def train(self, mode: bool = True) -> Exported:
         self.training = mode  # a program's own `train` raises
@@ -59,6 +64,61 @@ class Exported(nn.Module):
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return Exported, (self.path,)
+
+
+def kind_of_program(path: Path) -> str:
+    """What kind of program a file holds, by its content; empty if it is none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = [name.partition("/")[2] for name in archive.namelist()]
+        if "archive_format" in names:
+            return EXPORTED
+        return SCRIPT if "constants.pkl" in names and any(name.startswith("code/") for name in names) else ""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        head = file.read(2)
+    return ONNX if head[:1] == b"\x08" and head[1:] < b"\x40" else ""  # its first field, the version of the format
+
+
+def read_script(path: Path) -> nn.Module:
+    """The TorchScript program in a file, in eval mode; it is not inspected, see above."""
+    with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
+        try:
+            script: nn.Module = torch.jit.load(str(path), map_location="cpu")
+            return script.eval()
+        except Exception as error:  # of what kind depends on the damage
+            raise SettingError("export", str(path), f"it cannot be read as TorchScript: {first_line(error)}") from error
+
+
+class Onnx(nn.Module):
+    """The ONNX program in a file, of one input, run on the CPU: queries without gradients."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        try:
+            from onnxruntime import InferenceSession
+        except ImportError as error:
+            raise SettingError(
+                "export", str(path), f"ONNX needs onnxruntime ({error}): pip install onnxruntime"
+            ) from error
+        try:
+            self.session = InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # of onnxruntime, also for weights in other files
+            raise SettingError("export", str(path), f"onnxruntime cannot read it: {first_line(error)}") from error
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(one.name for one in inputs)
+            raise SettingError("export", str(path), f"it has the inputs {names}; export it with the images alone")
+        self.name = inputs[0].name
+
+    def forward(self, x: Tensor) -> Any:
+        answers = self.session.run(None, {self.name: x.detach().cpu().numpy()})
+        named = dict(zip([one.name for one in self.session.get_outputs()], map(torch.as_tensor, answers), strict=True))
+        return next(iter(named.values())).to(x.device) if len(named) == 1 else named
+
+
+EXPORTED, SCRIPT, ONNX = "an exported program", "a TorchScript program", "an ONNX program"
 
 
 def read_program(path: Path) -> nn.Module:
@@ -74,6 +134,9 @@ def read_program(path: Path) -> nn.Module:
         reason = f"this is no exported program, or damaged; make one: {EXPORT}"
         raise SettingError("export", str(path), reason) from error
     raise SettingError("export", str(path), f"it is refused: it holds {found}, which could run any code")
+
+
+READERS: dict[str, Callable[[Path], nn.Module]] = {EXPORTED: read_program, SCRIPT: read_script, ONNX: Onnx}
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
@@ -144,7 +207,8 @@ def _unsafe_text(key: str, text: str) -> str:
             return ""
         case _:
             allowed = NAME.fullmatch(text) and not (key in VARIABLES and re.search(r"\W", text))
-            return "" if allowed else f"the name {text[:80]!r}"
+            hint = " (is that a layer's? Name it without spaces, and export it again)" if text.count(" ") else ""
+            return "" if allowed else f"the name {text[:80]!r}{hint}"
 
 
 def _is_plain(spec: Record) -> bool:
