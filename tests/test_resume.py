@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -315,6 +316,19 @@ def test_a_signal_ends_the_jobs_that_submitit_started(tmp_path):
     assert "0 of 2 jobs: 2 running" in ended.stdout
     folders = [folder for _, folder in store.folders(tmp_path / "runs")]
     assert [files.status(folder) for folder in folders] == ["interrupted", "interrupted"]
+
+
+@pytest.mark.parametrize("cluster", ["joblib", "submitit_local"])
+def test_the_jobs_of_a_sweep_that_was_killed_end_with_it(tmp_path, cluster):
+    long = ["training.max_steps=1000000", "training.target_loss=1e-30", "checkpoint_seconds=0", "progress=false"]
+    ended = killing(tmp_path, BEGUN, "-m", *long, "seed=0,1", f"cluster={cluster}")
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    folders = [folder for _, folder in store.folders(tmp_path / "runs")]
+    assert len(folders) == 2
+    deadline = time.monotonic() + 20
+    while any(files.status(folder) == "running" for folder in folders):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def flip(path: Path) -> None:
