@@ -107,3 +107,21 @@ def test_without_slurm_a_line_says_so(tmp_path, monkeypatch):
 def test_jobs_are_named_as_scancel_takes_them(names, told):
     assert slurm.numbers(names) == told
     assert re.fullmatch(r"scancel( \d+)*", slurm.ended_by(names).strip())
+
+
+@pytest.mark.parametrize(
+    ("scontrol", "sacct", "cause"),
+    [
+        ("echo JobState=OUT_OF_MEMORY Reason=Memory ExitCode=0:125", "exit 1", "OUT_OF_MEMORY, Memory, signal 125"),
+        ("echo JobState=FAILED Reason=None ExitCode=10:0", "exit 1", "FAILED, exit status 10"),
+        ("exit 1", "echo 'TIMEOUT|0:0'", "TIMEOUT"),
+        ("exit 1", "echo 'CANCELLED by 0|0:15'", "CANCELLED by 0, signal 15"),
+        ("exit 1", "true", "SLURM has forgotten it"),
+        ("exit 1", "exit 1", "SLURM has forgotten it"),
+    ],
+)  # fmt: skip
+def test_the_cause_is_that_of_scontrol_or_of_the_accounts(cluster, scontrol, sacct, cause):
+    for name, text in (("scontrol", scontrol), ("sacct", sacct)):
+        (cluster / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (cluster / "bin" / name).chmod(0o755)
+    assert slurm.cause("7") == cause

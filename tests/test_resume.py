@@ -490,16 +490,19 @@ with lock.held(Path(sys.argv[1])):
 """
 
 
-def test_whoever_waits_for_a_lock_says_for_whom(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("named", [True, False])
+def test_whoever_waits_for_a_lock_says_for_whom(tmp_path, monkeypatch, capsys, named):
     folder = tmp_path / "recoveries" / "run"
     command = [sys.executable, "-c", WAITING, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
+        if not named:
+            (folder.parent / ".run.holder").unlink()
         monkeypatch.setattr(lock, "PATIENCE", 0.1)
         threading.Timer(1.0, lambda: (holder.stdin.write("\n"), holder.stdin.flush())).start()
         with lock.held(folder):
             pass
     said = capsys.readouterr().out
-    assert said.startswith(f"waiting for process {holder.pid} on ")
+    assert said.startswith(f"waiting for process {holder.pid} on " if named else "waiting for another process, ")
     assert said.endswith(f", which works on {folder}\n")
     assert not list(folder.parent.glob("*.holder"))
