@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH := $(shell grep '^torch==' requirements.lock)
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed  ## make .venv with the versions of requirements.lock
 
@@ -48,8 +48,11 @@ lint: install  ## style, rooms and types
 test: lint chromium  ## lint, types and tests
 	$(BIN)/pytest -n 2 --dist worksteal
 
+test-slurm: install  ## as root: start a SLURM of one node here, run sweeps on it (5 minutes), and take it down
+	tests/slurm/cluster.sh up && $(BIN)/pytest tests/slurm -v; status=$$?; tests/slurm/cluster.sh down; exit $$status
+
 chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke sweep plan bench report lint test chromium
+.PHONY: help install run smoke sweep plan bench report lint test test-slurm chromium

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -49,6 +52,38 @@ def test_two_processes_train_and_recover_as_one(tmp_path, monkeypatch, batch, re
     np.testing.assert_allclose(two.results["psnr_erased"], one.results["psnr_erased"], atol=0.05)
     assert (two.gallery["row"] == one.gallery["row"]).all()
     assert (two.gallery["original"] == one.gallery["original"]).all()
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """What the environment says in the third of four tasks that `srun` has started, or torchrun; with its names."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "bin" / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    ours = {"JOB_ID": "7", "JOB_NAME": "x", "NTASKS": "4", "PROCID": "2", "LOCALID": "2", "NODEID": "1"}
+    ours |= {"NNODES": "2", "NODELIST": "localhost", "NTASKS_PER_NODE": "2"}
+    said = {f"SLURM_{name}": value for name, value in ours.items()}
+    said |= {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    return said
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_batch_system_changes_nothing_of_what_a_process_does(tmp_path, slurm, monkeypatch, devices):
+    words = [*TRAINING, *RECOVERY, f"trainer.devices={devices}", "tracking=offline", "recovery.batch_size=12"]
+    ended = run_script("recover", *words, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    logs = [run.read_bytes() for run in (tmp_path / "runs" / "wandb").glob("offline-run-*/run-*.wandb")]
+    assert sum(b"train/loss" in log and b"train/learning_rate" in log for log in logs) == 1
+    for name in slurm:
+        monkeypatch.delenv(name)
+    ended = run_script("recover", *words, "store=usual", cwd=tmp_path)
+    assert ended.stderr == ""
+    (here,), (usual,) = finished(tmp_path / "runs"), finished(tmp_path / "usual")
+    pd.testing.assert_frame_equal(here.results.drop(columns="seconds"), usual.results.drop(columns="seconds"))
 
 
 NORMALISING = """

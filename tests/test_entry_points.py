@@ -25,10 +25,10 @@ from PIL import Image
 
 from memorization import architectures, load_results, load_run
 from memorization.cli import entry
-from memorization.cli.hiding import hiding
 from memorization.config import schema
 from memorization.config.experiment import resolve
 from memorization.config.groups import GROUPS
+from memorization.config.hiding import hiding
 from memorization.config.messages import as_typed
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
 from memorization.evaluation import metrics

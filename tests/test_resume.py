@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -317,6 +318,19 @@ def test_a_signal_ends_the_jobs_that_submitit_started(tmp_path):
     assert [files.status(folder) for folder in folders] == ["interrupted", "interrupted"]
 
 
+@pytest.mark.parametrize("cluster", ["joblib", "submitit_local"])
+def test_the_jobs_of_a_sweep_that_was_killed_end_with_it(tmp_path, cluster):
+    long = ["training.max_steps=1000000", "training.target_loss=1e-30", "checkpoint_seconds=0", "progress=false"]
+    ended = killing(tmp_path, BEGUN, "-m", *long, "seed=0,1", f"cluster={cluster}")
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    folders = [folder for _, folder in store.folders(tmp_path / "runs")]
+    assert len(folders) == 2
+    deadline = time.monotonic() + 20
+    while any(files.status(folder) == "running" for folder in folders):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -476,16 +490,19 @@ with lock.held(Path(sys.argv[1])):
 """
 
 
-def test_whoever_waits_for_a_lock_says_for_whom(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("named", [True, False])
+def test_whoever_waits_for_a_lock_says_for_whom(tmp_path, monkeypatch, capsys, named):
     folder = tmp_path / "recoveries" / "run"
     command = [sys.executable, "-c", WAITING, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
+        if not named:
+            (folder.parent / ".run.holder").unlink()
         monkeypatch.setattr(lock, "PATIENCE", 0.1)
         threading.Timer(1.0, lambda: (holder.stdin.write("\n"), holder.stdin.flush())).start()
         with lock.held(folder):
             pass
     said = capsys.readouterr().out
-    assert said.startswith(f"waiting for process {holder.pid} on ")
+    assert said.startswith(f"waiting for process {holder.pid} on " if named else "waiting for another process, ")
     assert said.endswith(f", which works on {folder}\n")
     assert not list(folder.parent.glob("*.holder"))

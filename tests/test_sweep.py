@@ -76,13 +76,102 @@ def test_a_second_sweep_runs_exactly_what_failed(tmp_path):
     assert again.stdout.count("training fc-digits") == 1
 
 
+TINY = [
+    *["dataset=digits", "dataset.members=5", "dataset.non_members=5", "architecture.depth=2", "training.max_steps=5"],
+    *["training.ladder=[1.0]", "training.target_loss=1.0", "tracking=none", "progress=false"],
+]
+TINY_RECOVERY = [*TINY, "recovery=iterate", "recovery.max_iterations=2"]
+
+
+def told(store: Path) -> pd.DataFrame:
+    """How each job of the one sweep in a store ended."""
+    (table,) = (store / "sweeps").glob("*/jobs.csv")
+    jobs = pd.read_csv(table)
+    assert list(jobs["job"]) == [*range(len(jobs))]
+    return jobs
+
+
+@pytest.mark.parametrize(
+    ("cluster", "subdir"),
+    [("local", "a/${seed}/b"), ("local", "same"), ("joblib", "s_${seed}"), ("submitit_local", "s_${seed}")],
+)
+def test_a_failure_is_told_whatever_its_folder_is_called(tmp_path, cluster, subdir):
+    folder = f"hydra.sweep.subdir={subdir}"
+    ended = run_script("train", "-m", *TINY, folder, f"cluster={cluster}", "seed=0,-1", cwd=tmp_path)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "seed=-1: seed is -1;" in line
+    assert list(told(tmp_path / "runs")["status"]) == ["done", "failed"]
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    (cause,) = sweep.rglob("error.txt")
+    assert cause.parent.relative_to(sweep).as_posix() == subdir.replace("${seed}", "-1")
+    assert not list(sweep.rglob("job*.json"))
+
+
+def test_a_job_whose_folder_cannot_be_made_is_one_failure(tmp_path):
+    (tmp_path / "file").write_text("")
+    places = [f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=${store}/x"]
+    ended = run_script("train", "-m", *TINY, *places, "seed=0", "store=one,file,two", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "file" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    table = pd.read_csv(tmp_path / "jobs.csv")
+    assert list(table["status"]) == ["done", "failed", "done"]
+
+
+DYING = """
+import os, signal
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, dies):
+        super().__init__(nn.Flatten(), nn.Linear(64, 64), nn.Unflatten(1, (1, 8, 8)))
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("cluster", ["joblib", "submitit_local"])
+def test_a_job_that_is_killed_is_one_failure(tmp_path, monkeypatch, cluster):
+    (tmp_path / "dying.py").write_text(DYING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    own = ["architecture=custom", "architecture.target=dying.Net", "architecture.allowed=[dying]"]
+    words = [word for word in TINY if not word.startswith("architecture.")]
+    swept = ["architecture.kwargs={dies:true},{dies:false}", "seed=0,1", f"cluster={cluster}"]
+    ended = run_script("train", "-m", *words, *own, *swept, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert list(told(tmp_path / "runs")["status"]) == ["failed", "failed", "done", "done"], ended.stderr
+    assert sum(line.startswith("error: ") for line in ended.stderr.splitlines()) == 2
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_trial_that_fails_does_not_end_an_optuna_search(tmp_path):
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=6"]
+    space = ["training.learning_rate=choice(1e-3,1e30)", "dataset=choice(digits,nothing)"]
+    words = [word for word in TINY_RECOVERY if word != "dataset=digits" and "loss" not in word]
+    seeded = ["hydra.sweeper.sampler.seed=5", "hydra.sweeper.n_jobs=3"]
+    ended = run_script("recover", "-m", *words, *search, *seeded, *space, cwd=tmp_path)
+    assert ended.returncode == 1
+    jobs = told(tmp_path / "runs")
+    assert len(jobs) == 6
+    assert {"done", "diverged", "failed"} <= set(jobs["status"])
+    assert jobs.loc[jobs["name"].str.contains("nothing"), "detail"].str.contains("there is no such choice").all()
+    assert "Best value: " in ended.stdout
+    assert "Failed experiment" not in ended.stdout
+    lines = [line for line in ended.stderr.splitlines() if "A new study created" not in line]
+    assert all(line.startswith("error: ") for line in lines)
+    assert len(lines) == (~jobs["status"].isin(["done", "found"])).sum()
+
+
 def test_a_folder_that_was_there_keeps_what_was_in_it(smoke, tmp_path):
     """Whether no job can begin (one choice of two is wrong) or all end; earlier notes are not told again."""
     folder = tmp_path / "precious"
     (folder / "0").mkdir(parents=True)
+    (folder / ".jobs").mkdir()
     for place in (folder / "thesis.txt", folder / "0" / "thesis.txt"):
         place.write_text("keep")
-    (folder / "0" / "job.json").write_text(json.dumps({"name": "old", "status": "failed", "detail": "of yesterday"}))
+    (folder / ".jobs" / "0.json").write_text(json.dumps({"name": "old", "status": "failed", "detail": "of yesterday"}))
     chosen = [f"hydra.sweep.dir={folder}", "recovery=iterate", "degradation=box", f"store={smoke[0] / 'runs'}"]
     ended = run_script("recover", *SWEEP, *chosen, "dataset=digits,nope", cwd=tmp_path)
     assert ended.returncode == 1

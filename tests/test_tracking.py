@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from memorization import load_results
+from memorization.components import SettingError
+from memorization.config.experiment import check_names
 from memorization.config.schema import Mode, Tracking
 from memorization.evaluation.metrics import recovery_metrics
 from memorization.tracking import curves
@@ -223,3 +225,70 @@ def test_where_pictures_wait_is_set_for_a_run_and_not_for_the_process(tmp_path, 
     with module.tracking(settings, tmp_path, details):
         assert os.environ["WANDB_DATA_DIR"] == "of the user"
     assert os.environ["WANDB_DATA_DIR"] == "of the user"
+
+
+SAID = {
+    "RUN_ID": "abc123", "RESUME": "must", "NAME": "theirs", "RUN_GROUP": "theirs", "PROJECT": "a/b", "MODE": "nonsense",
+    "SWEEP_ID": "s1", "JOB_TYPE": "theirs", "TAGS": "theirs", "RUN_STORAGE_ID": "x", "LAUNCH": "true",
+}  # fmt: skip
+
+
+def test_the_environment_merges_no_runs_and_names_none(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of this process; a command has one of its own
+    for name, value in SAID.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    settings = ["experiment=smoke", "recovery=iterate", "degradation=box", "tracking=offline", "progress=false"]
+    command = [*PYTHON, "-m", "memorization.recover", *settings, "study=ours"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in SAID:
+        monkeypatch.delenv(f"WANDB_{name}")
+    runs = []
+    for folder in (tmp_path / "runs" / "wandb").glob("offline-run-*"):
+        (run,) = [run for run in of_type(records(folder), "run") if "display_name" in run][:1]
+        runs.append(run)
+    assert len({run["run_id"] for run in runs}) == len(runs) == 2
+    assert {(run["run_group"], run["project"]) for run in runs} == {("ours", "memorization")}
+    assert sorted(run["job_type"] for run in runs) == ["recover", "train"]
+    for run in runs:
+        values = str({key: value for key, value in run.items() if key != "config"})
+        assert not any(word in values for word in ("abc123", "theirs", "s1'", "resume"))
+
+
+def test_what_the_environment_says_of_a_run_stays_for_others(monkeypatch, tmp_path):
+    for name, value in SAID.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    with module.tracking(Tracking(Mode.offline, "p"), tmp_path, module.Details("train", "n", "s", ["x" * 99], {})):
+        assert all(os.environ[f"WANDB_{name}"] == value for name, value in SAID.items())
+
+
+@pytest.mark.parametrize("name", [*(f"a{letter}b" for letter in '/\\#?%: ._-@&"é'), "", " ", "x" * 128, "x" * 129])
+def test_a_name_is_refused_that_wandb_refuses(name):
+    from wandb import Settings
+    from wandb.errors import UsageError
+
+    try:
+        Settings(project=name)
+        refused = not name.strip()  # by its server
+    except UsageError:
+        refused = True
+    for field in ("project", "entity"):
+        tracking = Tracking(Mode.offline, **{"project": "p", field: name})
+        if refused:
+            with pytest.raises(
+                SettingError, match=rf"tracking\.{field} is .*tracking\.entity=TEAM tracking\.project=NAME"
+            ):
+                check_names(tracking)
+        else:
+            check_names(tracking)
+        check_names(Tracking(Mode.none, **{"project": "p", field: name}))
+
+
+@pytest.mark.parametrize("plan", [[], ["--plan"]])
+def test_a_name_that_wandb_refuses_is_a_line_before_anything_is_trained(tmp_path, plan):
+    command = [*PYTHON, "-m", "memorization.recover", "experiment=smoke", "tracking.project=team/faces", *plan]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: tracking.project is 'team/faces'; W&B takes ")
+    assert not list(tmp_path.iterdir())

@@ -17,24 +17,27 @@ from unittest import mock
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from memorization.cli import help
-from memorization.cli.hiding import hiding
 from memorization.config import schema
 from memorization.config.experiment import record_of, resolve
-from memorization.config.messages import ConfigError, as_typed, explained
+from memorization.config.hiding import hiding
+from memorization.config.messages import EXPLAINED, as_typed, one_line
 from memorization.engine import interruption, streams
-from memorization.jobs import plan, sweep
+from memorization.jobs import launching, plan, slurm, sweep
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.store import files
 
 HOMES = Path(__file__).parents[2], Path(__file__).parents[1]  # of the configuration: a checkout, a wheel
 CONF = next(home / "conf" for home in HOMES if (home / "conf" / "recover.yaml").is_file())
-# Of Lightning, about its own internals; nothing a user can act on.
-NOISE = (".*does not have many workers.*", ".*isinstance\\(treespec, LeafSpec\\).*")
-USER_ERRORS = (ValueError, OSError)
-EXPLAINED = (*USER_ERRORS, *ConfigError)  # their message alone says what to do
+# Of Lightning, about its own internals, or about `srun`, which starts none of our processes; nothing to act on.
+NOISE = (
+    ".*does not have many workers.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    "The `srun` command is available.*",
+)
 OUTCOMES: list[Outcome] = []  # of the jobs of this process
 PLAN = "--plan"  # says what would be done, and does nothing
 LAUNCHING = ("cluster=", "hydra.launcher.", "hydra/launcher=")  # they say where jobs run, of which a plan has none
@@ -43,7 +46,7 @@ LAUNCHING = ("cluster=", "hydra.launcher.", "hydra/launcher=")  # they say where
 def job(config: DictConfig) -> float:
     """Run one job of a Hydra application, or plan it, and note how it ended.
 
-    A failure is noted, not raised, so that a sweep goes on; what a sweeper is told is then NaN.
+    A failure is noted, not raised, so that a sweep goes on; the objective is then NaN.
     """
     quieten()
     interruption.handle()
@@ -54,7 +57,7 @@ def job(config: DictConfig) -> float:
     except Exception as error:
         outcome = _failed(config, error)
     OUTCOMES.append(outcome)
-    sweep.note(outcome)
+    sweep.note(outcome, objective)
     if sweep.Sweep.current:
         sweep.Sweep.current.look()
     elif not sweep.job_folder() and not outcome.failed:
@@ -97,15 +100,22 @@ def main(application: Callable[[], Any]) -> None:
     status, stopped = 0, ""
     sys.argv = [sys.argv[0], *map(as_typed, sys.argv[1:])]
     with contextlib.ExitStack() as stack:
+        launcher: Callable[..., Launcher] = Plugins.instantiate_launcher
         if PLAN in sys.argv:
             sys.argv = _planning(sys.argv, stack.enter_context(tempfile.TemporaryDirectory()))
-            stack.enter_context(mock.patch.object(Plugins, "instantiate_launcher", _here))
+            launcher = _here
+        surviving = lambda plugins, **context: launching.Surviving(launcher(plugins, **context))  # noqa: E731
+        stack.enter_context(mock.patch.object(Plugins, "instantiate_launcher", surviving))
         try:
             application()
         except interruption.Interrupted as signal:
             status, stopped = signal.status, f"stopped by {signal}; the same command goes on from here"
             if sweep.Sweep.current and (going := sweep.Sweep.current.cancel()):
                 stopped += f"; jobs that did not stop: kill {' '.join(map(str, going))}"
+            if sweep.Sweep.current and (queued := sweep.Sweep.current.queued):
+                names = [*queued.values()]
+                go_on = f"the jobs {slurm.numbers(names)} go on ({slurm.ended_by(names)} ends them)"
+                stopped = f"stopped by {signal}; {go_on}, and the same command watches them"
         except Exception as error:
             if not (isinstance(error, EXPLAINED) or hiding(error)):
                 traceback.print_exception(error)
@@ -142,15 +152,3 @@ def _told() -> bool:
             name = f"{outcome.name}: " if len(outcomes) > 1 and outcome.name else ""
             print(f"error: {name}{outcome.detail}", file=sys.stderr)
     return any(outcome.failed for outcome in outcomes)
-
-
-def one_line(error: Exception) -> str:
-    """The error in one line, with the nearest correct name where one was misspelt."""
-    if not isinstance(error, EXPLAINED) and (line := hiding(error)):
-        return line
-    if isinstance(error, ConfigError):
-        return explained(error)
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}; is store=FOLDER a folder that can be written?"
-    text = str(error) if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())

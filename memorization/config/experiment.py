@@ -14,7 +14,7 @@ from memorization.architectures import Architecture
 from memorization.components import Record, SettingError, expanded, within
 from memorization.config.groups import GROUPS, component_fields, parts_of
 from memorization.config.messages import check_keys
-from memorization.config.schema import Objective, Tracking
+from memorization.config.schema import Mode, Objective, Tracking
 from memorization.data import Dataset
 from memorization.data.split import check_seed
 from memorization.engine.settings import Hardware, Training
@@ -23,6 +23,7 @@ from memorization.evaluation.controls import Control
 from memorization.extraction import Search
 
 RECIPE_EXTRA = ("starts", "recall", "extrapolation")  # keys of the group `recovery` that are the recipe's
+UNNAMED, LONGEST = r"/\#?%:", 128  # characters that W&B takes in no name of a project, and how many it takes
 RECIPE_KEYS = {"method": "recovery"} | {key: f"recovery.{key}" for key in RECIPE_EXTRA}
 
 
@@ -158,6 +159,7 @@ def resolve(config: DictConfig) -> Experiment:
     check_seed(node.seed)
     if not node.checkpoint_seconds >= 0:
         raise SettingError("checkpoint_seconds", node.checkpoint_seconds, "it must be at least 0")
+    check_names(node.tracking)
     with within("architecture"):
         architecture = Architecture.of(**vars(node.architecture))
     return Experiment(
@@ -174,6 +176,18 @@ def resolve(config: DictConfig) -> Experiment:
         extracting=_extracting(node) if "prior" in record else None,
         record={key: value for key, value in record.items() if key != "plan"},
     )
+
+
+def check_names(tracking: Tracking) -> None:
+    """Raise `SettingError` for a project or an entity that W&B refuses, if there is anything to track."""
+    for name in ("project", "entity") if tracking.mode is not Mode.none else ():
+        value = getattr(tracking, name)
+        if value is None:  # the user's own entity
+            continue
+        if not value.strip() or len(value) > LONGEST or set(value) & set(UNNAMED):
+            ways = "a team's project is tracking.entity=TEAM tracking.project=NAME; or tracking=none"
+            reason = f"W&B takes 1 to {LONGEST} characters, none of them {' '.join(UNNAMED)}; {ways}"
+            raise SettingError(f"tracking.{name}", value, reason)
 
 
 def _part(group: str, node: Any, name: str = "") -> Any:

@@ -12,10 +12,13 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from memorization.config.groups import GROUPS, choice_of, parts_of
+from memorization.config.hiding import hiding
 from memorization.config.schema import ExtractConfig, RecoverConfig, Searching, Tracking, TrainConfig, schema_of
 from memorization.engine.settings import Hardware
 
 ConfigError = (HydraException, OmegaConfBaseException)
+USER_ERRORS = (ValueError, OSError)
+EXPLAINED = (*USER_ERRORS, *ConfigError)  # their message alone says what to do
 
 
 COMMANDS: dict[str, type] = {  # that have keys which not all have
@@ -141,3 +144,15 @@ def explained(error: Exception) -> str:
     if found := re.search(r"Error merging override (\S+)\n?(.*)", text):
         return f"{found[1]}: {found[2].strip() or text.splitlines()[1].strip()}"
     return " ".join(text.split("\n\n")[0].split())
+
+
+def one_line(error: Exception) -> str:
+    """The error in one line, with the nearest correct name where one was misspelt."""
+    if not isinstance(error, EXPLAINED) and (line := hiding(error)):
+        return line
+    if isinstance(error, ConfigError):
+        return explained(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; is store=FOLDER a folder that can be written?"
+    text = str(error) if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch import Tensor, distributed, nn
@@ -18,6 +20,33 @@ from memorization.engine import interruption
 from memorization.engine.settings import Hardware
 
 PRECISIONS = ("32", "32-true", "64", "64-true", "bf16", "bf16-mixed")  # of Lightning's
+
+
+class OneMachine(LightningEnvironment):
+    """This process and those that it spawns, whatever a batch system or a launcher says of others in the environment.
+
+    Else Lightning takes a process in a SLURM job for one of several that `srun` has started, which wait for each other.
+    """
+
+    creates_processes_externally = False
+    main_address = "127.0.0.1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = os.getpid()
+        self.set_global_rank(0)
+
+    @property
+    def main_port(self) -> int:
+        if self._main_port == -1:
+            self._main_port = find_free_network_port()
+        return self._main_port
+
+    def local_rank(self) -> int:
+        return 0 if os.getpid() == self.first else super().local_rank()  # as the launcher of spawned ones has set it
+
+    def node_rank(self) -> int:
+        return 0
 
 
 class Spawned(DDPStrategy):
@@ -30,6 +59,7 @@ class Spawned(DDPStrategy):
         super().__init__(start_method="spawn")
 
     def setup_environment(self) -> None:
+        interruption.end_with(os.getppid())
         super().setup_environment()
         atexit.register(_leave_group)
 
@@ -45,6 +75,7 @@ def trainer_on(hardware: Hardware, **arguments: Any) -> pl.Trainer:
     Several devices are a process each, spawned for a training or a recovery alone: the caller goes on as one.
     """
     quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+    arguments["plugins"] = [OneMachine()]
     if hardware.devices != 1:
         arguments["strategy"] = Spawned()
     return pl.Trainer(**{**quiet, "enable_progress_bar": False, **asdict(hardware), **arguments})
@@ -55,7 +86,7 @@ def stopping(runner: pl.Trainer) -> Iterator[None]:
     """In this block, the processes that `runner` has spawned end with this one if it is told to stop."""
     try:
         yield
-    except interruption.Interrupted:
+    except (interruption.Interrupted, SystemExit):
         if launcher := runner.strategy.launcher:
             launcher.kill(signal.SIGKILL)
         raise

@@ -19,6 +19,7 @@ from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.probes import ProbesJob
 from memorization.jobs.recovery import RecoveryJob
 from memorization.jobs.training import TrainingJob
+from memorization.store import files
 
 T = TypeVar("T")
 OBJECTIVES = {Objective.recovered: 1.0, Objective.minus_recovered: -1.0}  # of a sweeper that maximises, or minimises
@@ -118,6 +119,15 @@ def plan(experiment: Experiment) -> Outcome:
     complete = all(part.status is Standing.found for part in parts.values())
     detail = "".join(text + part.detail for text, part in parts.items())
     return Outcome(parts[""].name, Standing.found if complete else Standing.missing, detail)
+
+
+def is_found(experiment: Experiment) -> bool:
+    """Has the store all that an experiment asks for? Of one that it lacks nothing is drawn or built to say so."""
+    if not experiment.extracting:
+        job = RecoveryJob(experiment) if experiment.recovering else TrainingJob(experiment)
+        if not files.is_done(job.folder):
+            return False
+    return plan(experiment).status is Standing.found
 
 
 def _own(experiment: Experiment) -> RecoveryJob:

@@ -1,8 +1,8 @@
 """A sweep: which of its jobs are done, found in the store, running or failed, and how much time is left.
 
-Each job notes how it stands in `<store>/sweeps/<time>/<number>/job.json`, in whatever process and on whatever machine
-it runs; the process that began the sweep reads the notes. When the sweep ends they become one table, `jobs.csv`; only
-the folders of failed jobs stay, with their `error.txt`.
+Each job notes how it stands in `<store>/sweeps/<time>/.jobs/<number>.json`, in whatever process and on whatever machine
+it runs, and whatever its own folder is called; the process that began the sweep reads the notes. When the sweep ends
+they become one table, `jobs.csv`; only the folders of failed jobs stay, with their `error.txt`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,14 +26,17 @@ from typing import Any, ClassVar
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import filter_overrides
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from memorization.engine import interruption
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.store import files
 
-NOTE = "job.json"
+NOTES, QUEUE = ".jobs", "queue.json"  # how jobs stand; which of them a batch system was given
+Jobs = dict[int, Sequence[str]]  # the overrides of jobs by their numbers
 
 
 def job_folder() -> Path | None:
@@ -41,10 +45,21 @@ def job_folder() -> Path | None:
     return Path(config.runtime.output_dir) if config.mode == RunMode.MULTIRUN else None
 
 
-def note(outcome: Outcome) -> None:
-    """Note how the current job stands, if it is one of a sweep."""
-    if folder := job_folder():
-        files.write(folder / NOTE, json.dumps(asdict(outcome)), durable=False)
+def note(outcome: Outcome, objective: float = math.nan) -> None:
+    """Note how the current job stands, if it is one of a sweep, and what an optimising sweeper is told of it."""
+    if (folder := job_folder()) and Sweep.notes:
+        noted = {**asdict(outcome), "objective": objective, "folder": str(folder)}
+        files.write(note_of(Sweep.notes, HydraConfig.get().job.num), json.dumps(noted), durable=False)
+
+
+def note_of(folder: Path, number: int) -> Path:
+    """The note of a job of the sweep in `folder`."""
+    return folder / NOTES / f"{number}.json"
+
+
+def named(overrides: Sequence[str]) -> str:
+    """A job's name, of its overrides."""
+    return " ".join(filter_overrides(overrides))
 
 
 def count_jobs(config: DictConfig) -> int | None:
@@ -71,26 +86,33 @@ class Sweep(Callback):
     """Hydra's callback for a sweep: keeps the notes, and prints a line for each job that ends and for all."""
 
     current: ClassVar[Sweep | None] = None  # the sweep that this process began
+    notes: ClassVar[Path | None] = None  # the folder of the sweep that this process's jobs belong to
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None, began_by: int = 0) -> None:
+        self.folder = folder or Path()
+        self.began_by = began_by or os.getpid()  # the process
         self.outcomes: dict[int, Outcome] = {}
-        self.lock = threading.Lock()
+        self.noted: dict[int, dict[str, Any]] = {}
+        self.queued: dict[int, str] = {}  # the names that a batch system gave to jobs that it still has
+        self.lock = threading.RLock()
         self.ended = threading.Event()
 
-    def __reduce__(self) -> tuple[type[Sweep], tuple[()]]:
-        return Sweep, ()  # to another process, which only notes
+    def __reduce__(self) -> tuple[type[Sweep], tuple[Path, int]]:
+        return Sweep, (self.folder, self.began_by)  # to another process, which only notes
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.folder = Path(config.hydra.sweep.dir)
+        self.folder = Path(config.hydra.sweep.dir).absolute()
         self.made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]  # innermost first
-        for stale in self.folder.glob(f"[0-9]*/{NOTE}"):  # of an earlier sweep in the same folder
-            stale.unlink()
+        shutil.rmtree(self.folder / NOTES, ignore_errors=True)  # of an earlier sweep in the same folder
         self.total = count_jobs(config)
         self.begin = self.shown = time.monotonic()
         Sweep.current = self
         threading.Thread(target=self._watch, daemon=True).start()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.notes = self.folder
+        if os.getpid() != self.began_by and os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+            interruption.end_with(self.began_by)
         note(Outcome(" ".join(HydraConfig.get().overrides.task), Standing.running))
 
     def _watch(self) -> None:
@@ -101,18 +123,41 @@ class Sweep(Callback):
     def look(self) -> None:
         """Read the notes and print what is new."""
         with self.lock, contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            for folder in sorted((f for f in self.folder.iterdir() if f.name.isdecimal()), key=lambda f: int(f.name)):
-                number = int(folder.name)
+            for path in sorted((self.folder / NOTES).glob("*.json"), key=lambda path: int(path.stem)):
+                number = int(path.stem)
                 before = self.outcomes.get(number)
                 if before and before.status is not Standing.running:
                     continue
-                with contextlib.suppress(FileNotFoundError):
-                    noted = json.loads((folder / NOTE).read_bytes())
-                    outcome = Outcome(noted["name"], Standing(noted["status"]), noted["detail"])
-                    self.outcomes[number] = outcome
-                    if outcome.status is not Standing.running:
-                        print(outcome, flush=True)
-                        self._show()
+                self.noted[number] = noted = json.loads(path.read_bytes())
+                outcome = Outcome(noted["name"], Standing(noted["status"]), noted["detail"])
+                self.outcomes[number] = outcome
+                if outcome.status is not Standing.running:
+                    self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        print(outcome, flush=True)
+        self._show()
+
+    def settle(self, number: int, outcome: Outcome, objective: float = math.nan) -> None:
+        """Say of a job how it ended, which it has not noted itself."""
+        with self.lock:
+            self.outcomes[number] = outcome
+            self.noted.setdefault(number, {})["objective"] = objective
+            self._tell(outcome)
+
+    def begun(self, numbers: Iterable[int]) -> list[int]:
+        """Those of some jobs that have begun and have not ended, by their notes."""
+        return [number for number in self.unfinished(numbers) if number in self.outcomes]
+
+    def unfinished(self, numbers: Iterable[int]) -> list[int]:
+        """Those of some jobs that have not ended, by their notes."""
+        self.look()
+        ended = {number for number, outcome in self.outcomes.items() if outcome.status is not Standing.running}
+        return [number for number in numbers if number not in ended]
+
+    def objective(self, number: int) -> float:
+        """What an optimising sweeper is told of a job that has ended; NaN if it failed."""
+        return float(self.noted.get(number, {}).get("objective", math.nan))
 
     def cancel(self, seconds: float = 60.0) -> list[int]:
         """End the jobs of `cluster=submitit_local`, processes of their own whose ids name folders in `.submitit`.
@@ -149,12 +194,15 @@ class Sweep(Callback):
     def finish(self) -> list[Outcome]:
         """Turn the notes into `jobs.csv`; without any (no job could begin), remove the folder. Returns all outcomes.
 
-        Of a folder that was there before the sweep, nothing is removed but what Hydra and this class write.
+        Of a folder that was there before the sweep, nothing is removed but what Hydra and this class write. While a
+        batch system has jobs of the sweep, which are still to read it, nothing is removed at all.
         """
         self.ended.set()
         self.look()
         Sweep.current = None
         outcomes = [self.outcomes[number] for number in sorted(self.outcomes)]
+        if self.queued:
+            return outcomes
         if not outcomes:
             if self.made:
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -170,9 +218,14 @@ class Sweep(Callback):
         for number, outcome in sorted(self.outcomes.items()):
             status = "interrupted" if outcome.status is Standing.running else outcome.status
             writer.writerow([number, outcome.name, status, outcome.detail])
-            if not outcome.failed:
-                (self.folder / str(number) / NOTE).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    (self.folder / str(number)).rmdir()
+        for noted in self.noted.values():
+            folder = Path(noted.get("folder", self.folder))
+            with contextlib.suppress(OSError):
+                for path in (folder, *folder.parents):
+                    if path == self.folder or self.folder not in path.parents:
+                        break
+                    path.rmdir()
+        shutil.rmtree(self.folder / NOTES, ignore_errors=True)
+        (self.folder / QUEUE).unlink(missing_ok=True)
         files.write(self.folder / "jobs.csv", text.getvalue())
         return outcomes

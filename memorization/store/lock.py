@@ -24,8 +24,10 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
+        whom = "another process"  # unless it has said who it is
         with contextlib.suppress(OSError):
-            print(f"waiting for {holder.read_text()}, which works on {folder}", flush=True)
+            whom = holder.read_text() or whom
+        print(f"waiting for {whom}, which works on {folder}", flush=True)
         lock.acquire()
     try:
         with contextlib.suppress(OSError):

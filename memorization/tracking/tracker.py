@@ -3,6 +3,8 @@
 Each run is opened, filled and finished in one `with` block, so that a sweep in one process never merges two. With
 `tracking=none` nothing of wandb is imported. A server that does not answer costs `OPEN_SECONDS` once, and
 `CLOSE_SECONDS` where it went away during a run; the run is on disk all the same, and `wandb sync` sends it later.
+W&B's own environment (`WANDB_...`) says where its server and its folders are, and who you are. What it says of a run (
+its id, name, project, mode, or that it goes on from another) is not read: it is of one run, a command has several.
 Lightning's `WandbLogger` logs to the run that is opened here: by itself it would neither fall back nor finish in time.
 """
 
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 
 OPEN_SECONDS, CLOSE_SECONDS = 20.0, 60.0
 DATA = "WANDB_DATA_DIR"  # where W&B keeps the pictures of tables, which wait to be sent: in the store, not in the home
+
+OF_ONE_RUN = """
+    CONFIG FORK_FROM JOB_TYPE LAUNCH LAUNCH_CONFIG_PATH MODE NAME PROJECT RESUME RESUME_FROM RUN_GROUP RUN_ID
+    RUN_JOB_TYPE RUN_NAME RUN_STORAGE_ID RUN_TAGS SWEEP_ID SWEEP_PARAM_PATH TAGS
+"""  # variables that speak of one run, without their prefix
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,18 @@ def tracking(settings: Tracking, store: Path, details: Details) -> Iterator[Trac
         _finish(run, exit_code=0)
 
 
+@contextlib.contextmanager
+def _without_one_run() -> Iterator[None]:
+    """In this block the environment says nothing of a run."""
+    names = [name for word in OF_ONE_RUN.split() if (name := f"WANDB_{word}") in os.environ]
+    said = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(said)
+
+
+@_without_one_run()
 def _opened(settings: Tracking, store: Path, details: Details) -> Any:
     """A W&B run; offline, and one line that says so, if it should be online and the server or the key is missing."""
     import wandb
@@ -137,7 +156,7 @@ def _opened(settings: Tracking, store: Path, details: Details) -> Any:
         job_type=details.kind,
         group=details.study,
         name=details.name,
-        tags=list(dict.fromkeys(details.tags)),
+        tags=list(dict.fromkeys(tag[:64] for tag in details.tags)),  # the longest that W&B takes
         config=details.config,
     )
     if settings.mode is Mode.online and not Tracker.unreachable:

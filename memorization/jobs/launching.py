@@ -1,0 +1,87 @@
+"""How the jobs of a sweep are launched: whatever one of them does to its process or its launcher, the others are done.
+
+A launcher of Hydra's gives up at the first exception that is not the job's own: a configuration that cannot be
+composed, a folder that cannot be made, a worker that was killed. Here the jobs that may have been the cause are then
+launched alone, which tells whose fault it was, and the rest as before.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+
+from memorization.config.messages import one_line
+from memorization.jobs import queue
+from memorization.jobs.outcome import Outcome, Standing
+from memorization.jobs.sweep import Jobs, Sweep, named
+
+# Optuna's warnings and errors are about its trials that failed, each of which has been told already.
+logging.getLogger("hydra_plugins.hydra_optuna_sweeper._impl").addFilter(lambda record: record.levelno < logging.WARNING)
+
+
+class Surviving(Launcher):
+    """Another launcher, each of whose jobs ends with a note, and with a value that says if it failed: None."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+
+    def setup(self, **context: Any) -> None:
+        self.launcher.setup(**context)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Launch jobs and wait for them; none of their failures is raised."""
+        jobs: Jobs = dict(enumerate(job_overrides, initial_job_idx))
+        if queue.is_queue(self.launcher):
+            queue.launch(self.launcher, jobs, self.sweep)
+        else:
+            self._launch_all(jobs)
+        return [self._returned(number) for number in jobs]
+
+    @property
+    def sweep(self) -> Sweep:
+        assert Sweep.current
+        return Sweep.current
+
+    def _launch_all(self, jobs: Jobs) -> None:
+        while jobs:
+            try:
+                for group in _consecutive(jobs):
+                    self._launch(group)
+                return
+            except Exception:
+                jobs = {number: jobs[number] for number in self.sweep.unfinished(jobs)}
+                suspects = self.sweep.begun(jobs) or list(jobs)[:1]
+                for number in suspects:
+                    self._launch_alone(number, jobs.pop(number))
+
+    def _launch(self, jobs: Jobs) -> None:
+        """Launch jobs with consecutive numbers."""
+        returned = self.launcher.launch(list(jobs.values()), min(jobs))
+        for number, job in zip(jobs, returned, strict=True):
+            error = job._return_value if job.status is JobStatus.FAILED else None
+            self._settle(number, jobs[number], error)
+
+    def _launch_alone(self, number: int, overrides: Sequence[str]) -> None:
+        try:
+            self._launch({number: overrides})
+        except Exception as error:
+            self._settle(number, overrides, error)
+
+    def _settle(self, number: int, overrides: Sequence[str], error: Exception | None) -> None:
+        """A job that has not noted how it ended has failed."""
+        if self.sweep.unfinished([number]):
+            detail = one_line(error) if error else "its process ended and did not say how"
+            self.sweep.settle(number, Outcome(named(overrides), Standing.failed, detail))
+
+    def _returned(self, number: int) -> JobReturn:
+        """What a sweeper is told of a job; Optuna takes None for a failed trial, and goes on."""
+        value = self.sweep.objective(number)
+        return JobReturn(status=JobStatus.COMPLETED, _return_value=None if value != value else value)
+
+
+def _consecutive(jobs: Jobs) -> Iterable[Jobs]:
+    for _, group in itertools.groupby(enumerate(jobs), key=lambda pair: pair[1] - pair[0]):
+        yield {number: jobs[number] for _, number in group}
