@@ -404,9 +404,10 @@ def test_the_page_goes_where_output_leads(tmp_path: Path) -> None:
         assert (tmp_path / link).is_symlink()
         assert (tmp_path / target).read_text().startswith(page)
     os.mkfifo(tmp_path / "pipe")
-    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+    read = tmp_path / "read.html"
+    with read.open("w") as file, subprocess.Popen(["cat", tmp_path / "pipe"], stdout=file):
         main(["--store", str(store), "--output", str(tmp_path / "pipe")])
-        assert reader.communicate()[0].startswith(page)
+    assert read.read_text().startswith(page)
     assert (tmp_path / "pipe").is_fifo()
     command = [*PYTHON, "-m", "memorization.report", "--store", str(store), "--output", "/dev/stdout"]
     done = subprocess.run(command, capture_output=True, text=True)
