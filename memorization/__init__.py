@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memorization.architectures.external.adapted import adapted
-    from memorization.evaluation.audit import audit
     from memorization.evaluation.extraction import extract
     from memorization.extraction.spectrum import attractors
+    from memorization.report.audited import audit
     from memorization.store.reading import load_attractors, load_extractions, load_results, load_run, with_attractors
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ += ["with_attractors"]
 _WHERE = {
     "adapted": "architectures",
     "attractors": "extraction.spectrum",
-    "audit": "evaluation.audit",
+    "audit": "report.audited",
     "extract": "evaluation.extraction",
 }
 

@@ -167,7 +167,7 @@ def test_methods_are_compared_on_the_same_members():
 def test_a_perfect_memory_is_found_out():
     members, others = problems.images(6, 1, torch.float32), problems.images(6, 2, torch.float32)
     result = audit(problems.nearest(members), members, others, RandomPixels(0.3))
-    row = result.summary().iloc[0]
+    row = result.table().iloc[0]
     assert row["members_recovered"] == 1
     assert row["non_members_recovered"] == 0
     assert row["train_loss"] == pytest.approx(0, abs=1e-12)
@@ -181,7 +181,7 @@ def test_the_curves_of_an_audit_are_those_of_the_audited_autoencoder():
     result = audit(problems.projection(members[:3]), members, others, RandomPixels(0.3), controls=True)
     own = result.results[result.results["control"] == "none"]
     assert len(own) == 10 < len(result.results)
-    member, row = own["member"].to_numpy(), result.summary().iloc[0]
+    member, row = own["member"].to_numpy(), result.table().iloc[0]
     curve = result.roc()
     expected = roc_curve(member, own["psnr_erased"])
     np.testing.assert_allclose(curve[["fpr", "tpr"]].to_numpy().T, expected[:2], atol=1e-12)
@@ -262,7 +262,7 @@ def test_a_model_is_judged_in_eval_mode_and_put_back_in_its_own(fails):
 
 def test_a_diverged_image_counts_as_not_recovered():
     members, others = problems.images(3, 1, torch.float32), problems.images(3, 2, torch.float32)
-    row = audit(lambda x: x * 1e4, members, others).summary().iloc[0]
+    row = audit(lambda x: x * 1e4, members, others).table().iloc[0]
     assert row["members_diverged"] == 3
     assert row["members_recovered"] == 0
     assert not pd.isna(row["members_median_psnr"])

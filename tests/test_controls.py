@@ -136,7 +136,7 @@ def test_weights_that_stay_what_they_were_trained_to_be_are_no_untrained_control
     autoencoder = model if own else nn.Sequential(model, nn.Unflatten(1, (1, 8, 8)))
     found = audit(autoencoder.requires_grad_(False), MEMBERS, OTHERS, RandomPixels(0.3), Iterate(5), controls=True)
     assert "untrained" not in found.results["control"].tolist()
-    assert found.summary().loc[0, "controls"].startswith("untrained not applicable (")
+    assert found.table().loc[0, "controls"].startswith("untrained not applicable (")
 
 
 def test_inpainting_is_for_erasures():
@@ -148,7 +148,7 @@ def test_inpainting_is_for_erasures():
 
 def test_a_memory_beats_its_controls():
     found = audit(MEMORY, MEMBERS, OTHERS, RandomPixels(0.3), Iterate(), controls=True, reference=REFERENCE)
-    table = found.summary().set_index("control")
+    table = found.table().set_index("control")
     assert table.index.tolist() == ["none", "inpaint", "nearest", "reference"]
     assert table.loc["none", "verdict"] == "beats its controls"
     assert table.loc["none", "controls"].split(", ") == [
@@ -168,7 +168,7 @@ def test_a_memory_beats_its_controls():
 @pytest.mark.parametrize("degradation", [RandomPixels(0.3), Blur(0.7)])
 def test_what_holds_nothing_is_unremarkable(degradation):
     model = FullyConnected((1, 8, 8), depth=2, width=16)
-    found = audit(model, MEMBERS, OTHERS, degradation, controls=True, threshold_db=10).summary()
+    found = audit(model, MEMBERS, OTHERS, degradation, controls=True, threshold_db=10).table()
     row = found.iloc[0]
     assert row["verdict"] == "unremarkable"
     assert ("inpaint not applicable" in row["controls"]) == isinstance(degradation, Blur)
@@ -181,13 +181,13 @@ def test_the_untrained_control_is_at_chance():
     """The same architecture with fresh weights: members and non-members are not told apart."""
     members, others = problems.images(40, 3, torch.float32), problems.images(40, 4, torch.float32)
     model = Centred(FullyConnected((1, 8, 8), depth=3, width=64), members.mean(0))
-    found = audit(model, members, others, controls=True).summary().set_index("control").loc["untrained"]
+    found = audit(model, members, others, controls=True).table().set_index("control").loc["untrained"]
     assert found["auc_low"] < 0.5 < found["auc_high"]
     assert found["members_recovered"] == found["non_members_recovered"] == 0
 
 
 def test_without_controls_there_is_no_verdict():
-    row = audit(MEMORY, MEMBERS, OTHERS, RandomPixels(0.6)).summary().iloc[0]
+    row = audit(MEMORY, MEMBERS, OTHERS, RandomPixels(0.6)).table().iloc[0]
     assert (row["control"], row["verdict"], row["controls"]) == ("none", "", "")
 
 

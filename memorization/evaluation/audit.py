@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.architectures.external import first_line
@@ -23,7 +24,7 @@ from memorization.data import as_float
 from memorization.data.split import check_images
 from memorization.degradations import Degradation, RandomPixels
 from memorization.degradations.checks import check_whole
-from memorization.evaluation.batch import Recipe, recover_batch
+from memorization.evaluation.batch import Recipe, RecoveredBatch, recover_batch
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.extraction import bank_of
 from memorization.evaluation.metrics import scores
@@ -32,6 +33,8 @@ from memorization.evaluation.summary import THRESHOLDS, summarise, threshold_cur
 from memorization.evaluation.verdict import NOT_APPLICABLE
 from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM
 
+SHOWN = 6  # members, and non-members, whose pictures are kept
+SLOW = 3  # seconds after which a bar is shown
 # What a store says of a run.
 OWN: Record = {"dataset": "own", "rung": np.nan, "signature": "none", "task": "own", "setup": "own"}
 
@@ -40,15 +43,20 @@ OWN: Record = {"dataset": "own", "rung": np.nan, "signature": "none", "task": "o
 class Audit:
     """The scores of an audit, one row an image and control, and their summary.
 
-    `missing` says of each control that was asked for why it was not run.
+    `missing` says of each control that was asked for why it was not run. `pictures` are of the first members and
+    non-members, (K, C, H, W) uint8: `original`, `degraded` and `answer`, and the `row` (K,) of each in the results.
     """
 
     results: pd.DataFrame
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str]
+    recipe: Recipe
+    pictures: dict[str, Tensor] = field(repr=False)
 
-    def summary(self) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:
         """The audited autoencoder and each control in a row: see `memorization.evaluation.summary.summarise`."""
         return summarise(self.results, self.missing)
+
+    summary = table  # its older name
 
     def roc(self, *, logarithmic: bool = False) -> pd.DataFrame:
         """How well erased PSNR tells members from non-members: `fpr` and `tpr` at the corners of the ROC curve.
@@ -84,6 +92,7 @@ def audit(
     controls: bool = False,
     reference: Autoencoder | None = None,
     indices: Sequence[int] | None = None,
+    progress: bool = True,
     **description: Unpack[Description],
 ) -> Audit:
     """How much of `members` (N, C, H, W) does `autoencoder` hold, beside `non_members` that it never saw?
@@ -96,6 +105,8 @@ def audit(
 
     `controls` adds those of `evaluation.controls`, as far as they apply; `reference` is an autoencoder of the same kind
     that was trained without `members`, best on `non_members` in their place.
+
+    `progress` shows a bar on stderr for what takes longer than a few seconds.
 
     `indices` is a number for each image, members first, from which and `seed` its degradation is drawn; default 0, 1,
     2, … With `split.member_indices + split.non_member_indices` the images are degraded as by `memorization-recover`.
@@ -130,7 +141,8 @@ def audit(
                 images.check(recipe, reference)
         except ValueError as error:
             raise ValueError(f"reference: {error}") from error
-    own = images.recovered(recipe, autoencoder, loss)
+    pictures: dict[str, Tensor] = {}
+    own = images.recovered(recipe, autoencoder, loss, pictures=pictures, progress=progress)
     check_loss(loss, images.members, autoencoder)
     tables = [own.assign(control=Control.none.value, train_loss=loss)]
     missing: dict[str, str] = {}
@@ -141,11 +153,12 @@ def audit(
                 if control is Control.untrained:  # the others were checked
                     with evaluating(model):
                         images.check(other, model)
-                tables.append(images.recovered(other, model).assign(control=control.value, train_loss=np.nan))
+                scored = images.recovered(other, model, name=f"control {control}", progress=progress)
+                tables.append(scored.assign(control=control.value, train_loss=np.nan))
             except Exception as error:  # of the user's code; what was scored is not lost by it
                 missing[control] = f"{NOT_APPLICABLE} ({first_line(error)})"
     table = pd.concat(tables, ignore_index=True).assign(architecture=kind, **OWN)
-    return Audit(table, missing)
+    return Audit(table, missing, recipe, pictures)
 
 
 @dataclass(frozen=True)
@@ -176,15 +189,42 @@ class _Images:
         some = self.every[[0, len(self.members)]] if len(self.every) > len(self.members) else self.every[:1]
         check_contract(autoencoder, some, recipe.method.access, min(self.batch_size, len(self.every)))
 
-    def recovered(self, recipe: Recipe, autoencoder: Autoencoder, loss: float | None = None) -> pd.DataFrame:
-        """The scores of all images, one row each; `loss` is the train loss, if it is known."""
+    def recovered(
+        self,
+        recipe: Recipe,
+        autoencoder: Autoencoder,
+        loss: float | None = None,
+        *,
+        name: str = "audit",
+        pictures: dict[str, Tensor] | None = None,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """The scores of all images, one row each; `loss` is the train loss, if it is known.
+
+        Into `pictures` go those of the first members and non-members, see `Audit`; `name` is what a bar is called.
+        """
         parts = [slice(i, i + self.batch_size) for i in range(0, len(self.every), self.batch_size)]
-        bank = bank_of(recipe, autoencoder, self.every.shape[1:], loss)
+        bank = bank_of(recipe, autoencoder, self.every.shape[1:], loss, progress=progress)
         recovered = partial(recover_batch, recipe, autoencoder, members=self.members, bank=bank, loss=loss)
-        with evaluating(autoencoder):
-            tables = [recovered(self.every[part], self.numbers[part]).scores for part in parts]
-        table = pd.concat(tables, ignore_index=True)
+        batches, total = [], len(parts) * recipe.tries.iterations
+        with (
+            evaluating(autoencoder),
+            tqdm(None, name, total, unit="it", delay=SLOW, disable=not progress, leave=False) as bar,
+        ):
+            for part in parts:
+                batches.append(recovered(self.every[part], self.numbers[part], on_iteration=bar.update))
+        if pictures is not None:
+            pictures |= self._pictures(batches)
+        table = pd.concat([batch.scores for batch in batches], ignore_index=True)
         return table.assign(member=np.arange(len(table)) < len(self.members), **recipe.choices())
+
+    def _pictures(self, batches: Sequence[RecoveredBatch]) -> dict[str, Tensor]:
+        members, count = len(self.members), len(self.every)
+        rows = [*range(min(SHOWN, members)), *range(members, min(members + SHOWN, count))]
+        found = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in ("degraded", "answers")}
+        kept = {"original": self.every, "degraded": found["degraded"], "answer": found["answers"]}
+        shown = {name: (images[rows].clamp(0, 1) * 255).round().byte().cpu() for name, images in kept.items()}
+        return shown | {"row": torch.tensor(rows)}
 
 
 def _check_images(name: str, images: Tensor) -> None:

@@ -140,11 +140,15 @@ def extract(
     return Extraction(table, bank.points.clamp(0, 1), bank.queries, bank.starts, bank.endings, len(known[0]))
 
 
-def bank_of(recipe: Recipe, autoencoder: Autoencoder, shape: Sequence[int], loss: float | None) -> Tensor | None:
+def bank_of(
+    recipe: Recipe, autoencoder: Autoencoder, shape: Sequence[int], loss: float | None, *, progress: bool = True
+) -> Tensor | None:
     """What a recovery by `recipe` recalls at a train loss (None: unknown): ends of `autoencoder`, if anything."""
     if not recipe.tries.recalls(loss):
         return None
-    return extract(autoencoder, shape, queries=TO_RECALL.queries, seed=recipe.seed, spectra=False).images
+    queries = TO_RECALL.queries
+    found = extract(autoencoder, shape, queries=queries, seed=recipe.seed, spectra=False, progress=progress)
+    return found.images
 
 
 def ends_table(

@@ -166,7 +166,8 @@ def _group(group: Group, shared: Shared) -> dict[str, Any]:
 
 def _reproduction(run: Run) -> dict[str, str]:
     versions = ", ".join(map(" ".join, run.done.get("versions", {}).items()))
-    return {"folder": str(run.folder), "command": reproduce.command(run.config), "versions": versions}
+    folder = "" if "call" in run.config else str(run.folder)
+    return {"folder": folder, "command": reproduce.command(run.config), "versions": versions}
 
 
 def _threat_models(findings: Findings) -> dict[str, dict[str, str]]:

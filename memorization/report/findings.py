@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +41,7 @@ class Findings:
     `extractions` are in none of these. A store of extractions alone has no runs and no cells.
     """
 
-    store: Path
+    store: Path | None  # None: of an audit from Python, which is in no store
     runs: dict[str, Run]
     results: pd.DataFrame
     summary: pd.DataFrame
@@ -68,13 +68,25 @@ class Findings:
         if not audited:
             empty = pd.DataFrame()
             return cls(store, {}, empty, empty, empty, {}, tuple(damaged), mixed, extractions)
-        results = results_of(whole)
         found, broken = _whole(store, "probes")
-        probes = attraction_of(found)
-        summary = summarise(results)
-        labels = label_runs(audited, {row["signature"]: row for row in rows_of(summary)})
-        summary, notes = _adjusted(summary, labels), (*damaged, *broken)
-        return cls(store, audited, results, summary, probes, labels, notes, mixed, extractions)
+        notes = (*damaged, *broken)
+        return cls.of(audited, results_of(whole), None, store, attraction_of(found), notes, mixed, extractions)
+
+    @classmethod
+    def of(
+        cls,
+        audited: dict[str, Run],
+        results: pd.DataFrame,
+        missing: Mapping[str, str] | None = None,
+        store: Path | None = None,
+        probes: pd.DataFrame | None = None,
+        *about: Any,
+    ) -> Findings:
+        """The findings of runs and their `results`; `missing` as of `summarise`, the rest as of the fields."""
+        summary = summarise(results, missing)
+        labels = label_runs(audited, {row["signature"]: row for row in rows_of(summary) if row["control"] == "none"})
+        probes = pd.DataFrame() if probes is None else probes
+        return cls(store, audited, results, _adjusted(summary, labels), probes, labels, *about)
 
     @cached_property
     def cells(self) -> list[Cell]:

@@ -14,13 +14,12 @@ from plotly.offline import get_plotlyjs
 
 from memorization.recovery import OPERATORS
 from memorization.report import unasked
-from memorization.report.cells import Cell
 from memorization.report.data import code, data
 from memorization.report.ends import drawn
 from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import scenes
 from memorization.report.labels import percent
-from memorization.report.tables import decibels, most_varied, share, span, without_seed
+from memorization.report.tables import answer, decibels, most_varied, span, without_seed
 
 SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
 ALONE = ("records", "drawing")  # of a store without recoveries; of extractions there is one more
@@ -30,12 +29,6 @@ PACKAGES = ("memorization", "torch", "pytorch-lightning", "numpy", "scikit-image
 
 def build(findings: Findings, *, watching: bool = False) -> str:
     """The report as one HTML page, which reloads itself if `watching`; `StoreError` for a damaged gallery or config."""
-    loader, strict = jinja2.PackageLoader("memorization.report", "."), jinja2.StrictUndefined
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict
-    )
-    environment.filters |= {"percent": percent, "decibels": decibels, "span": span, "small": _small}
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     parts: dict[str, Any] = {"data": {"cells": []}, "explained": []}
     scripts, styles = [*ALONE], ["page.css"]
     if findings.cells:
@@ -44,15 +37,28 @@ def build(findings: Findings, *, watching: bool = False) -> str:
         parts["data"] |= {"unasked": drawn(findings)}
         parts["unasked"] = _of_extractions(findings)
         scripts, styles = [*scripts, "extraction"], [*styles, "extraction.css"]
-    return environment.get_template("page.html").render(
-        found=findings,
-        watching=watching,
-        style=Markup("".join(map(_file, styles))),
-        script=Markup("\n".join(_file(f"script/{name}.js") for name in scripts)),
-        plotly=Markup(get_plotlyjs()),
-        versions={name: version(name) for name in PACKAGES},
-        **parts,
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            found=findings,
+            watching=watching,
+            style=Markup("".join(map(_file, styles))),
+            script=Markup("\n".join(_file(f"script/{name}.js") for name in scripts)),
+            plotly=Markup(get_plotlyjs()),
+            versions={name: version(name) for name in PACKAGES},
+            **parts,
+        )
     )
+
+
+def environment() -> jinja2.Environment:
+    """What the templates of this package are filled with."""
+    loader, strict = jinja2.PackageLoader("memorization.report", "."), jinja2.StrictUndefined
+    made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
+    made.filters |= {"percent": percent, "decibels": decibels, "span": span, "small": _small}
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return made
 
 
 def _of_recoveries(findings: Findings) -> dict[str, Any]:
@@ -102,22 +108,11 @@ def _compared(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
     return [(name, list(part)) for name, part in parts]
 
 
-def answer(cell: Cell) -> str:
-    """One run in one sentence, with its intervals."""
-    variant = f"operator {cell.labels.variant}" if cell.operator != "none" else cell.labels.variant
-    method = f"{cell.recovery} ({variant})" if variant else cell.recovery
-    degraded = f"degraded by {cell.labels.degradation}"
-    if not math.isnan(cell.fraction) and cell.degradation != "chain":  # in a chain, erasing is not all
-        degraded = f"with {100 * cell.fraction:.3g} % of the pixels erased"
-    recovered = f"{share(cell.members)} from images {degraded}, and {share(cell.non_members)}"
-    return f"At a train loss of {cell.train_loss:.0e}, {method} recovered {recovered}."
-
-
 def standing(findings: Findings) -> str:
     """How the run of the answer was chosen, and where the others stand."""
     cells = findings.last_cells
     if len(cells) == 1:
-        return "This is the only run of the store, at its lowest train loss."
+        return "This is the only run of the store, at its lowest train loss." if findings.store else ""
     best = findings.strongest
     equal = sum(cell.excess.value == best.excess.value for cell in cells) - 1
     excesses = [cell.excess.value for cell in cells if not math.isnan(cell.excess.value)]

@@ -9,7 +9,12 @@ from memorization.report.labels import value_text
 
 
 def command(config: dict[str, Any]) -> str:
-    """The command line of a recovery or an extraction with every setting that can change its numbers."""
+    """The command line of a recovery or an extraction with every setting that can change its numbers.
+
+    Of an audit from Python, the call.
+    """
+    if "call" in config:
+        return str(config["call"])
     extraction = "search" in config
     words = ["memorization-extract" if extraction else "memorization-recover"]
     for group in GROUPS:

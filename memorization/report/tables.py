@@ -53,6 +53,17 @@ def span(estimate: Estimate, unit: str) -> str:
     return f"{TEXTS[unit](estimate.low)} to {TEXTS[unit](estimate.high)}" if known else "–"
 
 
+def answer(cell: Cell) -> str:
+    """One run in one sentence, with its intervals."""
+    variant = f"operator {cell.labels.variant}" if cell.operator != "none" else cell.labels.variant
+    method = f"{cell.recovery} ({variant})" if variant else cell.recovery
+    degraded = f"degraded by {cell.labels.degradation}"
+    if not math.isnan(cell.fraction) and cell.degradation != "chain":  # in a chain, erasing is not all
+        degraded = f"with {100 * cell.fraction:.3g} % of the pixels erased"
+    recovered = f"{share(cell.members)} from images {degraded}, and {share(cell.non_members)}"
+    return f"At a train loss of {cell.train_loss:.0e}, {method} recovered {recovered}."
+
+
 def headline(findings: Findings) -> str:
     """Members recovered and their median erased PSNR, a block of lines an autoencoder, at most `WIDTH` wide."""
     blocks = [_block(name, cells, findings) for (name,), cells in partition(findings.cells, "autoencoder").items()]

@@ -28,7 +28,7 @@ function drawRun() {
   const threat = card ? `<h3>Threat model of ${esc(cell.recovery)}</h3><p>${card.text}</p><dl><dt>Access</dt><dd>${esc(card.access)}</dd><dt>Knows</dt><dd>${card.knows}</dd><dt>Queries</dt><dd>${cell.queries} an image, on average</dd></dl>` : "";
   $("card").innerHTML = `<h3>Results</h3><dl>${group("Members", "members")}${group("Non-members", "others")}<dt>Excess</dt><dd>${shares(cell.excess)}</dd><dt>AUC</dt><dd>${withInterval(cell.auc)}</dd>${cell.operating.map(place => rate(data.operating[place])).join("")}${verdict}${calibrated}</dl>${threat}`;
   $("command").textContent = run.command;
-  $("provenance").innerHTML = `Signature <code>${esc(cell.signature)}</code>, in <code>${esc(run.folder)}</code>; made with ${esc(run.versions)}.${cell.repeated.length ? ` The same settings and autoencoder: ${cell.repeated.map(name => `<code>${esc(name)}</code>`).join(", ")}.` : ""}`;
+  $("provenance").innerHTML = `${run.folder ? `Signature <code>${esc(cell.signature)}</code>, in <code>${esc(run.folder)}</code>; made` : "Made"} with ${esc(run.versions)}.${cell.repeated.length ? ` The same settings and autoencoder: ${cell.repeated.map(name => `<code>${esc(name)}</code>`).join(", ")}.` : ""}`;
   $("pick").innerHTML = [true, false].map(member => `<optgroup label="${member ? "Members" : "Non-members"}, best first">${ranked(cell, member).map(image => `<option value="${image.at}">${imageName(image)}: ${image.psnr} dB, ${image.status}</option>`).join("")}</optgroup>`).join("");
   later($("scatter"), () => scatter(cells[state.run]));
 }

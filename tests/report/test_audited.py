@@ -1,0 +1,99 @@
+"""The result of an audit from Python: its five lines, its page, its plot, and what a notebook shows."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+import torch
+
+from memorization import audit
+from memorization.data import as_float
+from memorization.degradations import Blur, RandomPixels
+from memorization.evaluation import audit as measuring
+from memorization.recovery import Energy, Inpaint, Iterate, NullSpace, Robust
+from memorization.store.files import StoreError
+from tests import problems
+
+MEMBERS, OTHERS = problems.images(9, 1, torch.float32), problems.images(8, 2, torch.float32)
+
+
+nearest = problems.nearest(MEMBERS)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return audit(nearest, MEMBERS, OTHERS, RandomPixels(0.5), Iterate(), controls=True, progress=False)
+
+
+def test_it_says_in_five_lines_what_was_found_and_assumed(result):
+    answer, auc, controls, verdict, assumed = str(result).splitlines()
+    row = result.table().iloc[0]
+    came = round(row["members_recovered"] * 9)
+    assert f"iterate recovered {came} of 9 members (" in answer
+    assert " of 8 non-members (0 %, 95 % interval 0 to 32 %)" in answer
+    assert auc.startswith(f"AUC {row['auc']:.3f} ({row['auc_low']:.3f} to {row['auc_high']:.3f})")
+    assert controls == f"Controls, members recovered: {row['controls']}."
+    assert "untrained not applicable" in controls
+    assert verdict == f"Verdict: {row['verdict']} (p = {row['verdict_p']:.2g})."
+    assert "images degraded by random_pixels 50 %, zero fill" in assumed
+    assert "recovered is what reaches 25 dB" in assumed
+    assert repr(result) == str(result)
+
+
+@pytest.mark.parametrize(
+    ("recovery", "assumed"),
+    [
+        (Energy(max_iterations=2), "Assumed: gradients of the autoencoder, operator robust; "),
+        (NullSpace(max_iterations=2), "Assumed: queries of the autoencoder, operator robust; "),
+        (Iterate(max_iterations=2), "Assumed: queries of the autoencoder; "),
+        (Inpaint(), "Assumed: none of the autoencoder, operator robust; "),
+    ],
+)
+def test_it_says_what_the_method_may_use(recovery, assumed):
+    model = torch.nn.Conv2d(1, 1, 1)
+    found = str(audit(model, MEMBERS, OTHERS, RandomPixels(0.5), recovery, Robust(), progress=False)).splitlines()
+    assert found[4].startswith(assumed)
+    assert found[2:4] == ["Controls: none were run; controls=True adds them.", "Verdict: none without controls."]
+
+
+def test_its_page_is_the_one_of_a_store(result, tmp_path):
+    page = result.report(tmp_path / "audit.html").read_text()
+    answer, *_ = str(result).splitlines()
+    assert f'<p class="answer">{answer}</p>' in page
+    assert result.table()["controls"][0] in page
+    assert "An audit from Python of own / function" in page
+    assert "memorization.audit(function(), members, non_members, degradation=RandomPixels(fraction=0.5" in page
+    assert str(tmp_path) not in page
+    assert not re.search(r"/recoveries/|/tmp", page.split("<footer>")[0].split("plotly.js")[0])
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot be written"):
+        result.report(tmp_path / "file" / "audit.html")
+
+
+def test_the_pictures_are_those_of_the_first_images_of_each_kind(result):
+    shown = result.pictures
+    assert shown["row"].tolist() == [*range(6), *range(9, 15)]
+    originals = torch.cat([MEMBERS, OTHERS])[shown["row"]]
+    torch.testing.assert_close(as_float(shown["original"]), originals, atol=0.5 / 255, rtol=0)
+    html = result._repr_html_()
+    assert html.count("<img ") == 3 * 12
+    assert html.count("✓") == result.results["recovered"][:6].sum() > 0
+    few = audit(nearest, MEMBERS[:2], OTHERS[:1], Blur(), Iterate(max_iterations=2), batch_size=1, progress=False)
+    assert few._repr_html_().count("<img ") == 3 * 3
+
+
+def test_the_plot_has_each_image_and_each_share(result):
+    members, others, shares = result.plot().data
+    assert (len(members.y), len(others.y)) == (9, 8)
+    assert list(shares.y) == ["members", "non-members", "members, inpaint", "members, nearest"]
+    assert shares.x[0] == 100 * result.table()["members_recovered"][0]
+    assert shares.x[3] + shares.error_x.array[3] == pytest.approx(100)
+
+
+def test_it_is_documented_as_what_it_wraps(capsys):
+    assert inspect.signature(audit) == inspect.signature(measuring.audit)
+    assert audit.__doc__ == measuring.audit.__doc__
+    audit(nearest, MEMBERS, OTHERS, RandomPixels(0.5), Iterate(max_iterations=2))
+    assert capsys.readouterr().err == ""  # no bar of what takes no time
