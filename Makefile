@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH := $(shell grep '^torch==' requirements.lock)
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed  ## make .venv with the versions of requirements.lock
 
@@ -51,8 +51,18 @@ test: lint chromium  ## lint, types and tests
 test-slurm: install  ## as root: start a SLURM of one node here, run sweeps on it (5 minutes), and take it down
 	tests/slurm/cluster.sh up && $(BIN)/pytest tests/slurm -v; status=$$?; tests/slurm/cluster.sh down; exit $$status
 
+test-models: .venv-models/installed  ## audit models of MONAI, diffusers and others in .venv-models, and write docs/models.md (3 minutes)
+	.venv-models/bin/pytest tests/models -v --table docs/models.md
+
+.venv-models/installed: requirements.lock pyproject.toml tests/models/packages.txt
+	$(PYTHON) -m venv .venv-models
+	.venv-models/bin/pip install --quiet $(TORCH)
+	.venv-models/bin/pip install --quiet --constraint requirements.lock --editable . pytest
+	.venv-models/bin/pip install --quiet --no-deps --requirement tests/models/packages.txt
+	touch $@
+
 chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke sweep plan bench report lint test test-slurm chromium
+.PHONY: help install run smoke sweep plan bench report lint test test-slurm test-models chromium

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import re
 import threading
+import types
 from collections import OrderedDict
 
 import numpy as np
@@ -147,6 +148,37 @@ class Stepped(Convolution):
         return self.layer(sample)
 
 
+class Denoising(Convolution):
+    def forward(self, sample, timestep):
+        return DecoderOutput(self.layer(sample) + timestep)
+
+
+class Conditioned(Convolution):
+    def forward(self, x, condition):
+        return self.layer(x) + condition.mean()
+
+
+class InPatches(Convolution):
+    """Answers in patches, as a masked autoencoder, and joins them by a method."""
+
+    def forward(self, x):
+        return ModelOutput(logits=nn.functional.unfold(self.layer(x), 4, stride=4).mT)
+
+    def unpatchify(self, patches):
+        return nn.functional.fold(patches.mT, 8, 4, stride=4)
+
+
+class Masked(InPatches):
+    """Hides pixels at random, in eval mode as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = types.SimpleNamespace(mask_ratio=0.5)
+
+    def forward(self, x):
+        return super().forward(x * (torch.rand_like(x) >= self.config.mask_ratio))
+
+
 class Array(Convolution):
     def forward(self, x):
         return self.layer(x).detach().numpy()
@@ -245,6 +277,12 @@ class Predictor:
         return np.tanh(x.astype(np.float64))
 
 
+class Regressor(Predictor):
+    """Takes rows, as its kind in scikit-learn."""
+
+    n_features_in_ = 64
+
+
 NUMPY = {
     "arrays of images": (lambda x: np.tanh(x.astype(np.float32)), {}),
     "tensors to arrays": (lambda x: np.tanh(np.asarray(x)), {}),
@@ -282,7 +320,7 @@ ADVICE = {
         {"output": "smaple"},
         8,
     ),
-    "ModelOutput has `recon_x` of shape (2, 1, 8, 8): give input_key=data output=recon_x": (InADict, {}, 8),
+    "ModelOutput has `recon_x` of shape (2, 1, 8, 8): give input_key=data, output=recon_x": (InADict, {}, 8),
     "tuple has `1.0.sample` of shape (2, 1, 8, 8): give output=1.0.sample": (InATuple, {}, 8),
     "Slotted has `image` of shape (2, 1, 8, 8): give output=image": (InSlots, {}, 8),
     "tuple has `0` of shape (2, 1, 8, 8): give output=0; it samples, as a VAE does: give what it makes of its "
@@ -309,15 +347,27 @@ ADVICE = {
     "mat1 and mat2 shapes cannot be multiplied (16x8 and 300x300); are these images of the size that it was made for "
     "(resize_to), and in its layout (channels_last, flat)?": (lambda: nn.Linear(300, 300), {}, 8),
     "a batch of 3 images, got 2; give batch=3, with which it does": (OfThree, {}, 8),
-    "to have 3 channels, but got 1 channels instead; it takes images in colour: give it grey ones as such, call=lambda "
+    "to have 3 channels, but got 1 channels instead; it takes images in colour: give it grey ones as such: call=lambda "
     "model, x: model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)": (lambda: Convolution(3), {}, 8),
     "to have 5 channels, but got 1 channels instead; are these images in its layout": (lambda: Convolution(5), {}, 8),
     "returns a ndarray; it must return the images alone; give output=torch.as_tensor": (Array, {}, 8),
-    "argument: 'timestep'; say how it is called: call=lambda model, x: model(x, timestep=...)": (Stepped, {}, 8),
+    "argument: 'timestep'; give call=lambda model, x: model(x, timestep=0), with which it does": (Stepped, {}, 8),
+    "`sample` of shape (2, 1, 8, 8): give call=lambda model, x: model(x, timestep=0), output=sample": (
+        Denoising,
+        {},
+        8,
+    ),
+    "argument: 'condition'; say how it is called: call=lambda model, x: model(x, condition=...)": (Conditioned, {}, 8),
+    "`logits` holds patches: join them: call=lambda model, x: model.unpatchify(model(x).logits)": (InPatches, {}, 8),
+    "unpatchify(model(x).logits); it hides parts at random: set model.config.mask_ratio = 0.0": (Masked, {}, 8),
+    "by up to 0.5; it hides parts": (Masked, {"call": lambda model, x: model.unpatchify(model(x).logits)}, 8),
     "none of its parts has the shape of the images; it has `logits` of shape (2, 16)": (Logits, {}, 8),
     "output=0: the autoencoder returns a Tensor; leave it out": (Convolution, {"output": 0}, 8),
     "the autoencoder is a Predictor, which cannot be called; say how it is called: call=lambda model, x: model.predict("
     "x)": (Predictor, {}, 8),
+    'call=lambda model, x: model.predict(x), layout="flat"': (Regressor, {}, 8),
+    "the autoencoder is a str, which cannot be called; give the module with its weights, or memorization.architectures."
+    "Exported(file) of a program": (lambda: "net.onnx", {}, 8),
     "the autoencoder is a OrderedDict, which cannot be called; if it is a state dict, give the module with it": (
         lambda: Convolution().state_dict(),
         {},
@@ -332,6 +382,21 @@ def test_the_first_message_names_the_line_to_write(message):
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         audit(model(), *faces(size), recovery=FEW, **words)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Conditioned, "say how it is called, {}model(x, condition=...)"),
+        (InPatches, "`logits` holds patches: join them, {}model.unpatchify(model(x).logits)"),
+        (Variational, "of its posterior mean, {}model.decode(model.encode(x)[0])"),
+        (lambda: Convolution(3), "as such, {}model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)"),
+    ],
+)
+def test_where_no_call_can_be_given_a_function_is_named_in_its_place(model, message):
+    message = message.format("by a function that is named as architecture.target: lambda model, x: ")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_contract(model().eval(), MEMBERS, prefix="architecture.")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from numbers import Number, Real
+from os import PathLike
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -213,7 +214,10 @@ def check_callable(autoencoder: object, called: bool = False) -> None:
         kind, way = type(autoencoder).__name__, "give a module or a function"
         for name, call in CALLS.items():
             if hasattr(autoencoder, name):
-                way = f"say how it is called: call=lambda model, x: {call}"
+                rows = ', layout="flat"' if hasattr(autoencoder, "n_features_in_") else ""  # scikit-learn's take these
+                way = f"say how it is called: call=lambda model, x: {call}{rows}"
+        if isinstance(autoencoder, str | PathLike):
+            way = "give the module with its weights, or memorization.architectures.Exported(file) of a program"
         if isinstance(autoencoder, Mapping):
             way = "if it is a state dict, give the module with it: model.load_state_dict(...)"
         raise ValueError(f"the autoencoder is a {kind}, which cannot be called; {way}")

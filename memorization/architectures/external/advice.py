@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import reconstruction_loss
-from memorization.architectures.external.adapted import Adapted, Description, Layout, tensors_in, told
+from memorization.architectures.external.adapted import Adapted, Description, Layout, chosen, tensors_in, told
 
 PATIENCE = 10  # seconds after which no other way is tried
 KEYS = ("data", "x", "img", "image", "images", "input", "inputs", "pixel_values", "sample")
@@ -45,7 +45,7 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
     until = time.monotonic() + PATIENCE
     first: Any = None
     sizes: dict[str, str] = {}  # the first way of padding, and of resizing
-    for candidate in _candidates(network, images, reason):
+    for candidate in _candidates(network, images, reason, prefix):
         kind = next(iter(candidate), "")
         if kind in sizes or time.monotonic() > until:
             continue
@@ -71,7 +71,9 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
         if kind not in ("pad_to", "resize_to"):
             return f"; give {way}, with which it does"
         sizes[kind] = way
-    return f"; give {' or '.join(sizes.values())}, with which it does" if sizes else _in_words(first, reason)
+    if sizes:
+        return f"; give {' or '.join(sizes.values())}, with which it does"
+    return _of_patches(network, images, first, prefix) or _in_words(first, reason, prefix)
 
 
 def _gives(trial: Adapted, own: Tensor, answer: Any) -> bool:
@@ -91,23 +93,24 @@ def _draws(autoencoder: Adapted, images: Tensor) -> bool:
 
 @torch.no_grad()
 def of_chance(autoencoder: Any, images: Tensor, prefix: str = "") -> str:
-    """The line to write for a model that draws at random, if it is a VAE; empty for another."""
+    """The line to write for a model that draws at random, if it is a VAE or masks; empty for another."""
     told = "; it samples, as a VAE does: give what it makes of its posterior mean"
-    told += f", by a function that is named as {prefix}target" if prefix else ""
     network, given = described(autoencoder)
+    if masked := _of_masks(network):
+        return masked
     if isinstance(network, nn.Module) and not given.get("call"):
         for text, call in MEANS.items():
-            trial = Adapted(network, **{**given, "call": call, "output": ""})
+            trial = Adapted(network, **{**given, "call": call, "output": "", "input_key": ""})
             try:
                 with warnings.catch_warnings(action="ignore"):
                     first, again = trial(images.clone()), trial(images.clone())
             except Exception:  # of the user's code
                 continue
             if torch.equal(first, again):
-                return f"{told}: {'' if prefix else 'call='}lambda model, x: {text}"
+                return told + _as_call(text, prefix)
         names = {*dir(type(network)), *(name for name, _ in network.named_modules()), type(network).__name__}
         if any(VAE.search(part) for name in names for part in name.split(".")):
-            return told + ("" if prefix else ": call=lambda model, x: ... that decodes its mean")
+            return told + _as_call("... that decodes its mean", prefix)
     return ""
 
 
@@ -130,9 +133,30 @@ def described(autoencoder: Any) -> tuple[Any, dict[str, Any]]:
     return autoencoder.network, {**autoencoder.description}
 
 
-def _candidates(network: Any, images: Tensor, reason: str) -> Iterator[Description]:
+class _Zeros:
+    """Calls a model with 0 for the arguments that it lacks, such as the time step of a denoiser."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.words = dict.fromkeys(names, 0)
+
+    def __call__(self, model: Any, x: Any) -> Any:
+        return model(x, **self.words)
+
+    def __str__(self) -> str:
+        return f"lambda model, x: model(x, {', '.join(f'{name}=0' for name in self.words)})"
+
+
+def _lacking(reason: str) -> list[str]:
+    """The arguments that a call lacked, as Python says it."""
+    missing = re.search(r"missing \d+ required positional arguments?: (.*)", reason)
+    return re.findall(r"'(\w+)'", missing[1]) if missing else []
+
+
+def _candidates(network: Any, images: Tensor, reason: str, prefix: str) -> Iterator[Description]:
     """Other descriptions, the likelier first; sizes are those that the `reason` names."""
     yield {}
+    if not prefix and (names := _lacking(reason)):
+        yield {"call": _Zeros(names)}
     numbers = {int(number) for number in re.findall(r"\d+", reason)[:24] if len(number) < 7}
     for count in [1, 2, *sorted(number for number in numbers if 2 < number <= 256)]:
         yield {"batch": count}
@@ -155,24 +179,46 @@ def _candidates(network: Any, images: Tensor, reason: str) -> Iterator[Descripti
             yield {"resize_to": side, "layout": Layout.flat.value}
 
 
-def _in_words(answer: Any, reason: str) -> str:
+def _of_patches(network: Any, images: Tensor, answer: Any, prefix: str) -> str:
+    """What to write for a model that answers in patches and can join them, as masked autoencoders do."""
+    for name, shape in tensors_in(answer).items():
+        with contextlib.suppress(Exception):  # of the user's code, which may have no `unpatchify`
+            if math.prod(shape) == images.numel() and network.unpatchify(chosen(answer, name)).shape == images.shape:
+                call = _as_call(f"model.unpatchify(model(x).{name})", prefix)
+                return f"; `{name}` holds patches: join them{call}{_of_masks(network)}"
+    return ""
+
+
+def _of_masks(network: Any) -> str:
+    """What to set in a masked autoencoder of transformers, so that it is shown the whole image; empty for another."""
+    masked = getattr(getattr(network, "config", None), "mask_ratio", 0)
+    return "; it hides parts at random: set model.config.mask_ratio = 0.0" if masked else ""
+
+
+def _in_words(answer: Any, reason: str, prefix: str) -> str:
     """Where nothing was found by trying: what there is, or what the error tells."""
     if answer is not None and not isinstance(answer, Tensor):
         there = told(answer)
         return f": none of its parts has the shape of the images{f'; it has {there}' if there else ''}"
-    if missing := re.search(r"missing \d+ required positional arguments?: (.*)", reason):
-        names = ", ".join(f"{name}=..." for name in re.findall(r"'(\w+)'", missing[1]))
-        return f"; say how it is called: call=lambda model, x: model(x, {names})"
+    if names := _lacking(reason):
+        words = ", ".join(f"{name}=..." for name in names)
+        return f"; say how it is called{_as_call(f'model(x, {words})', prefix)}"
     if "mat1 and mat2" in reason:
         way = "are these images of the size that it was made for (resize_to), and in its layout (channels_last, flat)?"
         return f"; {way}"
     if "to have 3 channels, but got 1 " in reason:
-        way = "call=lambda model, x: model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)"
-        return f"; it takes images in colour: give it grey ones as such, {way}"
+        way = _as_call("model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)", prefix)
+        return f"; it takes images in colour: give it grey ones as such{way}"
     if "channels" in reason:
         return "; are these images in its layout (channels_first, channels_last), and in grey or in colour, as it is?"
     return ""
 
 
+def _as_call(text: str, prefix: str) -> str:
+    """How a call is given: in Python as an argument, on the command line by a function."""
+    way = f", by a function that is named as {prefix}target: " if prefix else ": call="
+    return f"{way}lambda model, x: {text}"
+
+
 def _written(description: Any, prefix: str) -> str:
-    return " ".join(f"{prefix}{name}={value}" for name, value in description.items())
+    return (" " if prefix else ", ").join(f"{prefix}{name}={value}" for name, value in description.items())
