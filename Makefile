@@ -13,7 +13,7 @@ install: .venv/installed  ## make .venv with the versions of requirements.lock
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[docs,test]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[test]'
 	touch $@
 
 run: install  ## the main experiment (faces) and its report: a few minutes

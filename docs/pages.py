@@ -20,7 +20,7 @@ from mkdocs.structure.files import File, Files
 from plotly.offline import get_plotlyjs
 
 ROOT = Path(__file__).parents[1]
-REPORTS = ("README.md", "*.png", "*.csv", "*.py")  # of each folder in experiments/
+REPORTS = ("README.md", "*.png", "*.csv")  # of each folder in experiments/
 LINK = re.compile(r"\]\((?!\w+:|#|/)([^)#\s]+)")
 CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 

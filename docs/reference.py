@@ -100,9 +100,9 @@ SCRIPTS = {
 STATUSES = {
     "0": "Everything was done, or found.",
     "1": "A job failed, a setting or the store cannot be used, or `memorization-store verify` found a damaged file.",
-    "2": "`memorization-report`, `-store`, `-dashboard`: the options are wrong.",
+    "2": "An option (`--word`) does not exist, or contradicts another.",
     "130": "Stopped by Ctrl-C (SIGINT).",
-    "141": "Nobody reads the output any more, as after `| head`.",
+    "141": "Nobody reads the output any more, as when it is piped into `head`.",
     "143": "Stopped by SIGTERM.",
 }
 Row = tuple[str, ...]
@@ -234,7 +234,7 @@ def signature(name: str, thing: Any) -> str:
             parameters.insert(named.index(True), "*")
         short = "\n".join([f"{name}(", *(f"    {parameter}," for parameter in parameters), ")"])
     short = re.sub(r"(: |-> )'([^'\n]*)'", r"\1\2", short)  # annotations that are kept as text
-    short = re.sub(r"\*<class '(\w+)'>", r"Unpack[\1]", short)
+    short = re.sub(r"\*<class '[\w.]*?(\w+)'>", r"Unpack[\1]", short)
     short = re.sub(r"(?:[a-z_]+\.)+([A-Z]\w+)", r"\1", short)  # without the modules of types
     return f"```python\n{short}\n```"
 
@@ -275,9 +275,9 @@ def first_paragraph(part: Any) -> str:
 
 
 def rows_of(path: str, fields: Iterable[tuple[str, Any, Any]]) -> list[Row]:
-    """(key, type, default, meaning) of the fields of a choice `group.choice`, of a group, or of a command (no path)."""
+    """(key, meaning, type, default) of the fields of a choice `group.choice`, of a group, or of a command (no path)."""
     before = f"{path.split('.')[0]}." if path else ""
-    return [(before + name, kind(hint), shown(default), meaning(path, name)) for name, hint, default in fields]
+    return [(before + name, meaning(path, name), kind(hint), shown(default)) for name, hint, default in fields]
 
 
 def meaning(path: str, key: str) -> str:
@@ -344,7 +344,7 @@ def shown(default: Any) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
-def table(rows: Iterable[Row], heads: Row = ("key", "type", "default", "meaning")) -> str:
+def table(rows: Iterable[Row], heads: Row = ("key", "meaning", "type", "default")) -> str:
     """A Markdown table whose first column is code."""
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for name, *rest in rows:

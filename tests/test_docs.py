@@ -179,6 +179,13 @@ def test_every_column_of_results_is_explained(reference, smoke):
     assert found == set(reference.COLUMNS)
 
 
+def test_what_the_front_page_links_to_is_there():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        links = re.findall(r"""(?:\]\(|src=")(?!https:)([^)"#]+)""", page.read_text())
+        assert links
+        assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_extras_that_are_named_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {name for page in PAGES for name in re.findall(r"memorization\[([a-z]+)\]", page.read_text())}
