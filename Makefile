@@ -39,7 +39,8 @@ bench: install  ## what an iteration of each method costs, as a ratio to a pass 
 report: install  ## the report on everything in the store
 	$(BIN)/memorization-report --store $(STORE)
 
-lint: install  ## style, rooms and types
+lint: install  ## style, spelling, rooms and types
+	$(BIN)/codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -51,8 +52,14 @@ test: lint chromium  ## lint, types and tests
 test-slurm: install  ## as root: start a SLURM of one node here, run sweeps on it (5 minutes), and take it down
 	tests/slurm/cluster.sh up && $(BIN)/pytest tests/slurm -v; status=$$?; tests/slurm/cluster.sh down; exit $$status
 
+docs: install  ## the documentation, into site/; a warning is an error
+	OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: install  ## show the documentation, and what is changed in it
+	OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs serve
+
 chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke sweep plan bench report lint test test-slurm chromium
+.PHONY: help install run smoke sweep plan bench report lint test test-slurm docs docs-serve chromium
