@@ -39,7 +39,8 @@ bench: install  ## what an iteration of each method costs, as a ratio to a pass 
 report: install  ## the report on everything in the store
 	$(BIN)/memorization-report --store $(STORE)
 
-lint: install  ## style, rooms and types
+lint: install  ## style, spelling, rooms and types
+	$(BIN)/codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -61,8 +62,14 @@ test-models: .venv-models/installed  ## audit models of MONAI, diffusers and oth
 	.venv-models/bin/pip install --quiet --no-deps --requirement tests/models/packages.txt
 	touch $@
 
+docs: install  ## the documentation, into site/; a warning is an error
+	OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: install  ## show the documentation, and what is changed in it
+	OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs serve
+
 chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke sweep plan bench report lint test test-slurm test-models chromium
+.PHONY: help install run smoke sweep plan bench report lint test test-slurm test-models docs docs-serve chromium

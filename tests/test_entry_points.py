@@ -392,7 +392,7 @@ def test_the_columns_are_those_of_their_revision(smoke):
 
 
 def test_a_file_that_hides_a_package_is_named(tmp_path):
-    """With `PYTHONPATH=.`, which the README gives for a class of one's own."""
+    """With `PYTHONPATH=.`, which the documentation gives for a class of one's own."""
     (tmp_path / "parts").mkdir()
     content = io.BytesIO()
     Image.new("L", (8, 8)).save(content, "PNG")

@@ -25,6 +25,7 @@ from memorization.evaluation.extraction import curve, summarised
 from memorization.extraction import Noise, Search
 from memorization.jobs import plan
 from memorization.jobs.outcome import Standing
+from memorization.report.findings import Findings
 from memorization.store import files
 from memorization.store.reading import finished
 from tests.conftest import run_script
@@ -373,6 +374,9 @@ def test_a_recovery_that_recalls_makes_its_bank_once(tmp_path, monkeypatch, caps
     assert "done  extraction mixture at 1e-03" in recovered()
     (run,) = extractions(tmp_path)
     assert run.done["figures"]["queries"] < 5000
+    assert (run.config["prior"]["name"], run.config["search"]["queries"]) == ("mixture", 400)
+    assert not {"recovery", "degradation"} & {*run.config}
+    assert Findings.load(tmp_path / "runs").extractions  # which the report is made of
     assert "found  extraction mixture at 1e-03" in recovered("degradation.fraction=0.4")
     assert "extraction" not in recovered("degradation.fraction=0.4", "recovery.recall=0")
     assert len(extractions(tmp_path)) == 1

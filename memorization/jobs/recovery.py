@@ -29,6 +29,9 @@ from memorization.store.signature import signature_of
 
 Pictures = dict[str, Tensor]
 
+# Keys of a recovery's configuration that an extraction has not.
+OF_RECOVERY = ("degradation", "recovery", "operator", "gallery", "probes", "attractors", "objective")
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -216,7 +219,12 @@ class RecoveryJob:
         if not self.recipe.tries.recalls(rung):
             return None
         extracting = Extracting(TO_RECALL, spectra=False, control=self.control)
-        return ExtractionJob(replace(self.experiment, recovering=None, extracting=extracting), rung)
+        settings = {key: value for key, value in TO_RECALL.identity().items() if key != "revisions"}
+        prior = {key: value for key, value in settings.pop("prior").items() if key != "revision"}
+        kept = {key: value for key, value in self.experiment.record.items() if key not in OF_RECOVERY}
+        kept |= {"prior": prior, "search": settings, "spectra": False, "control": self.control.value}
+        experiment = replace(self.experiment, recovering=None, extracting=extracting, record=kept)
+        return ExtractionJob(experiment, rung)
 
     def _recalled(self, rung: float) -> Tensor | None:
         job = self.bank(rung)

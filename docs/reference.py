@@ -1,0 +1,352 @@
+"""The reference pages, made from the code each time the site is built, so that they cannot be out of date.
+
+A key's type and default come from the part that has it, its meaning from `keys.yaml`. A test fails for a key without a
+meaning, a meaning without a key, and a column of results that `COLUMNS` does not explain.
+"""
+
+import contextlib
+import inspect
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from enum import StrEnum
+from itertools import takewhile
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args
+
+import yaml
+
+import memorization
+from memorization import architectures, data, degradations, extraction, recovery, report, testing
+from memorization.cli import store
+from memorization.cli.entry import CONF
+from memorization.config import groups, schema
+from memorization.engine.settings import Hardware
+from memorization.evaluation.extraction import Extraction
+from memorization.extraction.spectrum import Attractors
+from memorization.report.audited import Audited
+from memorization.store.reading import Run
+from memorization.tracking import dashboard
+
+COMMANDS = {
+    "memorization-train": schema.TrainConfig,
+    "memorization-recover": schema.RecoverConfig,
+    "memorization-extract": schema.ExtractConfig,
+}
+NODES = {"tracking": schema.Tracking, "trainer": Hardware, "search": schema.Searching}  # keys below a key, no group
+ASKS = {
+    "dataset": "Which images are members and non-members.",
+    "architecture": "Which autoencoder is trained, or loaded.",
+    "training": "How it is trained.",
+    "degradation": "What is done to the images before they are recovered.",
+    "recovery": "Which method recovers them.",
+    "operator": "What the method knows of the degradation.",
+    "prior": "Where an extraction starts.",
+    "tracking": "What Weights & Biases is told.",
+    "cluster": "Where the jobs of a sweep run.",
+    "experiment": "A question with all its settings, to be run with `-m`.",
+}
+COLUMNS = {
+    "image": "index of the image in its data set",
+    "member": "whether it is a member",
+    "psnr_erased": "PSNR of the answer on the erased pixels, in dB; on all pixels if nothing was erased",
+    "psnr": "PSNR of the answer on all pixels, in dB",
+    "ssim": "structural similarity of the answer",
+    "nearest_member": "which member is nearest to the answer, counted from 0",
+    "is_nearest": "whether no member is nearer to the answer than the original is",
+    "recovered": "`psnr_erased` is at least `threshold_db`, `is_nearest` holds, and the solver did not diverge",
+    "iterations": "iterations of the method",
+    "queries": "evaluations of the autoencoder",
+    "residual": "how far the solver was from its end",
+    "start": "which start gave the answer, counted from 0; below 0: an extracted image, or where an answer settled",
+    "energy": "energy of the answer; NaN with a single start",
+    "estimated_erased": "blind: estimated share of erased pixels",
+    "estimated_noise": "blind: estimated standard deviation of the noise",
+    "estimated_width": "`operator=estimated` with `family=blur`: estimated width of the blur, in pixels",
+    "estimated_gain": "`operator=estimated` with `family=gain`: estimated gain",
+    "operator_error": "mask error: share of pixels that a blind method takes for erased or observed wrongly",
+    "status": "`converged`, `iteration_limit` or `diverged`",
+    "seconds": "computing time, the batch's divided by its images",
+    "row": "place of the image in its run, members first",
+    "rung": "the train loss at which the weights were kept",
+    "train_loss": "the train loss of these weights, measured",
+    "dataset": "choice of `dataset=`",
+    "architecture": "choice of `architecture=`",
+    "degradation": "choice of `degradation=`; of a chain, both",
+    "fraction": "share of pixels erased; NaN of a degradation that erases none",
+    "fill": "what the erased pixels hold; `none` of a degradation that erases none",
+    "noise": "standard deviation of the noise",
+    "erases": "whether the degradation erases pixels",
+    "recovery": "choice of `recovery=`",
+    "operator": "choice of `operator=`; `none` if the method asks for no operator",
+    "seed": "the seed",
+    "threshold_db": "PSNR from which an image counts as recovered",
+    "control": "which control the run is; `none` of the audited autoencoder",
+    "task": "the same for runs on the same images, degraded alike",
+    "setup": "the same for runs that differ only in their rungs",
+    "study": "the name under which runs are grouped",
+    "signature": "name of the run's folder",
+}
+SCRIPTS = {
+    "memorization-train": "Trains an autoencoder, and keeps its weights at each train loss of the ladder.",
+    "memorization-recover": "Degrades images and recovers them; trains the autoencoder if the store lacks it.",
+    "memorization-extract": "Searches for training images without a measurement; trains likewise.",
+    "memorization-report": "Makes the page, or prints the tables.",
+    "memorization-store": "Lists, shows, verifies, cleans and merges stores.",
+    "memorization-dashboard": "Saves a workspace and a report in Weights & Biases.",
+}
+STATUSES = {
+    "0": "Everything was done, or found.",
+    "1": "A job failed, a setting or the store cannot be used, or `memorization-store verify` found a damaged file.",
+    "2": "An option (`--word`) does not exist, or contradicts another.",
+    "130": "Stopped by Ctrl-C (SIGINT).",
+    "141": "Nobody reads the output any more, as when it is piped into `head`.",
+    "143": "Stopped by SIGTERM.",
+}
+Row = tuple[str, ...]
+MEANINGS: dict[str, str] = yaml.safe_load(Path(__file__).with_name("keys.yaml").read_text(encoding="utf-8"))
+MODULES = (memorization, data, degradations, recovery, extraction, architectures, testing)
+
+
+def pages() -> dict[str, str]:
+    """The text of each generated page by its path in the site."""
+    return {
+        "reference/configuration.md": configuration(),
+        "reference/choices.md": choices(),
+        "reference/results.md": results(),
+        "reference/commands.md": commands(),
+        "reference/python.md": python(),
+    }
+
+
+def configuration() -> str:
+    """The keys that no group has."""
+    lines = [
+        "# Configuration",
+        "Keys are set on the command line as `KEY=VALUE`, and the choices of a group as `GROUP=CHOICE`. "
+        "This page lists the keys of the commands; [Choices](choices.md) lists the groups with their keys.",
+    ]
+    known: set[str] = set()
+    for command, node in COMMANDS.items():
+        own = [field for field in own_fields(node) if field[0] not in known]
+        said = "Beside the keys of `memorization-train`:" if known else "All three commands have these keys."
+        known |= {name for name, *_ in own} if node is schema.TrainConfig else set()
+        lines += [f"## {command}", said, table(rows_of("", own))]
+    for name, node in NODES.items():
+        lines += [f"## {name}", table(rows_of(name, fields_of(node)))]
+    return "\n\n".join(lines) + "\n"
+
+
+def choices() -> str:
+    """The groups: their choices, and the keys of each."""
+    lines = ["# Choices", "Each group is set as `GROUP=CHOICE`. The keys of a choice are set as `KEY=VALUE`."]
+    for group, asks in ASKS.items():
+        parts = dict(ours()).get(group, {})
+        lines += [f"## {group}", asks]
+        if not parts:
+            lines.append(table(described(group), ("choice", "")))
+            continue
+        if group in groups.EXTRA:
+            lines += [f"Every choice of `{group}` has these keys.", table(rows_of(group, groups.EXTRA[group]))]
+        for name, text in described(group):
+            part = parts.get(name)
+            lines += [f"### {group}={name}", text]
+            lines += [table(rows_of(f"{group}.{name}", fields_of(part)))] if part and fields_of(part) else []
+    return "\n\n".join(lines) + "\n"
+
+
+def results() -> str:
+    """The columns of a recovery's results."""
+    lines = [
+        "# Results",
+        '`results.parquet` of a recovery has one row an image and rung. `memorization.load_results("runs")` '
+        "returns the rows of all recoveries of a store. Columns that do not apply are missing or NaN.",
+        table(((name, text) for name, text in COLUMNS.items()), ("column", "meaning")),
+        "An extraction has one row a distinct end; its columns are described at "
+        "[load_extractions](python.md#memorizationload_extractions). Those of the attractors are at "
+        "[load_attractors](python.md#memorizationload_attractors).",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def commands() -> str:
+    """What each command does, and how it ends."""
+    lines = ["# Commands", table(SCRIPTS.items(), ("command", "what it does"))]
+    lines += [
+        "The first three take `KEY=VALUE` and `GROUP=CHOICE`, see [Configuration](configuration.md) and "
+        "[Choices](choices.md). `-m` runs all combinations, `--plan` says what would be done, `--help` lists the "
+        "choices and keys, `--cfg job` prints the configuration.",
+        "## Exit statuses",
+        table(STATUSES.items(), ("status", "when")),
+        "An error is one line on standard error. It names the wrong value and the way out.",
+        "## Options",
+    ]
+    for main in (report.main, store.main, dashboard.main):
+        lines += [f"```text\n{help_of(main)}\n```"]
+    return "\n\n".join(lines) + "\n"
+
+
+def help_of(main: Callable[[list[str]], None]) -> str:
+    """What a command prints for `--help`."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        main(["--help"])
+    return printed.getvalue().strip()
+
+
+def python() -> str:
+    """The public names with their signatures and docstrings."""
+    lines = ["# Python", "What can be imported, with what the code says about it."]
+    for module in MODULES:
+        name = module.__name__
+        lines += [f"## {name}", prose(inspect.getdoc(module) or "")]
+        for member in public(module):
+            thing = getattr(module, member)
+            lines += [f"### {name}.{member}", signature(member, thing), prose(inspect.getdoc(thing) or "")]
+    lines += ["## Results of calls", "What `audit`, `extract`, `attractors` and `load_run` return."]
+    for result in (Audited, Extraction, Attractors, Run):
+        lines += [f"### {result.__name__}", prose(inspect.getdoc(result) or "")]
+        names = [name for name in dir(result) if not name.startswith("_") and name not in result.__dataclass_fields__]
+        for name in names:
+            thing = inspect.getattr_static(result, name)
+            called = signature(name, thing) if inspect.isfunction(thing) else f"```python\n{name}\n```"
+            lines += [called, prose(inspect.getdoc(getattr(thing, "func", thing)) or "")]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def public(module: Any) -> list[str]:
+    """The classes and functions that a module offers."""
+    names = getattr(module, "__all__", ("check", "parts"))
+    return [name for name in names if inspect.isclass(thing := getattr(module, name)) or inspect.isfunction(thing)]
+
+
+def signature(name: str, thing: Any) -> str:
+    """The call of a function or a class, a line a parameter if it is long."""
+    if inspect.isclass(thing) and issubclass(thing, StrEnum):
+        return f"One of {', '.join(f'`{word}`' for word in thing)}."
+    found = inspect.signature(thing)
+    short = f"{name}{found}"
+    if len(short) > 90:
+        parameters = [str(parameter) for parameter in found.parameters.values()]
+        named = [p.kind is p.KEYWORD_ONLY for p in found.parameters.values()]
+        if True in named:
+            parameters.insert(named.index(True), "*")
+        short = "\n".join([f"{name}(", *(f"    {parameter}," for parameter in parameters), ")"])
+    short = re.sub(r"(: |-> )'([^'\n]*)'", r"\1\2", short)  # annotations that are kept as text
+    short = re.sub(r"\*<class '[\w.]*?(\w+)'>", r"Unpack[\1]", short)
+    short = re.sub(r"(?:[a-z_]+\.)+([A-Z]\w+)", r"\1", short)  # without the modules of types
+    return f"```python\n{short}\n```"
+
+
+def prose(docstring: str) -> str:
+    """A docstring as Markdown: the entries `name: meaning` as a list."""
+    paragraphs = []
+    for paragraph in docstring.split("\n\n"):
+        if paragraph.startswith("    "):
+            paragraphs.append(paragraph)
+            continue
+        text = re.sub(r"\n(?!\w+(?:, \w+)*: )", " ", paragraph)
+        text = re.sub(r" +", " ", text)
+        text = re.sub(r"^(\w+(?:, \w+)*): ", r"- **\1**: ", text, flags=re.MULTILINE)
+        paragraphs.append(re.sub(r"(?<!\n)\n- ", "\n\n- ", text, count=0 if text.startswith("- ") else 1))
+    return "\n\n".join(paragraphs).replace("<", "&lt;") if "<" in docstring else "\n\n".join(paragraphs)
+
+
+def described(group: str) -> list[tuple[str, str]]:
+    """The choices of a group with what their files, or else the parts, say of them."""
+    parts = dict(ours()).get(group, {})
+    files = {path.stem: comment(path) for path in sorted((CONF / group).glob("*.yaml"))}
+    names = [*parts, *(name for name in files if name not in parts)]
+    return [(name, files.get(name) or first_paragraph(parts[name])) for name in names]
+
+
+def comment(path: Path) -> str:
+    """What the comment at the top of a file says, without the command and what comes after it."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package")]
+    said = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
+    text = " ".join(takewhile(lambda line: not line.startswith("Command:"), said)).removeprefix("Question:").strip()
+    return text[:1].upper() + text[1:]
+
+
+def first_paragraph(part: Any) -> str:
+    """Of a docstring."""
+    return " ".join((inspect.getdoc(part) or "").split("\n\n")[0].split())
+
+
+def rows_of(path: str, fields: Iterable[tuple[str, Any, Any]]) -> list[Row]:
+    """(key, meaning, type, default) of the fields of a choice `group.choice`, of a group, or of a command (no path)."""
+    before = f"{path.split('.')[0]}." if path else ""
+    return [(before + name, meaning(path, name), kind(hint), shown(default)) for name, hint, default in fields]
+
+
+def meaning(path: str, key: str) -> str:
+    """That of the choice, else that of its group."""
+    places = [path, path.split(".")[0]]
+    return next((MEANINGS[name] for place in places if (name := f"{place}.{key}".lstrip(".")) in MEANINGS), "")
+
+
+def explained() -> tuple[set[str], set[str]]:
+    """The keys without a meaning, and the meanings that no key uses."""
+    places = {"": [field for node in COMMANDS.values() for field in own_fields(node)]}
+    places |= {name: fields_of(node) for name, node in NODES.items()}
+    places |= {f"{group}.{name}": fields_of(part) for group, parts in ours() for name, part in parts.items()}
+    places |= dict(groups.EXTRA)
+    names = {(path, key) for path, fields in places.items() for key, *_ in fields}
+    lacking = {f"{path}.{key}" for path, key in names if not meaning(path, key)}
+    used = {f"{place}.{key}".lstrip(".") for path, key in names for place in (path, path.split(".")[0])}
+    return lacking, {*MEANINGS} - used
+
+
+def ours() -> list[tuple[str, Mapping[str, Any]]]:
+    """The groups with our own parts, without those of other packages that happen to be installed."""
+    return [(group, getattr(parts, "own", parts)) for group, parts in groups.GROUPS.items()]
+
+
+def fields_of(part: Any) -> list[tuple[str, Any, Any]]:
+    """(name, type, default) of a part, with the defaults that it makes itself."""
+    filled = (
+        {f.name: f.default_factory() for f in fields(part) if f.default_factory is not MISSING}
+        if is_dataclass(part)
+        else {}
+    )
+    return [(name, hint, filled.get(name, default)) for name, hint, default in groups.component_fields(part)]
+
+
+def own_fields(node: Any) -> list[tuple[str, Any, Any]]:
+    """Those of a command that no group and no node has."""
+    return [field for field in fields_of(node) if field[0] not in {*NODES, *groups.GROUPS}]
+
+
+def kind(hint: Any) -> str:
+    """A type in words."""
+    if inspect.isclass(hint) and issubclass(hint, StrEnum):
+        return ", ".join(f"`{word}`" for word in hint)
+    words = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null", Any: "any"}
+    if hint in words:
+        return words[hint]
+    if isinstance(hint, UnionType):
+        return " or ".join(kind(one) for one in get_args(hint))
+    if get_args(hint):
+        return f"list of {kind(get_args(hint)[0])}s".replace("texts", "words")
+    return getattr(hint, "__name__", str(hint))
+
+
+def shown(default: Any) -> str:
+    """A default as it is typed."""
+    if default == groups.MISSING:
+        return "must be chosen"
+    words = {True: "true", False: "false", None: "null", "": "empty"}
+    if isinstance(default, bool | None) or default == "":
+        return words[default]
+    if isinstance(default, list | tuple):
+        return f"`[{', '.join(f'{value:g}' if isinstance(value, float) else str(value) for value in default)}]`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def table(rows: Iterable[Row], heads: Row = ("key", "meaning", "type", "default")) -> str:
+    """A Markdown table whose first column is code."""
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for name, *rest in rows:
+        lines.append(f"| `{name}` | " + " | ".join(cell.replace("|", "\\|") for cell in rest) + " |")
+    return "\n".join(lines)
