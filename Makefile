@@ -51,8 +51,19 @@ test: lint chromium  ## lint, types and tests
 test-slurm: install  ## as root: start a SLURM of one node here, run sweeps on it (5 minutes), and take it down
 	tests/slurm/cluster.sh up && $(BIN)/pytest tests/slurm -v; status=$$?; tests/slurm/cluster.sh down; exit $$status
 
+OTHERS := monai diffusers pythae
+
+test-models: requirements.lock  ## audit real models of MONAI, diffusers, pythae, transformers and others (minutes)
+	$(PYTHON) -m venv .venv-models
+	.venv-models/bin/pip install --quiet $(TORCH)
+	.venv-models/bin/pip install --quiet --constraint requirements.lock --editable '.[test]'
+	.venv-models/bin/pip install --quiet --constraint requirements.lock --no-deps $(OTHERS)
+	.venv-models/bin/pip install --quiet --constraint requirements.lock transformers onnxruntime onnx einops \
+	  importlib_metadata pydantic imageio cloudpickle
+	.venv-models/bin/pytest tests/models --table tests/models/README.md
+
 chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke sweep plan bench report lint test test-slurm chromium
+.PHONY: help install run smoke sweep plan bench report lint test test-slurm test-models chromium
