@@ -58,8 +58,19 @@ docs: install  ## the documentation, into site/; a warning is an error
 docs-serve: install  ## show the documentation, and what is changed in it
 	OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs serve
 
+OTHERS := monai diffusers pythae
+
+test-models: requirements.lock  ## audit real models of MONAI, diffusers, pythae, transformers and others (minutes)
+	$(PYTHON) -m venv .venv-models
+	.venv-models/bin/pip install --quiet $(TORCH)
+	.venv-models/bin/pip install --quiet --constraint requirements.lock --editable '.[test]'
+	.venv-models/bin/pip install --quiet --constraint requirements.lock --no-deps $(OTHERS)
+	.venv-models/bin/pip install --quiet --constraint requirements.lock transformers onnxruntime onnx einops \
+	  importlib_metadata pydantic imageio cloudpickle
+	.venv-models/bin/pytest tests/models --table tests/models/README.md
+
 chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke sweep plan bench report lint test test-slurm docs docs-serve chromium
+.PHONY: help install run smoke sweep plan bench report lint test test-slurm test-models docs docs-serve chromium

@@ -213,7 +213,8 @@ def check_callable(autoencoder: object, called: bool = False) -> None:
         kind, way = type(autoencoder).__name__, "give a module or a function"
         for name, call in CALLS.items():
             if hasattr(autoencoder, name):
-                way = f"say how it is called: call=lambda model, x: {call}"
+                rows = ', layout="flat"' if hasattr(autoencoder, "n_features_in_") else ""  # scikit-learn's take these
+                way = f"say how it is called: call=lambda model, x: {call}{rows}"
         if isinstance(autoencoder, Mapping):
             way = "if it is a state dict, give the module with it: model.load_state_dict(...)"
         raise ValueError(f"the autoencoder is a {kind}, which cannot be called; {way}")

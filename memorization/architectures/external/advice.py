@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import reconstruction_loss
-from memorization.architectures.external.adapted import Adapted, Description, Layout, tensors_in, told
+from memorization.architectures.external.adapted import Adapted, Description, Layout, chosen, tensors_in, told
 
 PATIENCE = 10  # seconds after which no other way is tried
 KEYS = ("data", "x", "img", "image", "images", "input", "inputs", "pixel_values", "sample")
@@ -71,7 +71,9 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
         if kind not in ("pad_to", "resize_to"):
             return f"; give {way}, with which it does"
         sizes[kind] = way
-    return f"; give {' or '.join(sizes.values())}, with which it does" if sizes else _in_words(first, reason)
+    if sizes:
+        return f"; give {' or '.join(sizes.values())}, with which it does"
+    return _of_patches(network, images, first, prefix) or _in_words(first, reason)
 
 
 def _gives(trial: Adapted, own: Tensor, answer: Any) -> bool:
@@ -97,7 +99,7 @@ def of_chance(autoencoder: Any, images: Tensor, prefix: str = "") -> str:
     network, given = described(autoencoder)
     if isinstance(network, nn.Module) and not given.get("call"):
         for text, call in MEANS.items():
-            trial = Adapted(network, **{**given, "call": call, "output": ""})
+            trial = Adapted(network, **{**given, "call": call, "output": "", "input_key": ""})
             try:
                 with warnings.catch_warnings(action="ignore"):
                     first, again = trial(images.clone()), trial(images.clone())
@@ -153,6 +155,16 @@ def _candidates(network: Any, images: Tensor, reason: str) -> Iterator[Descripti
         if 4 <= side <= largest and (side, side) != tuple(images.shape[2:]):
             yield {"resize_to": side}
             yield {"resize_to": side, "layout": Layout.flat.value}
+
+
+def _of_patches(network: Any, images: Tensor, answer: Any, prefix: str) -> str:
+    """What to write for a model that answers in patches and can join them, as masked autoencoders do."""
+    for name, shape in tensors_in(answer).items():
+        with contextlib.suppress(Exception):  # of the user's code, which may have no `unpatchify`
+            if math.prod(shape) == images.numel() and network.unpatchify(chosen(answer, name)).shape == images.shape:
+                function = f", by a function that is named as {prefix}target: " if prefix else ": call="
+                return f"; `{name}` holds patches{function}lambda model, x: model.unpatchify(model(x).{name})"
+    return ""
 
 
 def _in_words(answer: Any, reason: str) -> str:
