@@ -38,6 +38,9 @@ class SettingError(ValueError):
         return ".".join([*self.path, field])
 
 
+SLOW = 3  # seconds after which a progress bar is shown
+
+
 @contextlib.contextmanager
 def within(name: str) -> Iterator[None]:
     """In this block, a setting that cannot be used is one of the part `name`."""

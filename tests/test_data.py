@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from memorization.data import DATASETS, Digits, Faces, Images, Patches, as_float, images, mean_image, pool, split
 from memorization.data.decoding import Decoder
 from memorization.data.duplicates import LIMIT, hashes_of, limit_of
-from memorization.data.sources import HubSet
+from memorization.data.tables import HubSet
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 EMBEDDED = {"faces": (1, 25, 25), "digits": (1, 8, 8), "patches": (3, 32, 32)}
@@ -325,7 +325,7 @@ def test_the_presets_take_a_folder_as_it_is(folder, preset):
 
 def test_a_mapped_set_is_read_to_its_end(monkeypatch):
     """As a set of the hub is once it was downloaded; a file of it is mapped anew every few rows."""
-    monkeypatch.setattr("memorization.data.sources.ROWS_A_MAP", 3)
+    monkeypatch.setattr("memorization.data.tables.ROWS_A_MAP", 3)
     contents = [bytes([number]) for number in range(8)]
     rows = datasets.Dataset.from_dict({"label": list(range(8)), "img": contents}).select(range(1, 8))
     assert [encoded.content for encoded in HubSet("set", rows, "img", {}).read()] == contents[1:]

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
+from memorization.data import to_uint8
 from memorization.evaluation.extraction import curve
 from memorization.report.browser import still
 from memorization.store.reading import Run, finished
@@ -47,7 +48,7 @@ def pictures(run: Run) -> torch.Tensor:
     table = run.results
     rows = table[table["is_member"]].sort_values("hits", ascending=False).drop_duplicates("nearest_member")
     chosen = rows["end"].head(SHOWN).tolist()
-    ends = (run.ends["ends"][chosen].clamp(0, 1) * 255).round().byte()
+    ends = to_uint8(run.ends["ends"][chosen])
     pair = torch.cat([ends, run.ends["member"][chosen]], 2)  # (K, C, 2 H, W)
     strip = torch.cat([*pair], 2).permute(1, 2, 0)
     return strip.expand(-1, -1, 3)
@@ -99,7 +100,7 @@ def drawn(runs: list[Run], summary: pd.DataFrame, curves: pd.DataFrame) -> go.Fi
 
 def main(store: Path) -> None:
     """Collect, write and draw."""
-    runs = finished(store, "extractions")
+    runs = [run for run in finished(store, "extractions") if run.config["study"] == "extraction"]  # no banks
     summary = pd.DataFrame([summary_of(run) for run in runs])
     order = summary.sort_values(["dataset", "control", "rung"], ascending=[True, True, False]).index
     runs, summary = [runs[i] for i in order], summary.loc[order].reset_index(drop=True)

@@ -104,7 +104,10 @@ def main(application: Callable[[], Any]) -> None:
         if PLAN in sys.argv:
             sys.argv = _planning(sys.argv, stack.enter_context(tempfile.TemporaryDirectory()))
             launcher = _here
-        surviving = lambda plugins, **context: launching.Surviving(launcher(plugins, **context))  # noqa: E731
+
+        def surviving(plugins: Plugins, **context: Any) -> Launcher:
+            return launching.Surviving(launcher(plugins, **context))
+
         stack.enter_context(mock.patch.object(Plugins, "instantiate_launcher", surviving))
         try:
             application()

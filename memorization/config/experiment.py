@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from memorization.data.split import check_seed
 from memorization.engine.settings import Hardware, Training
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control
+from memorization.evaluation.metrics import check_threshold
 from memorization.extraction import Search
 
 RECIPE_EXTRA = ("starts", "recall", "extrapolation")  # keys of the group `recovery` that are the recipe's
@@ -100,8 +100,7 @@ class Extracting:
     control: Control = Control.none
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.threshold_db):
-            raise SettingError("threshold_db", self.threshold_db, "it must be a finite number of dB")
+        check_threshold(self.threshold_db)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ set of the hub.
 from memorization.components import Registry
 from memorization.data.embedded import Digits, Faces, Patches
 from memorization.data.images import Images
-from memorization.data.split import Dataset, Split, as_float, mean_image, split
+from memorization.data.split import Dataset, Split, as_float, mean_image, split, to_uint8
 
 __all__ = ["DATASETS", "Dataset", "Digits", "Faces", "Images", "Patches", "Split", "as_float", "mean_image", "split"]
+__all__ += ["to_uint8"]
 
 OWN: dict[str, type[Dataset]] = {"faces": Faces, "digits": Digits, "patches": Patches, "images": Images}
 DATASETS = Registry("datasets", OWN)

@@ -23,6 +23,7 @@ import PIL
 import scipy
 from tqdm import tqdm
 
+from memorization.components import SLOW
 from memorization.data import decoding
 from memorization.data.decoding import Decoder, Mode, UnusableError
 from memorization.data.duplicates import perceptual_hashes, thumbnail
@@ -30,7 +31,6 @@ from memorization.data.sources import Source
 from memorization.data.split import REVISION
 
 TICK = 2_000_000_000  # nanoseconds: the coarsest clock of a file system (FAT)
-SLOW = 3  # seconds after which a reading shows how far it is
 RECENT = 4  # pools that a process remembers
 VERSIONS = (PIL.__version__, np.__version__, scipy.__version__)  # of what decodes and hashes
 

@@ -78,6 +78,11 @@ def as_float(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [0, 1], clipped to it, as 8-bit values on the CPU."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().contiguous()
+
+
 def mean_image(images: Tensor) -> Tensor:
     """(C, H, W) float32: the mean of `images` (N, C, H, W), a few columns at a time, so that no float copy is made."""
     parts = images.flatten(1).split(COLUMNS_AT_ONCE, dim=1)

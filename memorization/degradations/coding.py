@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from memorization.components import SettingError
+from memorization.data import to_uint8
 from memorization.degradations.checks import check_whole
 from memorization.degradations.measurement import Degradation, Measurement, check_seeds, nothing_erased
 from memorization.degradations.operators import Mask
@@ -49,7 +50,7 @@ class Jpeg(_Coding):
     def _coded(self, image: Tensor) -> Tensor:
         if len(image) not in (1, 3):
             raise ValueError(f"JPEG codes grey or RGB images, not {len(image)} channels; choose another degradation")
-        pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()  # (H, W, C)
+        pixels = to_uint8(image).permute(1, 2, 0).numpy()  # (H, W, C)
         buffer = io.BytesIO()
         Image.fromarray(pixels.squeeze(2) if len(image) == 1 else pixels).save(buffer, "JPEG", quality=self.quality)
         with Image.open(buffer) as decoded:

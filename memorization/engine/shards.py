@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
-from memorization.data import as_float
+from memorization.data import as_float, to_uint8
 from memorization.evaluation.batch import RecoveredBatch
 from memorization.store import files
 
@@ -66,8 +65,3 @@ def reduced(path: Tensor) -> Tensor:
     size = max(1, round(scale * height)), max(1, round(scale * width))
     small = functional.interpolate(path.flatten(0, 1), size, mode="area")
     return small.view(*path.shape[:3], *size)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1], clipped to it, as 8-bit values on the CPU."""
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().contiguous()

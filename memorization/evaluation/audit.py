@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from operator import index
 from typing import Unpack
@@ -19,12 +18,12 @@ from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.architectures.external import first_line
 from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_contract, check_loss, evaluating
-from memorization.components import Record
-from memorization.data import as_float
+from memorization.components import SLOW, Record
+from memorization.data import as_float, to_uint8
 from memorization.data.split import check_images
 from memorization.degradations import Degradation, RandomPixels
 from memorization.degradations.checks import check_whole
-from memorization.evaluation.batch import Recipe, RecoveredBatch, recover_batch
+from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.extraction import bank_of
 from memorization.evaluation.metrics import scores
@@ -34,7 +33,6 @@ from memorization.evaluation.verdict import NOT_APPLICABLE
 from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM
 
 SHOWN = 6  # members, and non-members, whose pictures are kept
-SLOW = 3  # seconds after which a bar is shown
 # What a store says of a run.
 OWN: Record = {"dataset": "own", "rung": np.nan, "signature": "none", "task": "own", "setup": "own"}
 
@@ -141,8 +139,7 @@ def audit(
                 images.check(recipe, reference)
         except ValueError as error:
             raise ValueError(f"reference: {error}") from error
-    pictures: dict[str, Tensor] = {}
-    own = images.recovered(recipe, autoencoder, loss, pictures=pictures, progress=progress)
+    own, pictures = images.recovered(recipe, autoencoder, loss, progress=progress)
     check_loss(loss, images.members, autoencoder)
     tables = [own.assign(control=Control.none.value, train_loss=loss)]
     missing: dict[str, str] = {}
@@ -153,7 +150,7 @@ def audit(
                 if control is Control.untrained:  # the others were checked
                     with evaluating(model):
                         images.check(other, model)
-                scored = images.recovered(other, model, name=f"control {control}", progress=progress)
+                scored, _ = images.recovered(other, model, name=f"control {control}", progress=progress)
                 tables.append(scored.assign(control=control.value, train_loss=np.nan))
             except Exception as error:  # of the user's code; what was scored is not lost by it
                 missing[control] = f"{NOT_APPLICABLE} ({first_line(error)})"
@@ -196,35 +193,32 @@ class _Images:
         loss: float | None = None,
         *,
         name: str = "audit",
-        pictures: dict[str, Tensor] | None = None,
         progress: bool = False,
-    ) -> pd.DataFrame:
-        """The scores of all images, one row each; `loss` is the train loss, if it is known.
+    ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+        """The scores of all images, one row each, and pictures of the first members and non-members, see `Audit`.
 
-        Into `pictures` go those of the first members and non-members, see `Audit`; `name` is what a bar is called.
+        `loss` is the train loss, if it is known; `name` is what a bar is called.
         """
         parts = [slice(i, i + self.batch_size) for i in range(0, len(self.every), self.batch_size)]
         bank = bank_of(recipe, autoencoder, self.every.shape[1:], loss, progress=progress)
-        recovered = partial(recover_batch, recipe, autoencoder, members=self.members, bank=bank, loss=loss)
-        batches, total = [], len(parts) * recipe.tries.iterations
+        members, count = len(self.members), len(self.every)
+        shown = [*range(min(SHOWN, members)), *range(members, min(members + SHOWN, count))]
+        tables, pictures, total = [], [], len(parts) * recipe.tries.iterations
         with (
             evaluating(autoencoder),
             tqdm(None, name, total, unit="it", delay=SLOW, disable=not progress, leave=False) as bar,
         ):
             for part in parts:
-                batches.append(recovered(self.every[part], self.numbers[part], on_iteration=bar.update))
-        if pictures is not None:
-            pictures |= self._pictures(batches)
-        table = pd.concat([batch.scores for batch in batches], ignore_index=True)
-        return table.assign(member=np.arange(len(table)) < len(self.members), **recipe.choices())
-
-    def _pictures(self, batches: Sequence[RecoveredBatch]) -> dict[str, Tensor]:
-        members, count = len(self.members), len(self.every)
-        rows = [*range(min(SHOWN, members)), *range(members, min(members + SHOWN, count))]
-        found = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in ("degraded", "answers")}
-        kept = {"original": self.every, "degraded": found["degraded"], "answer": found["answers"]}
-        shown = {name: (images[rows].clamp(0, 1) * 255).round().byte().cpu() for name, images in kept.items()}
-        return shown | {"row": torch.tensor(rows)}
+                images, numbers = self.every[part], self.numbers[part]
+                given = (recipe, autoencoder, images, numbers, self.members)
+                batch = recover_batch(*given, on_iteration=bar.update, bank=bank, loss=loss)
+                at = [row - part.start for row in shown if part.start <= row < part.stop]
+                kept = (images, batch.degraded, batch.answers)
+                tables.append(batch.scores)
+                pictures.append([to_uint8(pictured[at]) for pictured in kept])
+        table = pd.concat(tables, ignore_index=True).assign(member=np.arange(count) < members, **recipe.choices())
+        found = dict(zip(("original", "degraded", "answer"), map(torch.cat, zip(*pictures, strict=True)), strict=True))
+        return table, found | {"row": torch.tensor(shown)}
 
 
 def _check_images(name: str, images: Tensor) -> None:

@@ -99,8 +99,7 @@ def basins(
     check_seed(seed)
     if not 0 < largest_noise < math.inf:
         raise SettingError("largest_noise", largest_noise, "it must be above 0 and finite")
-    if not math.isfinite(threshold_db):
-        raise SettingError("threshold_db", threshold_db, "it must be a finite number of dB")
+    metrics.check_threshold(threshold_db)
     if not kinds:
         raise SettingError("kinds", kinds, f"choose among {', '.join(Disturbance)}")
     chosen, filled = [choose("kinds", kind, Disturbance) for kind in kinds], choose("fill", fill, Fill)

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.architectures.external.adapted import Adapted, Description, adapted
 from memorization.architectures.external.contract import check_contract, evaluating
-from memorization.components import SettingError
+from memorization.components import SLOW, SettingError
 from memorization.data import as_float
 from memorization.data.split import check_images
 from memorization.degradations.checks import check_whole
@@ -48,7 +48,6 @@ STEPS = 300  # of the Arnoldi iteration where ARPACK does not converge
 ACCURACY, SINGLE_ACCURACY = 1e-10, 1e-5  # of an eigenvalue, relative
 ROUGH = 1e-6  # where the radius alone is asked for
 INVARIANT = 1e-13  # what a vector must keep beside a basis to be outside of it, relative
-SLOW = 3  # seconds after which a bar is shown
 
 Floats = NDArray[np.float64]
 Product = Callable[[Floats], Floats]  # (P,) to (P,)

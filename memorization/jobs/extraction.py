@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from memorization.components import Record, SettingError, within
 from memorization.config.experiment import Experiment, Extracting
-from memorization.data import Split, as_float
+from memorization.data import Split, as_float, to_uint8
 from memorization.engine.extraction import extract
-from memorization.engine.shards import to_uint8
 from memorization.evaluation import extraction
 from memorization.evaluation.controls import Control, InapplicableError, untrained
 from memorization.evaluation.extraction import ends_table, summarised, told

@@ -102,8 +102,7 @@ class Audited(Audit):
 
     def _lines(self) -> list[str]:
         """The answer; how well scores tell members; the controls; the verdict; what was assumed."""
-        with self._findings() as findings:
-            (cell,) = findings.cells
+        cell = self._cell
         auc = f"AUC {TEXTS['AUC'](cell.auc.value)} ({span(cell.auc, 'AUC')}): how well the erased PSNR tells members."
         if math.isnan(cell.auc.value):
             auc = "AUC –: there are no non-members to tell members from."
@@ -132,6 +131,12 @@ class Audited(Audit):
         }
         rows = [(name, each.value, each.low, each.high) for name, each in estimates.items()]
         return pd.DataFrame(rows, columns=["name", "share", "low", "high"])
+
+    @functools.cached_property
+    def _cell(self) -> Cell:
+        with self._findings() as findings:
+            (cell,) = findings.cells
+        return cell
 
     @contextmanager
     def _findings(self) -> Iterator[Findings]:

@@ -70,7 +70,8 @@ class Findings:
             return cls(store, {}, empty, empty, empty, {}, tuple(damaged), mixed, extractions)
         found, broken = _whole(store, "probes")
         notes = (*damaged, *broken)
-        return cls.of(audited, results_of(whole), None, store, attraction_of(found), notes, mixed, extractions)
+        about: dict[str, Any] = {"damaged": notes, "mixed": mixed, "extractions": extractions}
+        return cls.of(audited, results_of(whole), store=store, probes=attraction_of(found), **about)
 
     @classmethod
     def of(
@@ -78,15 +79,16 @@ class Findings:
         audited: dict[str, Run],
         results: pd.DataFrame,
         missing: Mapping[str, str] | None = None,
+        *,
         store: Path | None = None,
         probes: pd.DataFrame | None = None,
-        *about: Any,
+        **about: Any,
     ) -> Findings:
         """The findings of runs and their `results`; `missing` as of `summarise`, the rest as of the fields."""
         summary = summarise(results, missing)
         labels = label_runs(audited, {row["signature"]: row for row in rows_of(summary) if row["control"] == "none"})
         probes = pd.DataFrame() if probes is None else probes
-        return cls(store, audited, results, _adjusted(summary, labels), probes, labels, *about)
+        return cls(store, audited, results, _adjusted(summary, labels), probes, labels, **about)
 
     @cached_property
     def cells(self) -> list[Cell]:

@@ -91,9 +91,7 @@ class Adapted(nn.Module):
         for name, value, least in (("pad_to", pad_to, 1), ("batch", batch, 0)):
             if not isinstance(value, int) or value < least:
                 raise SettingError(name, value, f"it must be a whole number, at least {least}")
-        if not isinstance(resize_to, int | list | tuple):
-            raise SettingError("resize_to", resize_to, "give a size in pixels, such as 28, or height and width")
-        size = (resize_to, resize_to) if isinstance(resize_to, int) else tuple(resize_to)
+        size = tuple(resize_to) if isinstance(resize_to, list | tuple) else (resize_to, resize_to)
         if len(size) not in (0, 2) or not all(isinstance(side, int) and side > 0 for side in size):
             raise SettingError("resize_to", resize_to, "give a size in pixels, such as 28, or height and width")
         if size and pad_to > 1:
@@ -182,8 +180,7 @@ class Adapted(nn.Module):
         if not isinstance(answer, Tensor) and hasattr(answer, "__array__"):
             self.returned = type(answer).__name__
             answer = torch.as_tensor(np.array(answer)).to(own)
-        check_answer(answer, own)
-        return answer  # type: ignore[no-any-return]
+        return check_answer(answer, own)
 
 
 def adapted(autoencoder: Any, **description: Unpack[Description]) -> nn.Module:
@@ -223,14 +220,15 @@ def check_callable(autoencoder: object, called: bool = False) -> None:
         raise ValueError(f"the autoencoder is a {kind}, which cannot be called; {way}")
 
 
-def check_answer(answer: object, images: Tensor) -> None:
-    """Raise `UnsuitableError` unless `answer` is a tensor of the shape of `images`."""
+def check_answer(answer: object, images: Tensor) -> Tensor:
+    """The `answer`; raises `UnsuitableError` unless it is a tensor of the shape of `images`."""
     if not isinstance(answer, Tensor):
         way = "it must return the images alone"
         raise UnsuitableError(f"the autoencoder returns a {type(answer).__name__}; {way}")
     if answer.shape != images.shape:
         change = f"maps {tuple(images.shape)} to {tuple(answer.shape)}"
         raise UnsuitableError(f"the autoencoder {change}; it must keep the shape")
+    return answer
 
 
 def chosen(answer: Any, output: str | int | Callable[[Any], Any]) -> Any:

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.external import first_line
-from memorization.components import Record, SettingError
+from memorization.components import Record, SettingError, expanded
 
 SYMBOL = re.compile(r"Symbol\('\w+'(, \w+=(True|False))*\)")
 FUNCTIONS = "Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv"  # of SymPy and torch, of sizes
@@ -52,7 +52,7 @@ class Exported(nn.Module):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__()
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self.program = READERS.get(kind_of_program(self.path), read_program)(self.path)
 
     def forward(self, x: Tensor) -> Any:
