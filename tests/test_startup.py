@@ -56,6 +56,13 @@ def test_the_store_is_listed_without_anything_heavy(tmp_path: Path) -> None:
     assert loaded("cli.store", "--store", str(tmp_path), "list") == set()
 
 
+def test_what_a_store_has_is_found_without_lightning_and_pandas(smoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(smoke[0])
+    found = loaded("recover", "-m", "experiment=smoke", "--plan")
+    assert "torch" in found  # the components are made, which checks their settings
+    assert not found & {"pytorch_lightning", "torchmetrics", "wandb", "pandas", "sklearn", "skimage", "plotly"}
+
+
 def as_words(choice: Choice) -> list[Any]:
     """A choice as values that can be compared: of an enumeration, its name and members."""
 
