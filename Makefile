@@ -14,6 +14,7 @@ install: .venv/installed  ## make .venv with the versions of requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[test]'
+	$(BIN)/memorization-train --help >/dev/null  # the first asks the components, which takes seconds
 	touch $@
 
 run: install  ## the main experiment (faces) and its report: a few minutes
