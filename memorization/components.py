@@ -8,6 +8,7 @@ Another package offers parts as entry points of the groups `memorization.dataset
 """
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -66,6 +67,12 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ValueError(f"{path}: the home folder of that user is not known; write the path out") from error
+
+
+def cache_folder() -> Path:
+    """Where the user keeps what can be made anew; raises `RuntimeError` for one without a home."""
+    own = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (own if own.is_absolute() else Path.home() / ".cache") / "memorization"
 
 
 def revision_of(part: Any) -> int:

@@ -21,7 +21,8 @@ from memorization.evaluation.summary import summarise
 from memorization.jobs.identity import Identity
 from memorization.recovery import Iterate, solve
 from memorization.recovery.methods.nearest_member import NearestMember
-from memorization.report import Findings, headline
+from memorization.report.findings import Findings
+from memorization.report.tables import headline
 from memorization.store.files import StoreError
 from memorization.store.reading import finished
 from memorization.store.signature import signature_of

@@ -18,8 +18,8 @@ from memorization.evaluation.probes import KINDS, attraction, blend, crop, jpeg,
 from memorization.evaluation.statistics import proportion_interval
 from memorization.evaluation.verdict import controls_of
 from memorization.recovery import Iterate, Known, NullSpace
-from memorization.report import Findings, headline
-from memorization.report.findings import distinct
+from memorization.report.findings import Findings, distinct
+from memorization.report.tables import headline
 from memorization.store.reading import finished
 from tests import problems
 from tests.conftest import run_script

@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -22,11 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from memorization.cli import help
 from memorization.config import schema
-from memorization.config.experiment import record_of, resolve
 from memorization.config.hiding import hiding
 from memorization.config.messages import EXPLAINED, as_typed, one_line
 from memorization.engine import interruption, streams
-from memorization.jobs import launching, plan, slurm, sweep
+from memorization.jobs import launching, slurm, sweep
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.store import files
 
@@ -52,6 +52,9 @@ def job(config: DictConfig) -> float:
     interruption.handle()
     objective = float("nan")
     try:
+        from memorization.config.experiment import resolve  # with torch, for which --help and --cfg do not wait
+        from memorization.jobs import plan
+
         experiment = resolve(config)
         outcome, objective = (plan.plan(experiment), 0.0) if experiment.plan else plan.run(experiment)
     except Exception as error:
@@ -68,7 +71,7 @@ def job(config: DictConfig) -> float:
 def _failed(config: DictConfig, error: Exception) -> Outcome:
     """The outcome of a job that failed, whose traceback is left in its folder, or shown where it has none."""
     if folder := sweep.job_folder():
-        files.record_failure(folder, record_of(config, resolve=False), error)
+        files.record_failure(folder, schema.record_of(config, resolve=False), error)
     elif not (isinstance(error, EXPLAINED) or hiding(error)):
         traceback.print_exception(error)
     status = Standing(getattr(error, "status", Standing.failed))
@@ -106,6 +109,8 @@ def main(application: Callable[[], Any]) -> None:
             launcher = _here
         surviving = lambda plugins, **context: launching.Surviving(launcher(plugins, **context))  # noqa: E731
         stack.enter_context(mock.patch.object(Plugins, "instantiate_launcher", surviving))
+        if "--hydra-help" not in sys.argv:  # for ours, Hydra lists groups that are not shown: seconds
+            stack.enter_context(mock.patch.object(Hydra, "format_config_groups", return_value=""))
         try:
             application()
         except interruption.Interrupted as signal:

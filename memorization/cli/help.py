@@ -4,12 +4,11 @@ A choice is described by the first sentence of its file, or, where another packa
 its docstring; behind it, in brackets, stand its keys.
 """
 
-import inspect
 import textwrap
 from itertools import takewhile
 from pathlib import Path
 
-from memorization.config.groups import GROUPS, component_fields
+from memorization.config import choices as choices_of
 from memorization.config.schema import offered_files
 
 WIDTH, INDENT = 114, 32  # columns of a terminal, and those before a description
@@ -21,12 +20,12 @@ def choices(conf: Path, *groups: str) -> str:
 
 
 def _described(conf: Path, group: str) -> dict[str, str]:
-    known = GROUPS.get(group, {})
+    known = choices_of.choices().get(group, {})
     found = {path.stem: path for folder in (conf, *offered_files()) for path in sorted((folder / group).glob("*.yaml"))}
     described = {name: _comment(found[name]) for name in sorted(found, key=lambda name: [*known, name].index(name))}
-    for name, part in known.items():
-        text = described.get(name) or (inspect.getdoc(part) or "").split("\n")[0]
-        keys = ", ".join(key for key, _, _ in component_fields(part))
+    for name, choice in known.items():
+        text = described.get(name) or choice.told
+        keys = ", ".join(key for key, _, _ in choice.fields)
         described[name] = text + (f" [{keys}]" if keys else "")
     return described
 

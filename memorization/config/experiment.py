@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from memorization.architectures import Architecture
 from memorization.components import Record, SettingError, expanded, within
-from memorization.config.groups import GROUPS, component_fields, parts_of
+from memorization.config.groups import GROUPS, parts_of, typed
 from memorization.config.messages import check_keys
-from memorization.config.schema import Mode, Objective, Tracking
+from memorization.config.schema import Mode, Objective, Tracking, record_of
 from memorization.data import Dataset
 from memorization.data.split import check_seed
 from memorization.engine.settings import Hardware, Training
@@ -140,12 +140,6 @@ class Experiment:
         return replace(self, **asked, record={**self.record, "control": control.value})
 
 
-def record_of(config: DictConfig, resolve: bool = True) -> Record:
-    """A composed configuration as plain values."""
-    plain = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve, enum_to_str=True)
-    return cast(Record, plain)
-
-
 def resolve(config: DictConfig) -> Experiment:
     """The experiment that a composed configuration stands for.
 
@@ -161,7 +155,8 @@ def resolve(config: DictConfig) -> Experiment:
         raise SettingError("checkpoint_seconds", node.checkpoint_seconds, "it must be at least 0")
     check_names(node.tracking)
     with within("architecture"):
-        architecture = Architecture.of(**vars(node.architecture))
+        settings = vars(node.architecture)
+        architecture = Architecture.of(**settings | typed(GROUPS["architecture"][settings["name"]], settings))
     return Experiment(
         **{
             name: getattr(node, name)
@@ -194,7 +189,7 @@ def _part(group: str, node: Any, name: str = "") -> Any:
     """The part that a node of `group` stands for, without the keys of `EXTRA`; `name` is its field in a larger one."""
     make = GROUPS[group][node.name]
     inner = parts_of(make)
-    settings = {key: getattr(node, key) for key, _, _ in component_fields(make) if key not in inner}
+    settings = {key: value for key, value in typed(make, vars(node)).items() if key not in inner}
     with within(name or group):
         return make(**settings, **{key: _part(group, getattr(node, key), key) for key in inner})
 

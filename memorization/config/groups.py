@@ -1,30 +1,48 @@
 """The config groups: their choices, and the keys that each choice has. Nothing here needs Hydra."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
+from enum import EnumType
 from functools import cache
 from inspect import Parameter
 from typing import Any, get_type_hints
 
 from omegaconf import MISSING
 
-from memorization.architectures import ARCHITECTURES
-from memorization.data import DATASETS
-from memorization.degradations import DEGRADATIONS
 from memorization.engine.settings import Training
-from memorization.extraction import PRIORS
-from memorization.recovery import METHODS, OPERATORS
 
-GROUPS: dict[str, Mapping[str, Any]] = {
-    "dataset": DATASETS,
-    "architecture": ARCHITECTURES,
-    "training": {"adam": Training},
-    "degradation": DEGRADATIONS,
-    "recovery": METHODS,
-    "operator": OPERATORS,
-    "prior": PRIORS,
+TRAININGS = {"adam": Training}
+REGISTRIES = {
+    "dataset": "memorization.data:DATASETS",
+    "architecture": "memorization.architectures:ARCHITECTURES",
+    "training": f"{__name__}:TRAININGS",
+    "degradation": "memorization.degradations:DEGRADATIONS",
+    "recovery": "memorization.recovery:METHODS",
+    "operator": "memorization.recovery:OPERATORS",
+    "prior": "memorization.extraction:PRIORS",
 }
+
+
+class Groups(Mapping[str, Mapping[str, Any]]):
+    """The components of each group by their choices, which are imported, and torch with them, when they are asked for.
+
+    `config.choices` tells of them without.
+    """
+
+    def __getitem__(self, group: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = pkgutil.resolve_name(REGISTRIES[group])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(REGISTRIES)
+
+    def __len__(self) -> int:
+        return len(REGISTRIES)
+
+
+GROUPS = Groups()
 # Keys that a group has beside those of its component: they say how the component is used.
 EXTRA: dict[str, list[tuple[str, Any, Any]]] = {
     # subtract the members' mean image inside f; linear or sigmoid
@@ -55,6 +73,12 @@ def component_fields(component: Callable[..., Any]) -> list[tuple[str, Any, Any]
 def parts_of(component: Callable[..., Any]) -> list[str]:
     """The keys of `component` that hold other components of its group."""
     return [name for name, _, default in component_fields(component) if default == MISSING]
+
+
+def typed(component: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of `component` among `settings`, in which words become members of its enumerations."""
+    fields = [(key, kind) for key, kind, _ in component_fields(component) if key in settings]
+    return {key: kind(str(settings[key])) if isinstance(kind, EnumType) else settings[key] for key, kind in fields}
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:

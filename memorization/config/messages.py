@@ -11,9 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from memorization.config.groups import GROUPS, choice_of, parts_of
+from memorization.config.choices import choices
+from memorization.config.groups import GROUPS, choice_of
 from memorization.config.hiding import hiding
-from memorization.config.schema import ExtractConfig, RecoverConfig, Searching, Tracking, TrainConfig, schema_of
+from memorization.config.schema import ExtractConfig, RecoverConfig, Tracking, TrainConfig, schema_of, searching
 from memorization.engine.settings import Hardware
 
 ConfigError = (HydraException, OmegaConfBaseException)
@@ -36,11 +37,12 @@ def keys_of(node: type) -> list[str]:
 def known_keys() -> dict[str, set[Any]]:
     """Every key that some configuration has, with the types of its values."""
     nodes: list[tuple[str, type]] = [("", RecoverConfig), ("", ExtractConfig)]
-    nodes += [("tracking.", Tracking), ("trainer.", Hardware), ("search.", Searching)]
-    for group, choices in GROUPS.items():
-        parts = {part for component in choices.values() for part in parts_of(component)}
+    nodes += [("tracking.", Tracking), ("trainer.", Hardware), ("search.", searching())]
+    for group in GROUPS:
+        own = choices()[group]
+        parts = {part for choice in own.values() for part in choice.parts}
         for path in (group, *(f"{group}.{part}" for part in sorted(parts))):
-            nodes += [(f"{path}.", schema_of(group, name)) for name in choices]
+            nodes += [(f"{path}.", schema_of(group, name)) for name in own]
     known: dict[str, set[Any]] = {}
     for prefix, node in nodes:
         types = get_type_hints(node)
@@ -76,8 +78,8 @@ def unknown_key(key: str, owner: str | None = None) -> str:
     """The message for a key that does not exist; `owner` is the class of the part that lacks it."""
     path, _, last = key.rpartition(".")
     group = path.split(".")[0]
-    for name, component in GROUPS.get(group, {}).items():
-        if component.__name__ == owner:
+    for name, choice in choices().get(group, {}).items():
+        if choice.component == owner:
             own = keys_of(schema_of(group, name))
             close = closest(last, own)
             hint = f"did you mean {path}.{close}?" if close else f"it has {', '.join(own[1:])}"
@@ -96,7 +98,7 @@ def check_keys(record: Mapping[str, Any]) -> None:
     """Raise `ValueError` for a key that was added with `+KEY=VALUE`, which Hydra lets pass."""
     nodes = {"tracking": (Tracking, record["tracking"]), "trainer": (Hardware, record["trainer"])}
     if "search" in record:
-        nodes["search"] = (Searching, record["search"])
+        nodes["search"] = (searching(), record["search"])
     for group in GROUPS:
         if group in record:
             nodes |= _nodes(group, record[group])
@@ -113,10 +115,10 @@ def check_keys(record: Mapping[str, Any]) -> None:
 def _nodes(path: str, settings: Any) -> dict[str, tuple[type, Any]]:
     """The schema and the settings of the part at `path` and of all its parts, by their paths."""
     group = path.split(".")[0]
-    if not isinstance(settings, dict) or settings.get("name") not in GROUPS[group]:
+    if not isinstance(settings, dict) or settings.get("name") not in choices()[group]:
         raise ValueError(f"{path} is {settings!r}; choose with {choice_of(path)}=CHOICE")
     found = {path: (schema_of(group, settings["name"]), settings)}
-    for part in parts_of(GROUPS[group][settings["name"]]):
+    for part in choices()[group][settings["name"]].parts:
         found |= _nodes(f"{path}.{part}", settings[part])
     return found
 

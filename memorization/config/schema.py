@@ -7,25 +7,25 @@ a chain of degradations): they are its fields without a default. The file fills 
 with `<group>@<key>=<choice>`.
 """
 
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
-from memorization.components import Registry, expanded, leave_out
-from memorization.config.groups import EXTRA, GROUPS, component_fields
+from memorization.components import Record, expanded, leave_out
+from memorization.config.choices import SEARCH, choices, dataclass_of
+from memorization.config.groups import EXTRA, GROUPS
 from memorization.engine.settings import Hardware
 from memorization.evaluation.controls import Control
-from memorization.extraction import Search
 
 # Of `${expanded:${store}}`, in every process that resolves a configuration.
 OmegaConf.register_new_resolver("expanded", lambda path: str(expanded(path)), replace=True)
@@ -89,17 +89,12 @@ class RecoverConfig(TrainConfig):
     operator: Any = MISSING
 
 
-@dataclass
-class Searching:
-    """See `extraction.Search`: the iteration, the batch, and when the search ends."""
-
-    queries: int = Search.queries
-    unseen: float = Search.unseen
-    batch_size: int = Search.batch_size
-    max_iterations: int = Search.max_iterations
-    tolerance: float = Search.tolerance
-    extrapolation: int = Search.extrapolation
-    same: float = Search.same
+@cache
+def searching() -> type:
+    """The node of the settings of `extraction.Search`: the iteration, the batch, and when the search ends."""
+    known = {own[0]: own for own in choices()[SEARCH][SEARCH].fields}
+    shown = ("queries", "unseen", "batch_size", "max_iterations", "tolerance", "extrapolation", "same")
+    return dataclass_of("Searching", [known[key] for key in shown])
 
 
 @dataclass
@@ -112,23 +107,24 @@ class ExtractConfig(TrainConfig):
     threshold_db: float = 25.0
     spectra: bool = True
     prior: Any = MISSING
-    search: Searching = field(default_factory=Searching)
+    search: Any = field(default_factory=lambda: searching()())
+
+
+def record_of(config: DictConfig, resolve: bool = True) -> Record:
+    """A composed configuration as plain values."""
+    plain = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve, enum_to_str=True)
+    return cast(Record, plain)
 
 
 @cache
 def schema_of(group: str, name: str) -> type:
     """The dataclass that checks the configuration of choice `name` of `group`."""
-    part = GROUPS[group][name]
-    items: list[tuple[str, Any, Any]] = [("name", str, name)]
-    extra = EXTRA.get(group, [])
-    own = [item for item in component_fields(part) if item[0] not in [key for key, *_ in extra]]
-    for key, kind, default in own + extra:
-        if type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
-            default = getattr(part(), key)
-        items.append((key, kind, field(default_factory=default.copy) if isinstance(default, list) else default))
-    return make_dataclass(part.__name__, items)
+    choice, extra = choices()[group][name], EXTRA.get(group, [])
+    own = [item for item in choice.fields if item[0] not in [key for key, *_ in extra]]
+    return dataclass_of(choice.component, [("name", str, name), *own, *extra])
 
 
+@cache
 def offered_files() -> list[Path]:
     """The folders of configuration of other packages, which they offer as entry points of `memorization.conf`."""
     found = []
@@ -152,13 +148,10 @@ def register() -> None:
     """Make all schemas known to Hydra, and what other packages offer: choices, with or without files of their own."""
     Plugins.instance().register(OtherPackages)
     store = ConfigStore.instance()
-    for group, choices in GROUPS.items():
-        if isinstance(choices, Registry):
-            choices.leave_out_if(partial(schema_of, group))
-        for name in choices:
+    for group in GROUPS:
+        for name, choice in choices()[group].items():
             store.store(group=f"schema/{group}", name=name, node=schema_of(group, name))
-        for name in choices.offered if isinstance(choices, Registry) else ():
-            if not any((folder / group / f"{name}.yaml").is_file() for folder in offered_files()):
+            if choice.offered and not any((folder / group / f"{name}.yaml").is_file() for folder in offered_files()):
                 store.store(group=group, name=name, node=schema_of(group, name))
     store.store(group="schema/tracking", name="wandb", node=Tracking)
     store.store(group="schema", name="train", node=TrainConfig)

@@ -23,6 +23,7 @@ import PIL
 import scipy
 from tqdm import tqdm
 
+from memorization.components import cache_folder
 from memorization.data import decoding
 from memorization.data.decoding import Decoder, Mode, UnusableError
 from memorization.data.duplicates import perceptual_hashes, thumbnail
@@ -115,8 +116,7 @@ def _digest(value: object) -> str:
 
 
 def _place(key: str) -> Path:
-    own = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (own if own.is_absolute() else Path.home() / ".cache") / "memorization" / f"{key}.npz"
+    return cache_folder() / f"{key}.npz"
 
 
 def _kept(key: str, seen: str) -> Pool | None:

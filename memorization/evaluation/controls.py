@@ -11,19 +11,18 @@ what any autoencoder of such images learns. Each control answers one of these, o
   It is a ceiling, and need not be beaten.
 """
 
+from __future__ import annotations
+
 import copy
 from dataclasses import replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:  # the command line and the tables of a report need the names alone, and no torch
+    from torch import Tensor, nn
 
-from memorization.architectures.autoencoder import Autoencoder
-from memorization.architectures.external import first_line
-from memorization.architectures.initialisation import redraw
-from memorization.evaluation.batch import Recipe
-from memorization.recovery import Inpaint, Known
-from memorization.recovery.methods.nearest_member import NearestMember
+    from memorization.architectures.autoencoder import Autoencoder
+    from memorization.evaluation.batch import Recipe
 
 UNDRAWN = 1024.0  # marks weights before they are drawn anew; exact in every floating point type
 
@@ -46,6 +45,11 @@ def controlled(recipe: Recipe, control: Control, members: Tensor | None = None) 
     """
     if control not in (Control.inpaint, Control.nearest):
         return recipe
+    import torch
+
+    from memorization.recovery import Inpaint, Known
+    from memorization.recovery.methods.nearest_member import NearestMember
+
     held = torch.empty(0) if members is None else members
     method = Inpaint() if control is Control.inpaint else NearestMember(held)
     return replace(recipe, method=method, operator=Known(), starts=1, extrapolation=0, recall=0)
@@ -56,7 +60,12 @@ def untrained(autoencoder: Autoencoder, seed: int = 0) -> nn.Module:
 
     Raises `InapplicableError` if it has none, or some that no `reset_parameters` draws, as under `weight_norm`.
     """
-    if not isinstance(autoencoder, nn.Module) or not list(autoencoder.parameters()):
+    import torch
+
+    from memorization.architectures.external import first_line
+    from memorization.architectures.initialisation import redraw
+
+    if not isinstance(autoencoder, torch.nn.Module) or not list(autoencoder.parameters()):
         raise InapplicableError("it has no weights to draw anew")
     try:
         fresh = copy.deepcopy(autoencoder).cpu()  # so that the draw is the same on every device

@@ -16,16 +16,18 @@ import time
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.singleton import Singleton
 from omegaconf import OmegaConf, open_dict
 
-from memorization.config.experiment import Experiment, resolve
-from memorization.jobs import plan, slurm
+from memorization.jobs import slurm
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.sweep import QUEUE, Jobs, Sweep, named, note_of
 from memorization.store import files
+
+if TYPE_CHECKING:
+    from memorization.config.experiment import Experiment
 
 ASK = 10.0  # seconds between two questions to the batch system
 PATIENCE = 10.0  # seconds that a job's note may take to be seen here, once the job is gone
@@ -63,6 +65,8 @@ def launch(launcher: Any, jobs: Jobs, sweep: Sweep) -> None:
         here = Here(dict(_submit(launcher, jobs, sweep.folder, {})))
         _watch(list(here.processes), sweep, here)
         return
+    from memorization.jobs import plan
+
     experiments = {number: _experiment(launcher, overrides) for number, overrides in jobs.items()}
     for number, experiment in experiments.items():
         if experiment and _is_found(experiment):
@@ -83,6 +87,8 @@ def launch(launcher: Any, jobs: Jobs, sweep: Sweep) -> None:
 
 def _experiment(launcher: Any, overrides: Sequence[str]) -> Experiment | None:
     """What a job stands for; None if it cannot be said here, and the job is to say why."""
+    from memorization.config.experiment import resolve
+
     try:
         config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
         with open_dict(config):
@@ -99,6 +105,8 @@ def _key(experiment: Experiment | None) -> str:
 
 
 def _is_found(experiment: Experiment) -> bool:
+    from memorization.jobs import plan
+
     try:
         return plan.is_found(experiment)
     except Exception:  # of what this machine lacks, a GPU for instance

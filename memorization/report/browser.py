@@ -60,7 +60,7 @@ STILL = """async ([place, width, scale]) => {
 }"""
 
 
-class BrowserError(RuntimeError):
+class BrowserError(OSError):
     """There is no browser to draw with; the message says in one line what to install."""
 
 

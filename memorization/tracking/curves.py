@@ -1,6 +1,11 @@
 """What is logged to Weights & Biases: curves, what they are drawn against, and the gallery."""
 
-import pandas as pd
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What is logged of a rung, and the column of `summary.summarise` that it is.
 COLUMNS = {

@@ -19,7 +19,11 @@ from playwright.sync_api import Browser, Page
 from scipy.stats import binomtest
 
 from memorization import load_extractions
-from memorization.report import Findings, build, ends, figures, headline, main
+from memorization.report import ends, main
+from memorization.report.browser import figures
+from memorization.report.findings import Findings
+from memorization.report.page import build
+from memorization.report.tables import headline
 from memorization.report.unasked import choice, sentences
 from memorization.store.files import StoreError
 from memorization.store.reading import finished

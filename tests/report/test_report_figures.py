@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memorization.report import Findings, browser, figures, main
+from memorization.report import browser, main
+from memorization.report.browser import figures
+from memorization.report.findings import Findings
 from tests.report.store import write_run
 
 

@@ -16,8 +16,9 @@ from scipy.stats import binomtest
 
 from memorization.evaluation.metrics import scores
 from memorization.evaluation.statistics import log_roc
-from memorization.report import Findings, build
 from memorization.report.cells import Cell, Group
+from memorization.report.findings import Findings
+from memorization.report.page import build
 from memorization.report.tables import TEXTS, decibels, operating_points, span
 from tests.report.store import configured, write, write_probes
 

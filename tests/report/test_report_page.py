@@ -20,8 +20,10 @@ from memorization import load_results
 from memorization.evaluation.metrics import scores
 from memorization.evaluation.statistics import log_roc
 from memorization.evaluation.summary import threshold_curve
-from memorization.report import Findings, build, main
 from memorization.report import gallery as gallery_module
+from memorization.report import main
+from memorization.report.findings import Findings
+from memorization.report.page import build
 from tests.preloaded import PYTHON
 from tests.report.store import write_members_only, write_probes, write_run
 

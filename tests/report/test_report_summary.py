@@ -16,8 +16,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from statsmodels.stats.multitest import multipletests
 
 from memorization import load_results
-from memorization.report import Findings, build, headline, main
+from memorization.report import main
+from memorization.report.findings import Findings
 from memorization.report.labels import percent, value_text, without
+from memorization.report.page import build
+from memorization.report.tables import headline
 from tests.preloaded import PYTHON
 from tests.report.store import write_members_only, write_probes, write_run
 

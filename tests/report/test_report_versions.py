@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from memorization.report import Findings, build, headline
+from memorization.report.findings import Findings
+from memorization.report.page import build
+from memorization.report.tables import headline
 from memorization.store.versions import differing, words
 from tests.report.store import write_run
 

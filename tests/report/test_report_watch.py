@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from memorization import report
 from memorization.engine import interruption
-from memorization.report import watch
+from memorization.report import command
+from memorization.report.command import watch
+from memorization.report.findings import Findings
+from memorization.report.page import build
 from tests.preloaded import PYTHON
 from tests.report.store import write_run
 
@@ -31,7 +33,7 @@ def test_page_is_rewritten_when_a_run_lands(tmp_path: Path, monkeypatch: pytest.
         if len(pages) == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(report.time, "sleep", sleep)
+    monkeypatch.setattr(command.time, "sleep", sleep)
     monkeypatch.setattr(interruption, "handle", lambda: None)  # the signals are those of the test run
     watch(tmp_path, output)
     assert pages[:2] == ["", ""]
@@ -63,7 +65,7 @@ def test_open_page_takes_up_what_landed_and_keeps_its_filters(tmp_path: Path, br
     for operator in ("known", "alternating"):
         write_run(tmp_path, {"operator.name": operator})
     output = tmp_path / "report.html"
-    output.write_text(report.build(report.Findings.load(tmp_path), watching=True))
+    output.write_text(build(Findings.load(tmp_path), watching=True))
     page = browser.new_page()
     page.add_init_script("window.setInterval = tick => { window.tick = tick; }")
     page.goto(output.as_uri())
@@ -77,7 +79,7 @@ def test_open_page_takes_up_what_landed_and_keeps_its_filters(tmp_path: Path, br
     page.select_option("#scene-show", "failed")
     page.select_option("#scene-rung", "1e-01")
     write_run(tmp_path, {"operator.name": "robust"})
-    output.write_text(report.build(report.Findings.load(tmp_path), watching=True))
+    output.write_text(build(Findings.load(tmp_path), watching=True))
     with page.expect_navigation():
         page.evaluate("tick()")
     page.wait_for_selector("#count:has-text('1 of 6 results shown')")

@@ -1,0 +1,121 @@
+"""What each command loads before it answers, in a fresh interpreter; and that what it knows without is true."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from enum import EnumType
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import memorization
+from memorization.config import choices
+from memorization.config.choices import Choice
+from memorization.engine import settings
+
+HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "wandb", "pandas", "pyarrow", "scipy", "sklearn", "skimage"}
+HEAVY |= {"plotly", "datasets"}
+SHOWN = [
+    ("recover", "--help"),
+    ("train", "--help"),
+    ("extract", "--help"),
+    ("recover", "--cfg", "job"),
+    ("extract", "--cfg", "job"),
+    ("recover", "recovery.wieght=2"),
+    ("report", "--help"),
+    ("cli.store", "--help"),
+    ("tracking.dashboard", "--help"),
+]
+
+
+def loaded(*words: str) -> set[str]:
+    """The heavy packages that are there once a command, called by its module and arguments, has ended."""
+    code = "import atexit, runpy, sys\n"
+    code += "atexit.register(lambda: print('\\nloaded', *{name.partition('.')[0] for name in sys.modules}))\n"
+    code += f"sys.argv = {list(words)!r}\nrunpy.run_module('memorization.{words[0]}', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return {*ended.stdout.rpartition("loaded ")[2].split()} & HEAVY
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked_once() -> None:
+    """The first command after a change of the code asks the components."""
+    choices.choices()
+
+
+@pytest.mark.parametrize("words", SHOWN, ids=" ".join)
+def test_a_command_that_only_shows_something_loads_nothing_heavy(words: tuple[str, ...]) -> None:
+    assert loaded(*words) == set()
+
+
+def test_the_store_is_listed_without_anything_heavy(tmp_path: Path) -> None:
+    assert loaded("cli.store", "--store", str(tmp_path), "list") == set()
+
+
+def as_words(choice: Choice) -> list[Any]:
+    """A choice as values that can be compared: of an enumeration, its name and members."""
+
+    def plain(kind: Any) -> Any:
+        if not isinstance(kind, EnumType):
+            return kind
+        return kind.__name__, [(name, str(word)) for name, word in kind.__members__.items()]
+
+    return [choice.component, choice.told, [(key, plain(kind), default) for key, kind, default in choice.fields]]
+
+
+def test_what_is_kept_of_the_components_is_what_they_say() -> None:
+    kept, asked = choices.choices(), choices.asked()
+    assert {group: [*known] for group, known in kept.items()} == {group: [*known] for group, known in asked.items()}
+    for group, known in asked.items():
+        for name, choice in known.items():
+            assert as_words(kept[group][name]) == as_words(choice)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of one's own, which is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(choices, "choices", choices.choices.__wrapped__)
+    return tmp_path / "memorization"
+
+
+def test_other_code_is_asked_anew(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(Path(memorization.__file__).parent, tmp_path / "code", ignore=lambda *_: ["__pycache__"])
+    monkeypatch.setattr(choices, "PACKAGE", tmp_path / "code")
+    choices.choices()
+    (kept,) = alone.glob("choices-*.json")
+    told = json.loads(kept.read_text())
+    told["choices"]["training"]["adam"]["told"] = "kept"
+    kept.write_text(json.dumps(told))
+    assert choices.choices()["training"]["adam"].told == "kept"
+    with (tmp_path / "code/engine/settings.py").open("a") as file:
+        file.write("\n")
+    assert choices.choices()["training"]["adam"].told == settings.Training.__doc__.partition("\n")[0]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"code": 1'])
+def test_a_damaged_cache_is_made_anew(alone: Path, damage: str) -> None:
+    good = choices.choices()
+    (kept,) = alone.glob("choices-*.json")
+    whole = kept.read_text()
+    kept.write_text(damage)
+    assert {group: [*known] for group, known in choices.choices().items()} == {g: [*known] for g, known in good.items()}
+    assert kept.read_text() == whole
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(alone: Path) -> None:
+    alone.write_text("a file where the folder would be")
+    assert "energy" in choices.choices()["recovery"]
+
+
+def test_of_parts_of_other_packages_nothing_is_kept(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Installed:
+        groups = frozenset({"console_scripts", "memorization.methods"})
+
+    monkeypatch.setattr(choices, "entry_points", Installed)
+    assert "energy" in choices.choices()["recovery"]
+    assert not alone.exists()
