@@ -1,7 +1,7 @@
 """Scores of answers, per image (functions) and over the images of a run while it goes on (torchmetrics).
 
-How close an answer is to the original, on the erased pixels and on all, and against the members. The erased PSNR is
-also a score of membership, fit for ranking (`scores`) and for averaging (`bounded`).
+How close an answer is to the original, on the erased pixels and on all, and against the members. The
+erased PSNR as a score of membership is in `membership`.
 """
 
 import math
@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
@@ -22,10 +20,9 @@ from torchmetrics.utilities import dim_zero_cat
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
 from memorization.components import SettingError
 from memorization.data import as_float
-from memorization.recovery import Status
+from memorization.evaluation.membership import PSNR_CAP
 
 REVISION = 1  # of the scores, as `revision` is of a part: raised for other scores of equal answers, or other columns
-PSNR_CAP = 120.0  # dB; float32 rounding of an exact answer, so that no score is infinite
 LEAST_DB = 1e-6  # above the 0 of an image that diverged
 SCALE = 128.0  # brings PSNRs into [0, 1], beyond which torchmetrics takes a sigmoid, without rounding them
 WINDOW = 7  # pixels, the side of SSIM's uniform window
@@ -106,24 +103,6 @@ def mask_error(mask: Tensor | None, erased: Tensor) -> Tensor:
     if mask is None:
         return torch.full((len(erased),), torch.nan, device=erased.device)
     return ((mask > 0.5) == erased).flatten(1).float().mean(1)
-
-
-def scores(results: pd.DataFrame) -> np.ndarray:
-    """(N,) by which members and non-members are told apart: the erased PSNR in dB.
-
-    It is -inf, below all others, for images that diverged and where the PSNR is NaN. An infinite PSNR, of an exact
-    answer, stays above all others.
-    """
-    psnr = results["psnr_erased"].to_numpy(float)
-    return np.where((results["status"] == Status.diverged) | np.isnan(psnr), -np.inf, psnr)
-
-
-def bounded(psnr: np.ndarray, diverged: np.ndarray) -> np.ndarray:
-    """PSNRs (dB) that can be subtracted from each other and averaged, from 0 to `PSNR_CAP`, 120.
-
-    Images that diverged, or whose PSNR is NaN, get 0 dB, the least that an answer in [0, 1] can have.
-    """
-    return np.where(diverged | np.isnan(psnr), 0.0, np.clip(psnr, 0.0, PSNR_CAP))
 
 
 class _OfOneKind(Metric):
