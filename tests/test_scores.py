@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from memorization.architectures import autoencoder
 from memorization.degradations import RandomPixels
-from memorization.evaluation import metrics
+from memorization.evaluation import metrics, running
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.summary import summarise
 from memorization.recovery import Iterate, Known
@@ -158,14 +158,14 @@ def assert_close(found: dict[str, torch.Tensor], expected: dict[str, float]) -> 
 
 def test_the_metrics_of_a_run_are_those_of_independent_implementations():
     images = batch(0)
-    collection = metrics.recovery_metrics(images["preds"].shape[1:])
+    collection = running.recovery_metrics(images["preds"].shape[1:])
     collection.update(**images)
     assert_close(collection.compute(), expected_of(images))
 
 
 def test_many_batches_make_one_run_and_each_its_own_values():
     images = batch(1)
-    collection = metrics.recovery_metrics(images["preds"].shape[1:])
+    collection = running.recovery_metrics(images["preds"].shape[1:])
     parts = [slice(0, 15), slice(15, 16), slice(16, 40)]
     values = [collection(**rows(images, part)) for part in parts]
     assert_close(values[2], expected_of(rows(images, parts[2])))
@@ -183,7 +183,7 @@ def test_what_two_processes_have_seen_is_put_together():
         rows(images, member.nonzero()[:5, 0]),
         rows(images, torch.cat([member.nonzero()[5:, 0], (~member).nonzero()[:, 0]])),
     ]
-    first, second = (metrics.recovery_metrics(images["preds"].shape[1:]) for _ in parts)
+    first, second = (running.recovery_metrics(images["preds"].shape[1:]) for _ in parts)
     first.update(**parts[0])
     second.update(**rows(parts[1], slice(0, 20)))
     second.update(**rows(parts[1], slice(20, None)))
@@ -198,7 +198,7 @@ def test_no_mean_is_nan_while_there_are_images():
     images = batch(3)
     images["psnr_erased"][images["member"]] = torch.nan
     images["diverged"][:] = True
-    collection = metrics.recovery_metrics(images["preds"].shape[1:])
+    collection = running.recovery_metrics(images["preds"].shape[1:])
     collection.update(**images)
     found = collection.compute()
     assert not any(value.isnan() for value in found.values())
@@ -208,7 +208,7 @@ def test_no_mean_is_nan_while_there_are_images():
 
 def test_of_members_alone_nothing_is_said_of_others():
     images = rows(batch(4), slice(0, 6)) | {"member": torch.ones(6, dtype=torch.bool)}
-    found = metrics.recovery_metrics(images["preds"].shape[1:])(**images)
+    found = running.recovery_metrics(images["preds"].shape[1:])(**images)
     unknown = {"auc", "non_members_recovered", "non_members_median_psnr"}
     assert {name for name, value in found.items() if value.isnan()} == unknown
 
@@ -218,7 +218,7 @@ def test_the_metrics_of_a_recovered_batch_are_those_of_its_summary():
     recipe = Recipe(RandomPixels(0.3), Iterate(max_iterations=3), Known())
     originals, member = torch.cat([members, others]), torch.arange(13) < 7
     done = recover_batch(recipe, problems.projection(members[:4]), originals, range(13), members)
-    collection = metrics.recovery_metrics(originals.shape[1:])
+    collection = running.recovery_metrics(originals.shape[1:])
     collection.update(**done.compared(originals, member))
     table = done.scores.assign(member=member.numpy(), control="none", signature="s", rung=1e-8, train_loss=0.0)
     row = summarise(table.assign(dataset="d", architecture="a", **recipe.choices())).iloc[0]
@@ -228,7 +228,7 @@ def test_the_metrics_of_a_recovered_batch_are_those_of_its_summary():
 
 
 def test_the_metrics_travel_with_their_module():
-    collection = metrics.recovery_metrics((3, 12, 9))
+    collection = running.recovery_metrics((3, 12, 9))
     collection.update(**batch(5))
     copied = deepcopy(collection)
     for name, value in copied.compute().items():

@@ -70,6 +70,13 @@ def test_an_audit_loads_no_part_of_a_page_or_of_a_command() -> None:
     assert not {*shown.split()} & {"plotly", "jinja2", "sklearn", "playwright", "pytorch_lightning", "wandb", "hydra"}
 
 
+def test_what_a_store_has_is_found_without_lightning_and_pandas(smoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(smoke[0])
+    found = loaded("recover", "-m", "experiment=smoke", "--plan")
+    assert "torch" in found  # the components are made, which checks their settings
+    assert not found & {"pytorch_lightning", "torchmetrics", "wandb", "pandas", "sklearn", "skimage", "plotly"}
+
+
 def as_words(choice: Choice) -> list[Any]:
     """A choice as values that can be compared: of an enumeration, its name and members."""
 

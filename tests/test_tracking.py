@@ -20,7 +20,7 @@ from memorization import load_results
 from memorization.components import SettingError
 from memorization.config.experiment import check_names
 from memorization.config.schema import Mode, Tracking
-from memorization.evaluation.metrics import recovery_metrics
+from memorization.evaluation.running import recovery_metrics
 from memorization.tracking import curves
 from memorization.tracking import tracker as module
 from tests.preloaded import PYTHON

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanSquaredError
 
 from memorization.architectures.initialisation import redraw
 from memorization.data import as_float
@@ -68,6 +67,8 @@ def count_parameters(autoencoder: nn.Module) -> int:
 @torch.no_grad()
 def reconstruction_loss(autoencoder: Autoencoder, images: Tensor, batch_size: int = MEMBERS_AT_ONCE) -> float:
     """The mean squared error between `images` (N, C, H, W), float32 or uint8, and what `autoencoder` makes of them."""
+    from torchmetrics import MeanSquaredError
+
     loss = MeanSquaredError(sync_on_compute=False).set_dtype(torch.float64).to(images.device)
     for part in map(as_float, images.split(batch_size)):
         loss.update(autoencoder(part).flatten(), part.flatten())  # torchmetrics' view fails on other strides

@@ -79,9 +79,8 @@ def _failed(config: DictConfig, error: Exception) -> Outcome:
 
 
 def quieten() -> None:
-    """Only errors of Lightning and of Optuna's database are shown, and no warnings about Lightning's own internals."""
-    for name in ("pytorch_lightning", "lightning_fabric", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Only errors of Optuna's database are shown, and no warnings about Lightning's internals (see `hardware`)."""
+    logging.getLogger("alembic").setLevel(logging.ERROR)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
 

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from torch import Tensor, distributed, nn
 from memorization.components import SettingError
 from memorization.engine import interruption
 from memorization.engine.settings import Hardware
+
+for name in ("pytorch_lightning", "lightning_fabric"):  # which set their own as they are imported
+    logging.getLogger(name).setLevel(logging.ERROR)
 
 PRECISIONS = ("32", "32-true", "64", "64-true", "bf16", "bf16-mixed")  # of Lightning's
 

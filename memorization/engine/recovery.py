@@ -23,7 +23,7 @@ from memorization.engine.hardware import stopping, trainer_on
 from memorization.engine.settings import Hardware
 from memorization.engine.shards import ShardWriter, is_whole, shard_name
 from memorization.evaluation.batch import Recipe, RecoveredBatch, recover_batch
-from memorization.evaluation.metrics import recovery_metrics
+from memorization.evaluation.running import recovery_metrics
 
 ITERATES = (0, 1, 3, 10, 30, 100, 300, 1000)  # numbers of iterations after which the answers are kept for the gallery
 

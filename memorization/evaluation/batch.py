@@ -1,11 +1,12 @@
 """One batch through the whole of a recovery: degrade, solve, score."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,6 +19,9 @@ from memorization.evaluation import metrics
 from memorization.recovery import METHODS, OPERATORS, Anderson, Recovery, Status, Tries, solve, solver
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
 from memorization.recovery.problem import Method
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class RecoveredBatch:
     path: Tensor | None = None  # see `solve`
 
     def compared(self, originals: Tensor, member: Tensor) -> dict[str, Tensor]:
-        """The arguments of `update` of `metrics.recovery_metrics`; `member` (B,) says which images are members."""
+        """The arguments of `update` of `running.recovery_metrics`; `member` (B,) says which images are members."""
         columns = {name: torch.tensor(self.scores[name].to_numpy()) for name in ("psnr_erased", "recovered")}
         columns |= {"diverged": torch.tensor(self.scores["status"].eq(Status.diverged).to_numpy()), "member": member}
         images = {"preds": self.answers, "target": originals}
@@ -143,6 +147,8 @@ def recover_batch(
     index. A diverged image is never recovered, and its scores are those of its last finite answer.
     `path`, `on_iteration`, the `bank` of images to recall and the train `loss` are passed on to `solve`.
     """
+    import pandas as pd
+
     begin = time.perf_counter()
     with within("degradation"):
         measurement = recipe.degradation(originals, image_seeds(recipe.seed, indices))

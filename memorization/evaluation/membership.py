@@ -1,9 +1,15 @@
 """The erased PSNR as a score of membership, fit for ranking (`scores`) and for averaging (`bounded`)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from memorization.components import Status
+
+if TYPE_CHECKING:  # a plan, which knows of scores, waits for no table
+    import pandas as pd
 
 PSNR_CAP = 120.0  # dB; float32 rounding of an exact answer, so that no score is infinite
 

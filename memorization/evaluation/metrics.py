@@ -1,7 +1,7 @@
-"""Scores of answers, per image (functions) and over the images of a run while it goes on (torchmetrics).
+"""Scores of answers, per image; those over the images of a run while it goes on are in `running`.
 
-How close an answer is to the original, on the erased pixels and on all, and against the members. The
-erased PSNR as a score of membership is in `membership`.
+How close an answer is to the original, on the erased pixels and on all, and against the members. The erased PSNR as
+a score of membership is in `membership`.
 """
 
 import math
@@ -11,11 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import BinaryAUROC
-from torchmetrics.functional.image import structural_similarity_index_measure
-from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
-from torchmetrics.utilities import dim_zero_cat
 
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
 from memorization.components import SettingError
@@ -23,8 +18,6 @@ from memorization.data import as_float
 from memorization.evaluation.membership import PSNR_CAP
 
 REVISION = 1  # of the scores, as `revision` is of a part: raised for other scores of equal answers, or other columns
-LEAST_DB = 1e-6  # above the 0 of an image that diverged
-SCALE = 128.0  # brings PSNRs into [0, 1], beyond which torchmetrics takes a sigmoid, without rounding them
 WINDOW = 7  # pixels, the side of SSIM's uniform window
 UNIFORM: dict[str, Any] = {"gaussian_kernel": False, "data_range": 1.0}  # the settings of SSIM, but for its window
 PIXELS_AT_ONCE = 2**13  # of which SSIM is computed together; with more, a CPU takes up to five times as long for each
@@ -58,13 +51,15 @@ def ssim(answer: Tensor, original: Tensor) -> Tensor:
     The mean over the windows that lie in the image, as scikit-image takes it. In float64, where the variance of a flat
     bright window keeps its digits: float32 loses up to 5e-4.
     """
-    window, count = _window(answer.shape), max(1, PIXELS_AT_ONCE // answer[0, 0].numel())
+    window, count = window_of(answer.shape), max(1, PIXELS_AT_ONCE // answer[0, 0].numel())
     parts = (images.flatten(0, 1).unsqueeze(1).split(count) for images in (answer, original))  # each channel by itself
     channels = torch.cat([_ssim(a, b, window) for a, b in zip(*parts, strict=True)])
     return channels.view(answer.shape[:2]).mean(1).float()
 
 
 def _ssim(answer: Tensor, original: Tensor, window: int) -> Tensor:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     _, whole = structural_similarity_index_measure(
         answer.double(), original.double(), kernel_size=window, reduction="none", return_full_image=True, **UNIFORM
     )  # (B, C, H, W), of a window around each pixel, the image mirrored at its edge
@@ -73,7 +68,7 @@ def _ssim(answer: Tensor, original: Tensor, window: int) -> Tensor:
     return inside.flatten(1).mean(1)
 
 
-def _window(shape: Sequence[int]) -> int:
+def window_of(shape: Sequence[int]) -> int:
     """The side of SSIM's window for images of `shape` (..., H, W): odd."""
     return min(WINDOW, *(side - 1 + side % 2 for side in shape[-2:]))
 
@@ -103,77 +98,3 @@ def mask_error(mask: Tensor | None, erased: Tensor) -> Tensor:
     if mask is None:
         return torch.full((len(erased),), torch.nan, device=erased.device)
     return ((mask > 0.5) == erased).flatten(1).float().mean(1)
-
-
-class _OfOneKind(Metric):
-    """A statistic of what is gathered of the `members`, or else of the non-members; NaN without images."""
-
-    full_state_update = is_differentiable = False
-    higher_is_better = True
-    gathered: list[Tensor]
-
-    def __init__(self, members: bool, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.members = members
-        self.add_state("gathered", [], dist_reduce_fx="cat")
-
-
-class ErasedPSNR(_OfOneKind):
-    """The median erased PSNR in dB, as in a summary: images whose PSNR is NaN count as the worst."""
-
-    def update(self, psnr_erased: Tensor, member: Tensor) -> None:
-        """psnr_erased: (B,) in dB; member: (B,) bool."""
-        found = psnr_erased[member == self.members]
-        self.gathered.append(torch.where(found.isnan(), -torch.inf, found))
-
-    def compute(self) -> Tensor:
-        ordered = dim_zero_cat(self.gathered).sort().values
-        middle = ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]] if len(ordered) else ordered
-        return middle.mean()
-
-
-class RecoveredShare(_OfOneKind):
-    """The share in [0, 1] of images that were recovered."""
-
-    def update(self, recovered: Tensor, member: Tensor) -> None:
-        """recovered, member: (B,) bool."""
-        self.gathered.append(recovered[member == self.members].float())
-
-    def compute(self) -> Tensor:
-        return dim_zero_cat(self.gathered).mean()
-
-
-class MembershipAUROC(BinaryAUROC):
-    """The area under the ROC curve by which the erased PSNR tells members from non-members; NaN without both.
-
-    Images that diverged, or whose PSNR is NaN, are the least likely members.
-    """
-
-    def update(self, psnr_erased: Tensor, diverged: Tensor, member: Tensor) -> None:  # type: ignore[override]
-        """psnr_erased: (B,) in dB; diverged, member: (B,) bool."""
-        score = torch.where(diverged | psnr_erased.isnan(), 0.0, psnr_erased.clamp(LEAST_DB, PSNR_CAP))
-        super().update(score / SCALE, member.long())
-
-    def compute(self) -> Tensor:  # type: ignore[override]
-        target = dim_zero_cat(self.target)
-        if not 0 < target.sum() < len(target):
-            return torch.full((), torch.nan, device=target.device)
-        area: Tensor = super().compute()
-        return area
-
-
-def recovery_metrics(shape: Sequence[int]) -> MetricCollection:
-    """What a recovery of images of `shape` (C, H, W) has brought back so far, by the names of a summary's columns.
-
-    `psnr` (of the mean squared error) and `ssim` are over all pixels of all images. `update` takes what
-    `RecoveredBatch.compared` gives of a batch. `compute` puts the processes together, so that each must call it.
-    """
-    found: dict[str, Metric | MetricCollection] = {
-        "auc": MembershipAUROC(),
-        "psnr": PeakSignalNoiseRatio(data_range=1.0),
-        "ssim": StructuralSimilarityIndexMeasure(kernel_size=_window(shape), **UNIFORM),
-    }
-    for kind, members in (("members", True), ("non_members", False)):
-        found[f"{kind}_recovered"] = RecoveredShare(members)
-        found[f"{kind}_median_psnr"] = ErasedPSNR(members)
-    return MetricCollection(found, compute_groups=False)

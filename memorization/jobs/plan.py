@@ -1,25 +1,27 @@
-"""An experiment as jobs: run them, or say what running them would do. Both make the same checks by the same code."""
+"""An experiment as jobs: run them, or say what running them would do. Both make the same checks by the same code.
+
+What makes and sums up runs is imported by those who do: to find them takes neither Lightning nor pandas.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, TypeVar
 
 from memorization.components import SettingError
 from memorization.config.experiment import Experiment
 from memorization.config.schema import Objective
 from memorization.evaluation.controls import CONTROLS, Control, InapplicableError
-from memorization.evaluation.summary import summarise
-from memorization.evaluation.verdict import NOT_APPLICABLE
-from memorization.jobs import extraction
-from memorization.jobs.attractors import AttractorsJob
 from memorization.jobs.outcome import Outcome, Standing
-from memorization.jobs.probes import ProbesJob
 from memorization.jobs.recovery import RecoveryJob
 from memorization.jobs.training import TrainingJob
 from memorization.store import files
+
+if TYPE_CHECKING:
+    from memorization.jobs.attractors import AttractorsJob
+    from memorization.jobs.probes import ProbesJob
 
 T = TypeVar("T")
 OBJECTIVES = {Objective.recovered: 1.0, Objective.minus_recovered: -1.0}  # of a sweeper that maximises, or minimises
@@ -34,6 +36,11 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
         return _extracted(experiment)
     if experiment.recovering is None:
         return TrainingJob(experiment).run()
+    import pandas as pd
+
+    from memorization.evaluation.summary import summarise
+    from memorization.evaluation.verdict import NOT_APPLICABLE
+
     job = _own(experiment)
     outcome, results = job.run()
     row = summarise(results).iloc[-1]
@@ -64,6 +71,8 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
 
 def _extracted(experiment: Experiment) -> tuple[Outcome, float]:
     """The extraction at the last rung, once those at the others and of the controls are told of; and its share."""
+    from memorization.jobs import extraction
+
     *others, (last, run) = _refused_if_inapplicable(extraction.run, experiment)
     for outcome, _ in others:
         print(outcome, flush=True)
@@ -77,6 +86,8 @@ def _extracted(experiment: Experiment) -> tuple[Outcome, float]:
 
 
 def _planned_extraction(experiment: Experiment) -> Outcome:
+    from memorization.jobs import extraction
+
     parts = _refused_if_inapplicable(extraction.plan, experiment)
     for control in _controls_of_extraction(experiment):
         with suppress(InapplicableError):
@@ -87,9 +98,11 @@ def _planned_extraction(experiment: Experiment) -> Outcome:
 
 
 def _controls_of_extraction(experiment: Experiment) -> tuple[Control, ...]:
+    from memorization.jobs.extraction import OF_EXTRACTION
+
     assert experiment.extracting
     asked = experiment.extracting.controls and experiment.extracting.control is Control.none
-    return extraction.OF_EXTRACTION if asked else ()
+    return OF_EXTRACTION if asked else ()
 
 
 def _refused_if_inapplicable(call: Callable[[Experiment], T], experiment: Experiment) -> T:
@@ -150,6 +163,8 @@ def controls_of(experiment: Experiment) -> Iterator[RecoveryJob]:
 def probes_of(job: RecoveryJob) -> Iterator[ProbesJob]:
     """The probes that a recovery asks for; a control has none."""
     if job.recovering.probes and job.control is Control.none:
+        from memorization.jobs.probes import ProbesJob
+
         yield ProbesJob(job)
 
 
@@ -157,4 +172,6 @@ def attractors_of(job: RecoveryJob) -> list[AttractorsJob]:
     """The attractors that a recovery asks for, one job a rung; a control has none."""
     if not job.recovering.attractors or job.control is not Control.none:
         return []
+    from memorization.jobs.attractors import AttractorsJob
+
     return [AttractorsJob(job, rung) for rung in job.rungs()]

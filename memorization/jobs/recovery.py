@@ -1,12 +1,14 @@
 """The recovery that an experiment stands for: checked, found in the store or made, at the rungs that are asked for."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from torch import Tensor, nn
 
 from memorization.components import SettingError, within
@@ -15,17 +17,19 @@ from memorization.config.groups import flat
 from memorization.data import Split, as_float
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
-from memorization.evaluation.summary import summarise
 from memorization.extraction import TO_RECALL
-from memorization.jobs.extraction import ExtractionJob
 from memorization.jobs.identity import Identity
-from memorization.jobs.making import Making
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.training import TrainingJob, planned
 from memorization.recovery import Status
 from memorization.store import files, lock
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import signature_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from memorization.jobs.extraction import ExtractionJob
 
 Pictures = dict[str, Tensor]
 
@@ -163,6 +167,8 @@ class RecoveryJob:
         self.check()
         made = not self._found()
         if made:
+            from memorization.jobs.making import Making
+
             subject = self.subject()
             with lock.held(self.folder):
                 made = not self._found(remove=True)
@@ -215,6 +221,8 @@ class RecoveryJob:
         """The extraction whose ends are recalled at a rung, made once for an autoencoder; None if nothing is."""
         if not self.recipe.tries.recalls(rung):
             return None
+        from memorization.jobs.extraction import ExtractionJob
+
         extracting = Extracting(TO_RECALL, spectra=False, control=self.control)
         return ExtractionJob(replace(self.experiment, recovering=None, extracting=extracting), rung)
 
@@ -240,6 +248,8 @@ class RecoveryJob:
 
 def told(results: pd.DataFrame, run: Run) -> str:
     """How many came back at the last rung, in a line."""
+    from memorization.evaluation.summary import summarise
+
     last = summarise(results).iloc[-1]
     level = "" if math.isnan(last["train_loss"]) else f"at train loss {last['train_loss']:.0e}: "
     share, others = last["members_recovered"], last["non_members_recovered"]

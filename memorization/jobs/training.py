@@ -14,16 +14,14 @@ from memorization.architectures.external.contract import BATCH, check_contract, 
 from memorization.components import Record, within
 from memorization.config.experiment import Experiment
 from memorization.data import Split, as_float
-from memorization.engine import hardware
 from memorization.engine.history import History, weights_of
-from memorization.engine.training import train
+from memorization.engine.settings import Hardware
 from memorization.jobs import identity
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.recovery import Access
 from memorization.store import files, lock
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import rung_name, signature_of
-from memorization.tracking.tracker import Details, tracking
 
 NAMED = 5  # skipped images that a note lists
 
@@ -62,8 +60,11 @@ class TrainingJob:
 
     def check(self) -> None:
         """Raise `ValueError` for settings that cannot be used, whatever the images."""
-        with within("trainer"):
-            hardware.check(self.experiment.hardware)
+        if self.experiment.hardware != Hardware():  # which every machine has
+            from memorization.engine import hardware
+
+            with within("trainer"):
+                hardware.check(self.experiment.hardware)
 
     @cached_property
     def prepared(self) -> tuple[Split, nn.Module]:
@@ -118,6 +119,9 @@ class TrainingJob:
         return load_run(self.folder, self.experiment.architecture.packages), split, missing
 
     def _make(self) -> None:
+        from memorization.engine.training import train
+        from memorization.tracking.tracker import Details, tracking
+
         experiment, given = self.experiment, self.experiment.architecture.given
         split, model = self.prepared
         images = split.non_members if self.swap else split.members

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
 from memorization.recovery.problem import Access, ImageState, Method, Problem
@@ -45,6 +44,8 @@ class Inpaint(Method):
 
 def _inpainted(image: NDArray[np.floating], erased: NDArray[np.bool_]) -> NDArray[np.floating]:
     """`image` (C, H, W) with its `erased` pixels (C, H, W) filled in, each channel by itself."""
+    from skimage.restoration import inpaint_biharmonic
+
     channels = [
         inpaint_biharmonic(channel, mask) if mask.any() and not mask.all() else channel
         for channel, mask in zip(image, erased, strict=True)
