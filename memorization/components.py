@@ -12,10 +12,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
+
+Status = StrEnum("Status", ["iteration_limit", "converged", "diverged"])  # how the recovery of an image ended
 
 
 class SettingError(ValueError):

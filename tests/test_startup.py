@@ -16,6 +16,7 @@ import memorization
 from memorization.config import choices
 from memorization.config.choices import Choice
 from memorization.engine import settings
+from tests.report.store import write_probes, write_run
 
 HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "wandb", "pandas", "pyarrow", "scipy", "sklearn", "skimage"}
 HEAVY |= {"plotly", "datasets"}
@@ -54,6 +55,19 @@ def test_a_command_that_only_shows_something_loads_nothing_heavy(words: tuple[st
 
 def test_the_store_is_listed_without_anything_heavy(tmp_path: Path) -> None:
     assert loaded("cli.store", "--store", str(tmp_path), "list") == set()
+
+
+@pytest.mark.parametrize("table", ["--summary", "--compare", "--json"])
+def test_a_table_of_a_store_is_made_with_pandas_and_scipy_alone(tmp_path: Path, table: str) -> None:
+    write_probes(tmp_path, write_run(tmp_path, {}), {"none": [4], "shift": [4, 1]})
+    write_run(tmp_path, {"recovery": {"name": "pnp_admm"}})
+    assert loaded("report", "--store", str(tmp_path), table) == {"pandas", "pyarrow", "scipy"}
+
+
+def test_an_audit_loads_no_part_of_a_page_or_of_a_command() -> None:
+    code = "import sys; from memorization import audit; print(*{name.partition('.')[0] for name in sys.modules})"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {*shown.split()} & {"plotly", "jinja2", "sklearn", "playwright", "pytorch_lightning", "wandb", "hydra"}
 
 
 def test_what_a_store_has_is_found_without_lightning_and_pandas(smoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:

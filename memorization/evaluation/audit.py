@@ -26,7 +26,7 @@ from memorization.degradations.checks import check_whole
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.extraction import bank_of
-from memorization.evaluation.metrics import scores
+from memorization.evaluation.membership import scores
 from memorization.evaluation.statistics import log_roc, roc
 from memorization.evaluation.summary import THRESHOLDS, summarise, threshold_curve
 from memorization.evaluation.verdict import NOT_APPLICABLE

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from memorization.evaluation.metrics import bounded
+from memorization.components import Status
+from memorization.evaluation.membership import bounded
 from memorization.evaluation.statistics import columns, mcnemar, paired_difference
-from memorization.recovery import Status
 
 
 class MemberScores(NamedTuple):

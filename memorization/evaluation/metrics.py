@@ -1,30 +1,23 @@
 """Scores of answers, per image; those over the images of a run while it goes on are in `running`.
 
-How close an answer is to the original, on the erased pixels and on all, and against the members. The erased PSNR is
-also a score of membership, fit for ranking (`scores`) and for averaging (`bounded`).
+How close an answer is to the original, on the erased pixels and on all, and against the members. The erased PSNR as
+a score of membership is in `membership`.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
 from memorization.components import SettingError
 from memorization.data import as_float
-from memorization.recovery import Status
-
-if TYPE_CHECKING:
-    import pandas as pd
+from memorization.evaluation.membership import PSNR_CAP
 
 REVISION = 1  # of the scores, as `revision` is of a part: raised for other scores of equal answers, or other columns
-PSNR_CAP = 120.0  # dB; float32 rounding of an exact answer, so that no score is infinite
 WINDOW = 7  # pixels, the side of SSIM's uniform window
 UNIFORM: dict[str, Any] = {"gaussian_kernel": False, "data_range": 1.0}  # the settings of SSIM, but for its window
 PIXELS_AT_ONCE = 2**13  # of which SSIM is computed together; with more, a CPU takes up to five times as long for each
@@ -105,21 +98,3 @@ def mask_error(mask: Tensor | None, erased: Tensor) -> Tensor:
     if mask is None:
         return torch.full((len(erased),), torch.nan, device=erased.device)
     return ((mask > 0.5) == erased).flatten(1).float().mean(1)
-
-
-def scores(results: pd.DataFrame) -> np.ndarray:
-    """(N,) by which members and non-members are told apart: the erased PSNR in dB.
-
-    It is -inf, below all others, for images that diverged and where the PSNR is NaN. An infinite PSNR, of an exact
-    answer, stays above all others.
-    """
-    psnr = results["psnr_erased"].to_numpy(float)
-    return np.where((results["status"] == Status.diverged) | np.isnan(psnr), -np.inf, psnr)
-
-
-def bounded(psnr: np.ndarray, diverged: np.ndarray) -> np.ndarray:
-    """PSNRs (dB) that can be subtracted from each other and averaged, from 0 to `PSNR_CAP`, 120.
-
-    Images that diverged, or whose PSNR is NaN, get 0 dB, the least that an answer in [0, 1] can have.
-    """
-    return np.where(diverged | np.isnan(psnr), 0.0, np.clip(psnr, 0.0, PSNR_CAP))

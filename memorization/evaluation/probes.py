@@ -19,7 +19,7 @@ from torch.nn import functional
 from memorization.degradations import Jpeg
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.metrics import psnr
-from memorization.evaluation.statistics import proportion_interval
+from memorization.evaluation.summary import attraction as attraction  # which needs no torch
 from memorization.recovery import Autoencoder, Status
 
 
@@ -134,19 +134,3 @@ def _recovered(
     columns = {"member": list(indices), "distance": distance, "psnr_probe": to_probe, "psnr_member": to_member}
     columns |= {"status": done.scores["status"], "attracted": attracted}
     return pd.DataFrame(columns | {"captured": held & (to_member >= recipe.threshold_db)})
-
-
-def attraction(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """How many probes of each kind and strength were drawn to their member: one row each, nearest first within a kind.
-
-    From the rows of `recover_probes`, and one group for each value of the columns `by`. Shares lie in [0, 1] with 95 %
-    Wilson intervals; `distance`, `psnr_probe` and `psnr_member` are medians.
-    """
-    groups = table.groupby([*by, "kind", "strength"], sort=False, dropna=False)
-    found = {name: (name, "median") for name in ("distance", "psnr_probe", "psnr_member")}
-    found |= {name: (name, "mean") for name in ("attracted", "captured")}
-    rows = groups.agg(probes=("member", "size"), **found).reset_index()
-    for name in ("attracted", "captured"):
-        low, high = proportion_interval((rows[name] * rows["probes"]).round(), rows["probes"])
-        rows[f"{name}_low"], rows[f"{name}_high"] = low, high
-    return rows

@@ -10,7 +10,8 @@ from torchmetrics.classification import BinaryAUROC
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 from torchmetrics.utilities import dim_zero_cat
 
-from memorization.evaluation.metrics import PSNR_CAP, UNIFORM, window_of
+from memorization.evaluation.membership import PSNR_CAP
+from memorization.evaluation.metrics import UNIFORM, window_of
 
 LEAST_DB = 1e-6  # above the 0 of an image that diverged
 SCALE = 128.0  # brings PSNRs into [0, 1], beyond which torchmetrics takes a sigmoid, without rounding them

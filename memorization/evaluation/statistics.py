@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
-from sklearn.metrics import roc_curve
 
 CONFIDENCE = 0.95
 Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
@@ -175,6 +174,8 @@ def _exceeding(count: int, rate: float) -> tuple[int, int]:
 
 def roc(positives: ArrayLike, negatives: ArrayLike) -> tuple[Floats, Floats]:
     """(fpr, tpr) at the corners of the ROC curve, from (0, 0) to (1, 1); scores are as for `auc`."""
+    from sklearn.metrics import roc_curve  # slow to import; a table of a store needs none
+
     above, below = _scores(positives, negatives)
     ranks = np.unique(np.concatenate([above, below]), return_inverse=True)[1]  # roc_curve takes no infinite scores
     fpr, tpr, _ = roc_curve(np.arange(len(ranks)) < len(above), ranks)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from memorization.components import Status
 from memorization.evaluation import statistics
 from memorization.evaluation.controls import Control
-from memorization.evaluation.metrics import scores
+from memorization.evaluation.membership import scores
 from memorization.evaluation.statistics import columns, difference_interval, proportion_interval
 from memorization.evaluation.verdict import KEYS, UNKNOWN, Columns, Group, controls_of, verdict_on
-from memorization.recovery import Status
 
 CHOICES = ["dataset", "architecture", "degradation", "fraction", "fill", "noise", "recovery", "operator"]
 FACTS = ["rung", "train_loss", "seed", "threshold_db", "signature"]
@@ -141,3 +141,19 @@ def threshold_curve(results: pd.DataFrame, thresholds: Sequence[float] = THRESHO
     for name, share, count in zip(KINDS, shares, counts, strict=True):
         table |= columns(f"{name}_recovered", share, *proportion_interval(*count))
     return pd.DataFrame(table | columns("excess", shares[0] - shares[1], *difference_interval(*counts)))
+
+
+def attraction(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """How many probes of each kind and strength were drawn to their member: one row each, nearest first within a kind.
+
+    From the rows of `probes.recover_probes`, and one group for each value of the columns `by`. Shares lie in [0, 1]
+    with 95 % Wilson intervals; `distance`, `psnr_probe` and `psnr_member` are medians.
+    """
+    groups = table.groupby([*by, "kind", "strength"], sort=False, dropna=False)
+    found = {name: (name, "median") for name in ("distance", "psnr_probe", "psnr_member")}
+    found |= {name: (name, "mean") for name in ("attracted", "captured")}
+    rows = groups.agg(probes=("member", "size"), **found).reset_index()
+    for name in ("attracted", "captured"):
+        low, high = proportion_interval((rows[name] * rows["probes"]).round(), rows["probes"])
+        rows[f"{name}_low"], rows[f"{name}_high"] = low, high
+    return rows

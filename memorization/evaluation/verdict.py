@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from memorization.evaluation.controls import CONTROLS, TO_BEAT, Control
-from memorization.evaluation.metrics import bounded
+from memorization.evaluation.membership import bounded
 from memorization.evaluation.statistics import CONFIDENCE, Estimate, auc, columns, mcnemar, median_interval
 
 Columns = dict[str, np.ndarray]  # of the images of one run and rung

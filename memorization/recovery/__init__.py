@@ -1,7 +1,8 @@
 """Recovery of degraded images: the methods, what they know of the operator, and the one solver that drives them."""
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.recovery.attempt import Recovery, Status
+from memorization.components import Status
+from memorization.recovery.attempt import Recovery
 from memorization.recovery.knowledge import OPERATORS, Alternating, Estimated, Family, Known, OperatorKnowledge, Robust
 from memorization.recovery.methods import METHODS, Anderson, Energy, Inpaint, Iterate, NearestMember, NullSpace, PnPADMM
 from memorization.recovery.problem import Access, Method, Problem

@@ -6,12 +6,12 @@ nothing more, and it cannot change the other images.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.components import Status
 from memorization.degradations import Measurement
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
 from memorization.recovery.problem import Access, Method, Problem, neutral_image, rms
@@ -20,8 +20,6 @@ from memorization.recovery.tries import Start
 FIXED = 1e-3  # in pixels of [0, 1]: a fixed point moves by no more under the autoencoder, root mean square
 MOVED, SETTLING = 0.025, 10  # a solved image that is none yet settles at one no farther away in so many iterations
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
-
-Status = StrEnum("Status", ["iteration_limit", "converged", "diverged"])  # how the recovery of an image ended
 STATUSES = tuple(status.value for status in Status)
 
 

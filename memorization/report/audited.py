@@ -19,11 +19,9 @@ from memorization.components import Record, expanded
 from memorization.evaluation import audit as measuring
 from memorization.evaluation.audit import Audit
 from memorization.evaluation.controls import CONTROLS, Control
-from memorization.evaluation.metrics import bounded
+from memorization.evaluation.membership import bounded
 from memorization.report.cells import Cell, estimate_of
 from memorization.report.findings import Findings
-from memorization.report.gallery import webp
-from memorization.report.page import build, environment
 from memorization.report.tables import TEXTS, answer, span
 from memorization.store import files
 from memorization.store.reading import Run
@@ -54,6 +52,8 @@ class Audited(Audit):
 
         Raises `StoreError` if it cannot be written.
         """
+        from memorization.report.page import build
+
         output = expanded(path)
         with self._findings() as findings:
             files.write(output, build(findings))
@@ -90,6 +90,9 @@ class Audited(Audit):
 
     def _repr_html_(self) -> str:
         """The five lines, and below them the first images: original, degraded, recovered."""
+        from memorization.report.gallery import webp
+        from memorization.report.page import environment
+
         scored = self._own().iloc[self.pictures["row"].tolist()]
         kinds = ["member" if member else "non-member" for member in scored["member"]]
         columns = (kinds, scored["psnr_erased"], scored["recovered"])

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from memorization.degradations import DEGRADATIONS
+from memorization.config.choices import choices
 from memorization.evaluation.statistics import Estimate, OperatingPoint
 from memorization.evaluation.summary import RATES
-from memorization.recovery import METHODS, OPERATORS
 from memorization.report.labels import Labels
 from memorization.store.signature import rung_name
 
@@ -93,17 +92,17 @@ def partition(cells: Iterable[Cell], *parts: str) -> dict[tuple[str, ...], list[
 def order(row: dict[str, Any], labels: Labels) -> tuple[Any, ...]:
     """A key that sorts rows of the summary by autoencoder, degradation, method and falling rung."""
 
-    def place(name: str, registry: Iterable[str]) -> int:  # of what this version lacks, after all others
-        return [*registry, name].index(name)
+    def place(group: str) -> int:  # of what this version lacks, after all others
+        return [*choices()[group], row[group]].index(row[group])
 
     return (
         natural(labels.autoencoder),
-        place(row["degradation"], DEGRADATIONS),
+        place("degradation"),
         number(row["fraction"]),
         natural(labels.degradation),
-        place(row["recovery"], METHODS),
+        place("recovery"),
         row["recovery"],
-        place(row["operator"], OPERATORS),
+        place("operator"),
         natural(labels.method),
         -row["rung"],
     )

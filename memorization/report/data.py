@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from memorization.evaluation.metrics import scores
+from memorization.evaluation.membership import scores
 from memorization.evaluation.statistics import Estimate, log_roc, proportion_interval
 from memorization.evaluation.summary import THRESHOLDS, recovered_from
 from memorization.recovery import METHODS
@@ -117,7 +117,7 @@ def _shares(successes: np.ndarray, trials: np.ndarray) -> list[Shown]:
 
 
 def _probes(table: pd.DataFrame, shared: Shared) -> dict[str, list[list[float | str]]]:
-    """Of each kind of near-member probes a row a strength, by growing distance: see `probes.attraction`.
+    """Of each kind of near-member probes a row a strength, by growing distance: see `summary.attraction`.
 
     Strength, median distance, the place in `shares` of the share answered with their member, probes, those answered
     with their member, those that were drawn closer to it, and the median PSNR (dB) of the answers to the probe and to

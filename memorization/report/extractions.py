@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from memorization.evaluation.extraction import curve
 from memorization.evaluation.statistics import Estimate
 from memorization.report.cells import estimate_of, natural
 from memorization.report.labels import label_extractions
@@ -110,6 +109,8 @@ class Extraction:
     @cached_property
     def curve(self) -> pd.DataFrame:
         """`evaluation.extraction.curve`, from 0 queries to all that were spent."""
+        from memorization.evaluation.extraction import curve  # with torch, for the page alone
+
         found = curve(self.table) if len(self.table) else pd.DataFrame(columns=["queries", "ends", "members"])
         last = {"queries": self.figures["queries"], "ends": self.figures["ends"], "members": self.extracted}
         rows = [{"queries": 0, "ends": 0, "members": 0}, *found.to_dict("records"), last]

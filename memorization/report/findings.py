@@ -14,9 +14,8 @@ from typing import Any
 import pandas as pd
 
 from memorization.evaluation.comparison import MemberScores, compare
-from memorization.evaluation.probes import attraction
 from memorization.evaluation.statistics import SeedVariation, holm, seed_variation
-from memorization.evaluation.summary import summarise
+from memorization.evaluation.summary import attraction, summarise
 from memorization.report.cells import Cell, cell_of, order, partition, strength
 from memorization.report.extractions import Extraction, extractions_of
 from memorization.report.labels import Labels, label_runs
@@ -45,7 +44,7 @@ class Findings:
     runs: dict[str, Run]
     results: pd.DataFrame
     summary: pd.DataFrame
-    probes: pd.DataFrame  # `probes.attraction` of each run's probes, by setup and rung; empty if there are none
+    probes: pd.DataFrame  # `summary.attraction` of each run's probes, by setup and rung; empty if there are none
     labels: dict[str, Labels]  # of the audited runs, by signature
     damaged: tuple[str, ...] = ()
     mixed: str = ""  # `versions.differing` of all runs, with the controls
@@ -204,7 +203,7 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def attraction_of(runs: Iterable[Run]) -> pd.DataFrame:
-    """`probes.attraction` of runs of near-member probes by setup and rung, a probe that several made once; or empty."""
+    """`summary.attraction` of runs of probes by setup and rung, a probe that several made once; or empty."""
     tables = [run.results for run in runs]
     return attraction(distinct(pd.concat(tables)), ("setup", "rung")) if tables else pd.DataFrame()
 

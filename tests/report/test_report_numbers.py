@@ -14,7 +14,7 @@ import torch
 from playwright.sync_api import Browser
 from scipy.stats import binomtest
 
-from memorization.evaluation.metrics import scores
+from memorization.evaluation.membership import scores
 from memorization.evaluation.statistics import log_roc
 from memorization.report.cells import Cell, Group
 from memorization.report.findings import Findings

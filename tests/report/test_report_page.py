@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page
 from scipy.stats import binomtest
 
 from memorization import load_results
-from memorization.evaluation.metrics import scores
+from memorization.evaluation.membership import scores
 from memorization.evaluation.statistics import log_roc
 from memorization.evaluation.summary import threshold_curve
 from memorization.report import gallery as gallery_module
