@@ -28,6 +28,12 @@ from memorization.store import files
 PACKAGE = Path(__file__).parents[1]
 SEARCH = "search"  # no group: the settings of `extraction.Search`, as its one choice
 Field = tuple[str, Any, Any]  # name, type, default
+# The types of keys by their text, beside enumerations.
+TYPES: dict[str, Any] = {
+    inspect.formatannotation(kind): kind
+    for own in (bool, int, float, str)
+    for kind in (own, own | None, list[own], tuple[own, ...], tuple[own, own])  # type: ignore[valid-type]
+} | {inspect.formatannotation(Any): Any}
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def _read(plain: Record) -> Choice:
     """The choice that `_plain` has made plain."""
     fields = []
     for key, text, words, default in plain["fields"]:
-        kind: Any = StrEnum(text, words) if words else eval(text, {"Any": Any})
+        kind: Any = StrEnum(text, words) if words else TYPES[text]
         if words:
             default = kind(default)
         elif get_origin(kind) is tuple:
