@@ -24,6 +24,7 @@ import scipy
 from tqdm import tqdm
 
 from memorization.components import SLOW, cache_folder
+from memorization.data import decoding
 from memorization.data.decoding import Decoder, Mode, UnusableError
 from memorization.data.duplicates import perceptual_hashes, thumbnail
 from memorization.data.sources import Source
