@@ -89,9 +89,9 @@ class Recipe:
         Each part with its name, its revision and its settings; `revisions` are those of what all recipes share.
         """
         extrapolated = {"anderson": revision_of(Anderson)} if self.extrapolation else {}
-        recall = self.tries.recalls()
+        recall = self.tries.recalled
         starts = self.starts or (0 if self.tries.restarts else 1)
-        tries = {"starts": starts} | ({"recall": recall} if recall else {})
+        tries = {"starts": starts} | ({} if recall == 0 else {"recall": recall})
         return {
             "degradation": _identity(DEGRADATIONS, self.degradation),
             "recovery": _identity(METHODS, self.method) | tries | {"extrapolation": self.extrapolation},

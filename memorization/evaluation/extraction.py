@@ -28,10 +28,20 @@ from memorization.evaluation.metrics import check_threshold, nearest_member, psn
 from memorization.evaluation.statistics import proportion_interval
 from memorization.extraction.priors import Mixture, Prior
 from memorization.extraction.richness import Richness, richness
-from memorization.extraction.search import TO_RECALL, Bank, Draw, Ending, Search, Settled, search, settle_draw
+from memorization.extraction.search import (
+    MOST_ENDS,
+    TO_RECALL,
+    Bank,
+    Draw,
+    Ending,
+    Search,
+    Settled,
+    search,
+    settle_draw,
+)
 from memorization.extraction.spectrum import spectral_radii
 
-REVISION = 1  # of the columns and of what counts as a member
+REVISION = 2  # of the columns, of what counts as a member, and of the estimated totals
 NO_IMAGE = -1  # the index of a member where there is none to compare with
 
 
@@ -162,15 +172,14 @@ def ends_table(
 ) -> pd.DataFrame:
     """One row a distinct end.
 
-    Columns: `end` (its number); `nearest_member` (index among `members`, -1 without any), `psnr` (dB, of all pixels, to
-    it) and `is_member`; `nearest_non_member`, `psnr_non_member`; `hits` (starting images that ended there), `queries`
+    An end is compared as it is, not clipped, and a cycle by its brightest point. Columns: `end` (its number);
+    `nearest_member` (index among `members`, -1 without any), `psnr` (dB, of all pixels, to it) and `is_member`; `nearest_non_member`, `psnr_non_member`; `hits` (starting images that ended there), `queries`
     (spent by the round that found it), `residual` (rms of f(x) - x), `period` (1: a fixed point), `spectral_radius` (of
     the Jacobian at a fixed point; NaN of a cycle, or where it was not asked for) and `found_by` (the arm of the prior).
     """
-    images = bank.points.clamp(0, 1)
     columns: dict[str, np.ndarray] = {"end": np.arange(len(bank))}
-    columns["nearest_member"], columns["psnr"] = _nearest(images, members)
-    columns["nearest_non_member"], columns["psnr_non_member"] = _nearest(images, non_members)
+    columns["nearest_member"], columns["psnr"] = _nearest(bank.points, members)
+    columns["nearest_non_member"], columns["psnr_non_member"] = _nearest(bank.points, non_members)
     nearer = ~(columns["psnr_non_member"] > columns["psnr"])  # NaN without non-members
     columns["is_member"] = (columns["psnr"] >= threshold_db) & nearer
     columns |= {"hits": np.array(bank.hits, int), "queries": np.array(bank.found, int)}
@@ -215,8 +224,11 @@ def told(figures: dict[str, float]) -> str:
     """The summary of an extraction in a line."""
     ends = "no start came to an end"
     if figures["ends"]:
-        total = f"{figures['ends_total']:.0f} (95 % {figures['ends_low']:.0f} to {figures['ends_high']:.0f})"
-        ends = f"{figures['ends']:.0f} distinct ends, at least {total} in all by estimate"
+        total, low, high = (figures[f"ends_{name}"] for name in ("total", "low", "high"))
+        most = f"from {low:,.0f}" if math.isinf(high) else f"{low:,.0f} to {high:,.0f}"
+        ends = f"{figures['ends']:,.0f} distinct ends, at least {total:,.0f} (95 % {most}) in all by estimate"
+        if low >= MOST_ENDS:
+            ends += ", as where images stay as they are"
     if not figures["members"]:
         return f"{ends}; {figures['queries']:,.0f} queries"
     share = f"{figures['extracted']:.0f} of {figures['members']:.0f} members extracted"

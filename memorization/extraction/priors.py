@@ -50,6 +50,7 @@ class Arm(ABC):
     """One kind of starting images: frozen settings, and a draw that depends on its generator and the ends found."""
 
     needs: ClassVar[int] = 0  # ends that must be known before it can be drawn
+    steps: ClassVar[int] = 0  # queries an image that `approach` takes
 
     @abstractmethod
     def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
@@ -58,9 +59,9 @@ class Arm(ABC):
         shape: (C, H, W). ends: (K, C, H, W), the distinct ends found so far, at least `needs`.
         """
 
-    def approach(self, autoencoder: Autoencoder, starts: Tensor, ends: Tensor) -> tuple[Tensor, int]:
-        """Where the iteration begins, (B, C, H, W), from `starts` on their device; and the queries an image it took."""
-        return starts, 0
+    def approach(self, autoencoder: Autoencoder, starts: Tensor, ends: Tensor) -> Tensor:
+        """Where the iteration begins, (B, C, H, W), from `starts` on their device."""
+        return starts
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Noise(Prior, Arm):
 def _coloured(white: Tensor, spectrum: float) -> Tensor:
     """White noise (B, C, H, W) with its amplitudes divided by `frequency^spectrum`, of deviation 1 again."""
     height, width = white.shape[2:]
-    if not spectrum or height * width == 1:
+    if not spectrum or not len(white) or height * width == 1:
         return white
     frequency = torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width).square()
     frequency[0, 0] = 1 / max(height, width) ** 2  # the mean varies as much as the lowest frequency
@@ -162,6 +163,7 @@ class Deflated(Arm):
     radius: float = 2.0
 
     needs = 2
+    steps = DEFLATED_STEPS
 
     def draw(self, count: int, shape: tuple[int, int, int], generator: torch.Generator, ends: Tensor) -> Tensor:
         smooth = count // 2
@@ -172,7 +174,7 @@ class Deflated(Arm):
         return torch.cat(parts)
 
     @torch.no_grad()
-    def approach(self, autoencoder: Autoencoder, starts: Tensor, ends: Tensor) -> tuple[Tensor, int]:
+    def approach(self, autoencoder: Autoencoder, starts: Tensor, ends: Tensor) -> Tensor:
         some = ends[:: -(-len(ends) // MOST_DEFLATED)].to(starts)
         mean = some.mean(0)
         apart = (some - mean).flatten(1)  # (K, P)
@@ -184,7 +186,7 @@ class Deflated(Arm):
             d = d - self.share * (d @ basis) @ basis.T
             d = d * (length / d.norm(dim=1, keepdim=True).clamp_min(1e-12))
             x = mean + d.view_as(starts)
-        return x, DEFLATED_STEPS
+        return x
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ a bootstrap from the population that the estimate describes: each end with its s
 coverage, and the unseen ones with equal shares of the rest (Chao et al., 2014, appendix on the bootstrap). Its lower
 limit is rounded down, as ends are whole: all of them may have been seen. Where no end
 was hit just once, the estimate is what was seen, and its upper limit is Chao's bound with three such ends (our own).
+Where each was hit just once, nothing bounds their number from above; and from below it is bounded by that no two of `n`
+hits met, `n (n - 1) / 6`: with fewer ends, however likely each is, more than three pairs would be expected to.
 """
 
 from collections.abc import Sequence
@@ -30,8 +32,8 @@ class Richness:
 
     @property
     def unseen(self) -> float:
-        """The estimated number of ends not seen yet."""
-        return self.total - self.seen
+        """The estimated number of ends not seen yet; infinite where nothing bounds it."""
+        return self.total - self.seen if np.isfinite(self.high) else np.inf
 
 
 def richness(hits: Sequence[int], seed: int = 0) -> Richness:
@@ -40,6 +42,9 @@ def richness(hits: Sequence[int], seed: int = 0) -> Richness:
     if not len(counts):
         return Richness(0, 0.0, 0.0, float("nan"))
     seen, total = len(counts), float(_total(counts.sum(), _often(counts[None]))[0])
+    if counts.max() == 1:
+        low = max(seen, seen * (seen - 1) / 2 / AT_MOST)
+        return Richness(seen, max(total, low), low, float("inf"))
     unseen = total - seen
     if unseen <= 0:
         doubles = np.count_nonzero(counts == 2)

@@ -3,7 +3,7 @@
 Starting images are drawn from a prior and iterated, `x <- f(x)`, until they are fixed points, periodic, or diverged.
 Equal ends are one. It goes in rounds: each spends its batches on the arms of the prior from which new ends came at the
 lowest cost in queries (Thompson sampling of Poisson rates, older rounds counting less: our own choice), until a budget
-is spent or, by the estimate of `richness`, hardly any end is left to be seen.
+is spent or, by the estimate of `richness`, hardly any end is left to be seen, or there are ends without number.
 
 Each batch is drawn from the seed, its number and the ends found before its round, so that a search does not depend on
 how its batches are shared among processes, and one that was interrupted goes on with the same bits.
@@ -31,9 +31,9 @@ from memorization.extraction.richness import Richness, richness
 from memorization.recovery import Anderson, Iterate, Method, Status, solve, solver
 from memorization.recovery.problem import rms
 
-REVISION = 1  # of the search, as `revision` is of a part
+REVISION = 2  # of the search, as `revision` is of a part
 BATCHES_A_ROUND = 4
-MOST_ENDS = 10_000  # at which a search gives up: fixed points without number, such as those of a linear map
+MOST_ENDS = 10_000  # a search gives up where there are more: fixed points without number, as of a linear map
 PERIODS = 8  # the longest period that is recognised
 PRIOR_QUERIES = 1000.0  # as if each arm had found one new end in so many queries before the search
 FORGETTING = 0.9  # what an arm did counts this much less after each round
@@ -52,7 +52,8 @@ class Search:
         earlier ones (Anderson), which takes a third of the queries, 0 for none.
     same: two ends are one if they are this near, root mean square in pixels of [0, 1].
     batch_size: starting images that are iterated together.
-    queries: the budget: evaluations of the autoencoder. The search ends with the round in which it is spent.
+    queries: the budget: evaluations of the autoencoder. The last rounds are as large as what is left of it pays for, if
+        no image takes more than any did so far, and at the end of one image.
     unseen: it also ends when no more ends than these are estimated to be unseen.
     """
 
@@ -79,6 +80,13 @@ class Search:
         revisions = {"search": REVISION, "solver": solver.REVISION, "anderson": revision_of(Anderson)}
         return {**settings, "prior": prior, "revisions": revisions}
 
+    def round(self, bank: Bank) -> list[int]:
+        """How many images each batch of the next round starts; none once the budget is spent."""
+        left = self.queries - bank.queries
+        images = max(left // (bank.most or self.max_iterations + 2 * PERIODS), left > 0)
+        batches = min(BATCHES_A_ROUND, -(-images // self.batch_size))
+        return [min(self.batch_size, images // batches) for _ in range(batches)]
+
     @property
     def method(self) -> Method:
         """The iteration."""
@@ -101,17 +109,18 @@ class Settled:
 
 
 class Draw(NamedTuple):
-    """A batch of starting images: its `number` in the search, the `arm` it is drawn from, and its `seed`."""
+    """A batch of `count` starting images: its `number` in the search, the `arm` it is drawn from, and its `seed`."""
 
     number: int
     arm: int
     seed: int
+    count: int
 
     def starts(self, settings: Search, shape: tuple[int, int, int], ends: Tensor) -> Tensor:
         """(B, C, H, W), on the CPU."""
         state = np.random.SeedSequence([self.seed, self.number]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0] >> 1))
-        return settings.prior.arms[self.arm].draw(settings.batch_size, shape, generator, ends)
+        return settings.prior.arms[self.arm].draw(self.count, shape, generator, ends)
 
 
 def settle_draw(autoencoder: Autoencoder, draw: Draw, settings: Search, ends: Tensor, like: Tensor) -> Settled:
@@ -121,9 +130,9 @@ def settle_draw(autoencoder: Autoencoder, draw: Draw, settings: Search, ends: Te
     """
     channels, height, width = like.shape[1:]
     starts = draw.starts(settings, (channels, height, width), ends).to(like)
-    begun, queries = settings.prior.arms[draw.arm].approach(autoencoder, starts, ends)
-    settled = settle(autoencoder, begun, settings)
-    settled.queries.add_(queries)
+    arm = settings.prior.arms[draw.arm]
+    settled = settle(autoencoder, arm.approach(autoencoder, starts, ends), settings)
+    settled.queries.add_(arm.steps)
     return settled
 
 
@@ -190,6 +199,7 @@ class Bank:
     residual: list[float] = field(default_factory=list)
     arm: list[int] = field(default_factory=list)  # that found it
     queries: int = 0
+    most: int = 0  # that a starting image took
     endings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDINGS, 0))  # of all starting images
 
     def __len__(self) -> int:
@@ -258,14 +268,16 @@ def search(
         return [i for i, arm in enumerate(arms) if arm.needs <= len(bank)]
 
     news, spent = np.zeros(len(arms)), np.zeros(len(arms))
-    while bank.queries < settings.queries and len(bank) < MOST_ENDS:
+    while counts := settings.round(bank):
         ready = drawable()
-        rates = np.random.default_rng([seed, number]).gamma(news[ready] + 1, size=(BATCHES_A_ROUND, len(ready)))
+        rates = np.random.default_rng([seed, number]).gamma(news[ready] + 1, size=(len(counts), len(ready)))
         rates /= (spent[ready] + PRIOR_QUERIES) / PRIOR_QUERIES
-        draws = [Draw(number + i, ready[arm], seed) for i, arm in enumerate(rates.argmax(1).tolist())]
+        chosen = zip(rates.argmax(1).tolist(), counts, strict=True)
+        draws = [Draw(number + i, ready[arm], seed, count) for i, (arm, count) in enumerate(chosen)]
         settled = settle_all(draws, bank.points)
         number += len(draws)
         bank.queries += sum(int(batch.queries.sum()) for batch in settled)
+        bank.most = max(bank.most, *(int(batch.queries.max()) for batch in settled))
         news, spent = FORGETTING * news, FORGETTING * spent
         for draw, batch in zip(draws, settled, strict=True):
             news[draw.arm] += bank.add(batch, draw.arm, settings.same)
@@ -273,6 +285,7 @@ def search(
         if on_round:
             on_round(bank)
         tried = spent[drawable()].min() > 0 or number >= 2 * len(arms)  # every arm, or enough of them
-        if tried and bank.richness().unseen <= settings.unseen:
+        richness = bank.richness()
+        if richness.low >= MOST_ENDS or (tried and richness.unseen <= settings.unseen):
             break
     return bank

@@ -216,13 +216,18 @@ class RecoveryJob:
         if self.control in (Control.none, Control.reference):
             autoencoder, split, _ = self.training.obtain()
             losses = {rung: autoencoder.rungs[rung] for rung in self._reached(autoencoder)}
-            return Subject(split, losses, autoencoder.autoencoder, autoencoder, self._recalled)
+            return Subject(
+                split, losses, autoencoder.autoencoder, autoencoder, lambda rung: self._recalled(rung, losses[rung])
+            )
         model = self.untrained if self.control is Control.untrained else nn.Identity()
         return Subject(split, {math.nan: math.nan}, lambda _: model, bank=self._recalled)
 
-    def bank(self, rung: float) -> ExtractionJob | None:
-        """The extraction whose ends are recalled at a rung, made once for an autoencoder; None if nothing is."""
-        if not self.recipe.tries.recalls(rung):
+    def bank(self, rung: float, loss: float | None = None) -> ExtractionJob | None:
+        """The extraction whose ends are recalled at a rung, made once for an autoencoder; None if nothing is.
+
+        loss: the train loss there, for which the rung stands before the training.
+        """
+        if not self.recipe.tries.recalls(rung if loss is None else loss):
             return None
         from memorization.jobs.extraction import ExtractionJob
 
@@ -234,8 +239,8 @@ class RecoveryJob:
         experiment = replace(self.experiment, recovering=None, extracting=extracting, record=kept)
         return ExtractionJob(experiment, rung)
 
-    def _recalled(self, rung: float) -> Tensor | None:
-        job = self.bank(rung)
+    def _recalled(self, rung: float, loss: float | None = None) -> Tensor | None:
+        job = self.bank(rung, loss)
         if not job:
             return None
         outcome, run = job.run()

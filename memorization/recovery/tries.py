@@ -70,11 +70,16 @@ class Tries:
         """Does anything ask what `H` is: the method in its steps, or to make and to choose among several starts?"""
         return self.method.uses_operator or self.starts > 1 or bool(self.recall)
 
+    @property
+    def recalled(self) -> int | None:
+        """`recall`, or 0 where it is automatic and images are not started again: what a signature has of it."""
+        return 0 if self.recall is None and not self.restarts else self.recall
+
     def recalls(self, loss: float | None = None) -> int:
         """How many images of a bank are tried, at a train loss (None: unknown)."""
-        if self.recall is not None:
-            return self.recall
-        return RECALLED if self.restarts and _is_formed(loss) else 0
+        if self.recalled is not None:
+            return self.recalled
+        return RECALLED if _is_formed(loss) else 0
 
     def plan(self, loss: float | None = None) -> list[Start]:
         """What is tried in turn, at a train loss: recalled images come after the first start."""

@@ -58,9 +58,11 @@ def choice(every: Sequence[Extraction]) -> str:
 
 
 def total(estimate: Estimate) -> str:
-    """`62 (51 to 152)`: an estimated number with its interval; `–` where nothing was seen to estimate it from."""
-    if not math.isfinite(estimate.high):
+    """`62 (51 to 152)`, `62 (from 51)`: an estimated number with its interval; `–` where nothing was seen."""
+    if math.isnan(estimate.high):
         return "–"
+    if math.isinf(estimate.high):
+        return f"{estimate.value:,.0f} (from {estimate.low:,.0f})"
     return f"{estimate.value:,.0f} ({estimate.low:,.0f} to {estimate.high:,.0f})"
 
 
