@@ -173,9 +173,10 @@ def ends_table(
     """One row a distinct end.
 
     An end is compared as it is, not clipped, and a cycle by its brightest point. Columns: `end` (its number);
-    `nearest_member` (index among `members`, -1 without any), `psnr` (dB, of all pixels, to it) and `is_member`; `nearest_non_member`, `psnr_non_member`; `hits` (starting images that ended there), `queries`
-    (spent by the round that found it), `residual` (rms of f(x) - x), `period` (1: a fixed point), `spectral_radius` (of
-    the Jacobian at a fixed point; NaN of a cycle, or where it was not asked for) and `found_by` (the arm of the prior).
+    `nearest_member` (index among `members`, -1 without any), `psnr` (dB, of all pixels, to it) and `is_member`;
+    `nearest_non_member`, `psnr_non_member`; `hits` (starting images that ended there), `queries` (spent by the round
+    that found it), `residual` (rms of f(x) - x), `period` (1: a fixed point), `spectral_radius` (of the Jacobian at a
+    fixed point; NaN of a cycle, or where it was not asked for) and `found_by` (the arm of the prior).
     """
     columns: dict[str, np.ndarray] = {"end": np.arange(len(bank))}
     columns["nearest_member"], columns["psnr"] = _nearest(bank.points, members)

@@ -109,18 +109,18 @@ class Settled:
 
 
 class Draw(NamedTuple):
-    """A batch of `count` starting images: its `number` in the search, the `arm` it is drawn from, and its `seed`."""
+    """A batch of `size` starting images: its `number` in the search, the `arm` it is drawn from, and its `seed`."""
 
     number: int
     arm: int
     seed: int
-    count: int
+    size: int
 
     def starts(self, settings: Search, shape: tuple[int, int, int], ends: Tensor) -> Tensor:
         """(B, C, H, W), on the CPU."""
         state = np.random.SeedSequence([self.seed, self.number]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0] >> 1))
-        return settings.prior.arms[self.arm].draw(self.count, shape, generator, ends)
+        return settings.prior.arms[self.arm].draw(self.size, shape, generator, ends)
 
 
 def settle_draw(autoencoder: Autoencoder, draw: Draw, settings: Search, ends: Tensor, like: Tensor) -> Settled:
