@@ -78,6 +78,8 @@ def test_a_batch_system_changes_nothing_of_what_a_process_does(tmp_path, slurm, 
     assert ended.stderr == ""
     logs = [run.read_bytes() for run in (tmp_path / "runs" / "wandb").glob("offline-run-*/run-*.wandb")]
     assert sum(b"train/loss" in log and b"train/learning_rate" in log for log in logs) == 1
+    if devices == 2:  # which give what one does, see above
+        return
     for name in slurm:
         monkeypatch.delenv(name)
     ended = run_script("recover", *words, "store=usual", cwd=tmp_path)
