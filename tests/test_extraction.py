@@ -588,7 +588,7 @@ def test_the_identity_of_a_search_is_plain_and_names_what_changes_it(folder):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"shape": (8, 8)}, "shape is (8, 8); give (channels, height, width)"),
+        ({"shape": (8, 8)}, "shape is (8, 8); give the channels, height and width"),
         ({"shape": (1, 8.0, 8)}, "shape is (1, 8.0, 8); give"),
         ({"shape": (1, 0, 8)}, "shape is (1, 0, 8); give"),
         ({"shape": 64}, "shape is 64; give"),

@@ -10,6 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,6 +58,7 @@ class Dataset(ABC):
     """Where members and non-members come from: a frozen dataclass, whose fields are its settings."""
 
     revision: ClassVar[int] = 1  # raised whenever the same settings may give other images
+    has_images: ClassVar[bool] = True  # without any, nothing can be trained or recovered
 
     @abstractmethod
     def load(self, seed: int) -> Split:
@@ -106,6 +108,20 @@ def check_seed(seed: Any) -> None:
     """Raise `SettingError` for a seed that a generator cannot take."""
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise SettingError("seed", seed, "it must be a whole number, at least 0 and below 2^63")
+
+
+def is_whole(value: Any) -> bool:
+    """Is it a whole number, of Python or NumPy? `True`, which is one to Python, is not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def as_shape(shape: Any) -> tuple[int, int, int]:
+    """(C, H, W) of whole numbers, those of NumPy included; raises `SettingError` for anything else."""
+    sides: list[Any] = [*shape] if isinstance(shape, Sequence | np.ndarray) else []
+    if len(sides) != 3 or not all(is_whole(side) and side > 0 for side in sides):
+        raise SettingError("shape", shape, "give the channels, height and width, such as [3,64,64]")
+    channels, height, width = map(int, sides)
+    return channels, height, width
 
 
 def check_memory(needed: int, field: str, value: object, what: str) -> None:

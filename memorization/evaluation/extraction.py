@@ -19,10 +19,9 @@ from tqdm import tqdm
 
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.architectures.external.adapted import Description, adapted
-from memorization.architectures.external.contract import check_contract, evaluating
-from memorization.components import SettingError
+from memorization.architectures.external.contract import check_contract, evaluating, some_images
 from memorization.data import as_float
-from memorization.data.split import check_images, check_seed
+from memorization.data.split import as_shape, check_images, check_seed
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.metrics import check_threshold, nearest_member, psnr
 from memorization.evaluation.statistics import proportion_interval
@@ -106,7 +105,7 @@ def extract(
 
     Raises `ValueError` for settings or images out of range, and for an autoencoder that breaks its contract.
     """
-    sides = _sides(shape)
+    sides = as_shape(shape)
     autoencoder = adapted(autoencoder, **description)
     check_seed(seed)
     check_threshold(threshold_db)
@@ -122,7 +121,7 @@ def extract(
     )
     like = _like(autoencoder)
     with torch.inference_mode(False), evaluating(autoencoder):
-        images = torch.rand(2, *sides, generator=torch.Generator().manual_seed(0)).to(like)
+        images = some_images(sides).to(like)
         check_contract(autoencoder, images)
 
         def settle_all(draws: Sequence[Draw], ends: Tensor) -> list[Settled]:
@@ -244,13 +243,6 @@ def _checked(name: str, images: Tensor | None, shape: tuple[int, int, int]) -> T
     if images.shape[1:] != shape:
         raise ValueError(f"{name} are {tuple(images.shape[1:])}, and shape is {shape}; give images of that shape")
     return images
-
-
-def _sides(shape: Sequence[int]) -> tuple[int, int, int]:
-    match shape:
-        case (int(), int(), int()) if min(shape) > 0:
-            return shape[0], shape[1], shape[2]
-    raise SettingError("shape", shape, "give (channels, height, width), such as (3, 64, 64)")
 
 
 def _like(autoencoder: Autoencoder) -> Tensor:
