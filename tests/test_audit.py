@@ -380,6 +380,8 @@ def test_an_autoencoder_that_is_none_is_not_taken_for_its_reference():
 ODD = {
     "threshold_db is 'a'; it must be a finite number of dB": {"threshold_db": "a"},
     "starts is 'a'; it must be a whole number, at least 0": {"starts": "a"},
+    "recall is 'a'; it must be a whole number, at least 0": {"recall": "a"},
+    "recall is -1; it must be a whole number, at least 0": {"recall": -1},
     "seed is 'a'; it must be a whole number": {"seed": "a"},
     "batch_size is 'a'; it must be a whole number": {"batch_size": "a"},
     "indices are 5; give a list, one for each of the 6 images, members first": {"indices": 5},

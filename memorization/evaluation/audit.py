@@ -87,6 +87,7 @@ def audit(
     batch_size: int = 100,
     threshold_db: float = 25.0,
     starts: int = 0,
+    recall: int | None = None,
     controls: bool = False,
     reference: Autoencoder | None = None,
     indices: Sequence[int] | None = None,
@@ -100,6 +101,10 @@ def audit(
     see `adapted`. It is called in eval mode, and a module is left as it was. Defaults: 80 % of the pixels erased, the
     method of Abitbul and Dar, the mask known, one starting point an image (0 `starts`: as many as `energy` needs, one
     of the other methods).
+
+    `recall` is how many images of a bank are tried as starting points as well: those that explain a measurement best.
+    The bank is first extracted from the autoencoder itself, with about 150,000 queries; 0 is none. By default `Energy`
+    with `Robust` has one, and the other methods have none.
 
     `controls` adds those of `evaluation.controls`, as far as they apply; `reference` is an autoencoder of the same kind
     that was trained without `members`, best on `non_members` in their place.
@@ -127,7 +132,7 @@ def audit(
         raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
     kind = type(autoencoder).__name__
     autoencoder = adapted(autoencoder, **description)
-    recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
+    recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts, recall=recall)
     images = _Images.of(members, non_members, indices, batch_size)
     with evaluating(autoencoder):
         images.check(recipe, autoencoder)
