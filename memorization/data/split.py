@@ -10,14 +10,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memorization.components import Record, SettingError
+from memorization.components import Record, SettingError, is_whole
 from memorization.data.duplicates import alike, hashes_of, limit_of, thumbnails
 
 REVISION = 1  # of decoding, of finding duplicates and of the draw
@@ -104,15 +103,18 @@ def check_images(images: Tensor, source: str) -> None:
         raise ValueError(f"{source}: {span}; scale them to [0, 1] (divide 8-bit values by 255)")
 
 
+def check_tensor(images: Any, source: str) -> None:
+    """Raise `ValueError` unless `images` are a tensor of numbers that pixels can be."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"{source} are a {type(images).__name__}; give a tensor, torch.as_tensor(...) makes one")
+    if not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise ValueError(f"{source} are {images.dtype}; give float32 in [0, 1], or uint8")
+
+
 def check_seed(seed: Any) -> None:
     """Raise `SettingError` for a seed that a generator cannot take."""
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+    if not is_whole(seed) or not 0 <= seed < 2**63:
         raise SettingError("seed", seed, "it must be a whole number, at least 0 and below 2^63")
-
-
-def is_whole(value: Any) -> bool:
-    """Is it a whole number, of Python or NumPy? `True`, which is one to Python, is not."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def as_shape(shape: Any) -> tuple[int, int, int]:

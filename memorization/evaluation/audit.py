@@ -20,10 +20,10 @@ from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_contract, check_loss, evaluating
 from memorization.components import SLOW, Record
 from memorization.data import as_float, to_uint8
-from memorization.data.split import check_images
+from memorization.data.split import check_images, check_tensor
 from memorization.degradations import Degradation, RandomPixels
-from memorization.degradations.checks import check_whole
-from memorization.evaluation.batch import Recipe, recover_batch
+from memorization.degradations.checks import check_flag, check_whole
+from memorization.evaluation.batch import Recipe, check_parts, recover_batch
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.extraction import bank_of
 from memorization.evaluation.membership import scores
@@ -117,17 +117,13 @@ def audit(
     Raises `ValueError` for images or settings out of range, for an image that is given twice, and for an autoencoder
     that breaks its contract (see `contract.check_contract`).
     """
-    degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
+    degradation = RandomPixels(0.8) if degradation is None else degradation
+    recovery, operator = PnPADMM() if recovery is None else recovery, Known() if operator is None else operator
     check_whole("batch_size", batch_size, 1)
     check_whole("seed", seed, 0)
-    parts = (
-        ("degradation", degradation, "describe"),
-        ("recovery", recovery, "access"),
-        ("operator", operator, "blind"),
-    )
-    for name, part, has in parts:
-        if isinstance(part, type) or not hasattr(part, has):
-            raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
+    check_flag("controls", controls)
+    check_flag("progress", progress)
+    check_parts(degradation=degradation, recovery=recovery, operator=operator)
     if reference is autoencoder is not None:
         raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
     kind = type(autoencoder).__name__
@@ -228,9 +224,7 @@ class _Images:
 
 def _check_images(name: str, images: Tensor) -> None:
     """Raise `ValueError` for what is no tensor of images, float32 in [0, 1] or uint8."""
-    given: object = images
-    if not isinstance(given, Tensor):
-        raise ValueError(f"{name} are a {type(given).__name__}; give a tensor, torch.as_tensor(...) makes one")
+    check_tensor(images, name)
     if images.requires_grad:
         raise ValueError(f"{name} require grad, which images do not; give {name}.detach()")
     if images.dtype not in (torch.uint8, torch.float32, torch.float64):

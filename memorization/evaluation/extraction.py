@@ -21,7 +21,8 @@ from memorization.architectures.autoencoder import Autoencoder
 from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_contract, evaluating, some_images
 from memorization.data import as_float
-from memorization.data.split import as_shape, check_images, check_seed
+from memorization.data.split import as_shape, check_images, check_seed, check_tensor
+from memorization.degradations.checks import check_flag
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.metrics import check_threshold, nearest_member, psnr
 from memorization.evaluation.statistics import proportion_interval
@@ -109,9 +110,11 @@ def extract(
     autoencoder = adapted(autoencoder, **description)
     check_seed(seed)
     check_threshold(threshold_db)
+    check_flag("spectra", spectra)
+    check_flag("progress", progress)
     known = [_checked(name, images, sides) for name, images in (("members", members), ("non_members", non_members))]
     settings = Search(
-        prior=prior or Mixture(),
+        prior=Mixture() if prior is None else prior,
         max_iterations=max_iterations,
         tolerance=tolerance,
         extrapolation=extrapolation,
@@ -233,11 +236,7 @@ def curve(table: pd.DataFrame) -> pd.DataFrame:
 def _checked(name: str, images: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
     if images is None:
         return torch.empty(0, *shape)
-    given: object = images
-    if not isinstance(given, Tensor):
-        raise ValueError(f"{name} are a {type(given).__name__}; give a tensor, torch.as_tensor(...) makes one")
-    if not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise ValueError(f"{name} are {images.dtype}; give float32 in [0, 1], or uint8")
+    check_tensor(images, name)
     images = as_float(images.detach()).cpu().float()
     check_images(images, name)
     if images.shape[1:] != shape:
