@@ -114,6 +114,9 @@ def test_the_table_has_its_columns_and_is_found_again(command, ready):
     assert set(run.results.columns) == COLUMNS
     assert out == f"done  extraction mixture at 1e-03  {out.split('1e-03  ')[1]}"
     assert f"{run.done['figures']['extracted']} of 6 members extracted" in out
+    starts, ended = run.done["figures"]["starts"], run.done["endings"]
+    lost = f"{ended['diverged']:,} diverged and {ended['unsettled']:,} did not settle"
+    assert f" queries; of {starts:,} starts, {lost} → runs/extractions/" in out
     table, done = run.results, run.done
     assert len(table) > 1
     assert table["hits"].sum() == done["endings"]["fixed"] + done["endings"]["periodic"]

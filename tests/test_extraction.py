@@ -114,7 +114,8 @@ def test_an_expansion_has_no_end():
     found = ran(lambda x: 3 * x)
     assert len(found.table) == 0
     assert found.endings["diverged"] == found.starts > 0
-    assert str(found) == f"no start came to an end; {found.queries:,} queries"
+    starts = f"of {found.starts:,} starts, {found.starts:,} diverged and 0 did not settle"
+    assert str(found) == f"no start came to an end; {found.queries:,} queries; {starts}"
     assert (found.richness().total, found.extracted, len(found.curve())) == (0, [], 0)
     with_members = ran(lambda x: 3 * x, members=MEMBERS)
     assert str(with_members).startswith("0 of 12 members extracted, 0 spurious ends; no start came to an end; ")

@@ -7,7 +7,7 @@ nobody who made the search had held the image. Every other end is spurious, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -71,7 +71,9 @@ class Extraction:
         return curve(self.table)
 
     def __str__(self) -> str:
-        return told(summarised(self.table, self.members, self.queries, self.starts))
+        return (
+            f"{told(summarised(self.table, self.members, self.queries, self.starts))}; {told_of_starts(self.endings)}"
+        )
 
 
 def extract(
@@ -225,6 +227,12 @@ def told(figures: dict[str, float]) -> str:
     return f"{share}, {figures['spurious']:.0f} spurious ends; {ends}; {figures['queries']:,.0f} queries"
 
 
+def told_of_starts(endings: Mapping[str, int]) -> str:
+    """How many starting images there were, and how many came to no end."""
+    diverged, unsettled = (endings.get(Ending[name], 0) for name in ("diverged", "unsettled"))
+    return f"of {sum(endings.values()):,} starts, {diverged:,} diverged and {unsettled:,} did not settle"
+
+
 def curve(table: pd.DataFrame) -> pd.DataFrame:
     """Distinct `ends` and distinct `members` after so many `queries`, from the rows of one extraction's ends."""
     first = table[table["is_member"]].groupby("nearest_member")["queries"].min()
@@ -253,4 +261,4 @@ def _like(autoencoder: Autoencoder) -> Tensor:
     return like
 
 
-__all__ = ["Ending", "Extraction", "curve", "ends_table", "extract", "summarised", "told"]
+__all__ = ["Ending", "Extraction", "curve", "ends_table", "extract", "summarised", "told", "told_of_starts"]

@@ -19,7 +19,7 @@ from memorization.data import Split, as_float, to_uint8
 from memorization.engine.extraction import extract
 from memorization.evaluation import extraction
 from memorization.evaluation.controls import Control, InapplicableError, untrained
-from memorization.evaluation.extraction import ends_table, summarised, told
+from memorization.evaluation.extraction import ends_table, summarised, told, told_of_starts
 from memorization.extraction import PRIORS, Bank
 from memorization.extraction.spectrum import spectral_radii
 from memorization.jobs.identity import of_autoencoder, revisions
@@ -98,7 +98,7 @@ class ExtractionJob:
             if made:
                 self._make()
         run = load_run(self.folder)
-        line = f"{told(run.done['figures'])} → {run.folder}"
+        line = f"{told(run.done['figures'])}; {told_of_starts(run.done['endings'])} → {run.folder}"
         return Outcome(self.name, Standing.done if made else Standing.found, line), run
 
     def _make(self) -> None:
