@@ -392,6 +392,7 @@ def test_without_members_the_ends_are_counted_and_shown(command, tmp_path, capsy
         assert "Unasked, 6 distinct images came out of custom after" in text
         assert "there are no members to compare with" in text
         assert "train loss nan" not in text
+        assert "none / custom" not in text
 
 
 def test_a_program_needs_no_member_either(command, tmp_path):
