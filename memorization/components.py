@@ -8,6 +8,7 @@ Another package offers parts as entry points of the groups `memorization.dataset
 """
 
 import contextlib
+import math
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property
 from importlib.metadata import entry_points
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +35,7 @@ class SettingError(ValueError):
         self.field, self.value, self.reason, self.path = field, value, reason, path
 
     def __str__(self) -> str:
-        value = f"{self.value:g}" if isinstance(self.value, float) else repr(self.value)
+        value = f"{self.value:g}" if isinstance(self.value, float) else " ".join(repr(self.value).split())
         value = repr(str(self.value)) if isinstance(self.value, str) else value  # of an enumeration, the word
         reason = re.sub(r"`([a-z_.]+)`", lambda found: self._key(found[1]), self.reason)
         return f"{self._key(self.field)} is {value}; {reason}"
@@ -56,6 +58,16 @@ def within(name: str) -> Iterator[None]:
         raise
 
 
+def number(value: Any) -> float:
+    """The `value`, or NaN, which no range holds, for what is no number; `True`, which is one to Python, is none."""
+    return math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Is it a whole number, of Python or NumPy? `True` is not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 Choice = TypeVar("Choice", bound=str)
 
 
@@ -71,6 +83,8 @@ def expanded(path: str | Path) -> Path:
     """The path that was typed, `~` in front being the home folder; raises `ValueError` where there is none."""
     try:
         return Path(path).expanduser()
+    except TypeError as error:
+        raise ValueError(f"{path!r} is no path; give a string or a Path") from error
     except RuntimeError as error:
         raise ValueError(f"{path}: the home folder of that user is not known; write the path out") from error
 

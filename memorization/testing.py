@@ -40,7 +40,7 @@ def parts(package: str = "memorization") -> list[tuple[str, str]]:
         (kind, name)
         for kind, registry in REGISTRIES.items()
         for name, part in registry.items()
-        if part.__module__.split(".")[0] == package and name not in ("custom", "images", "chain")
+        if part.__module__.split(".")[0] == package and name not in ("custom", "images", "none", "chain")
     ]
 
 

@@ -160,6 +160,13 @@ def test_a_module_is_asked_in_eval_mode_and_8_bit_members_are_taken():
     [
         ({"kinds": ["blur"]}, "kinds is 'blur'"),
         ({"kinds": []}, "choose among noise, erased"),
+        ({"kinds": "blur"}, "kinds is 'blur'; choose one of noise, erased"),
+        ({"kinds": 3}, "kinds is 3; choose among noise, erased"),
+        ({"members": [0.5]}, "members are a list; give a tensor"),
+        ({"recovery": "energy"}, "recovery is 'energy'; give an object, such as"),
+        ({"operator": Known}, "operator is <class .*Known'>; give an object"),
+        ({"largest_noise": "1"}, "largest_noise is '1'; it must be above 0"),
+        ({"indices": 1}, "indices are 1; give a list"),
         ({"count": 0}, "count is 0"),
         ({"fill": "green"}, "fill is 'green'"),
         ({"steps": -1}, "steps is -1"),
@@ -173,7 +180,7 @@ def test_a_module_is_asked_in_eval_mode_and_8_bit_members_are_taken():
 )
 def test_what_cannot_be_used_is_said(settings, said):
     with pytest.raises(ValueError, match=said):
-        basins(lambda x: x, problems.images(2, 0), Iterate(), **settings)
+        basins(**{"autoencoder": lambda x: x, "members": problems.images(2, 0), "recovery": Iterate()} | settings)
 
 
 def test_what_breaks_its_contract_is_said():

@@ -381,7 +381,7 @@ def test_a_degradation_of_one_s_own_needs_a_call_alone():
     assert Chain(Mirror(), Box(0.3))(IMAGES, SEEDS).erased.any()
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 2.0, float("nan")])
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 2.0, float("nan"), "0.5", True, None])
 def test_a_fraction_out_of_range_is_named(fraction):
     with pytest.raises(SettingError, match=r"^fraction is .*; it must lie between 0 and 1"):
         RandomPixels(fraction)
@@ -400,12 +400,18 @@ def test_other_bad_settings_are_named():
 
 BAD = {
     "width is 0; a Gaussian": lambda: Blur(0),
+    "width is '1'; a Gaussian": lambda: Blur("1"),
     "noise is -1; it is": lambda: Blur(noise=-1),
+    "noise is '1'; it is": lambda: Blur(noise="1"),
     "width is inf": lambda: Blur(float("inf")),
     "length is 1; the pixels of a line: a whole number, at least 2": lambda: MotionBlur(1),
     "angle is nan; give degrees": lambda: MotionBlur(9, float("nan")),
     "factor is 1; the side": lambda: Downsample(1),
     "lowest is 0; it must": lambda: Gain(0),
+    "angle is 'up'; give degrees": lambda: MotionBlur(9, "up"),
+    "highest is '1'; it must be finite": lambda: Gain(0.5, "1"),
+    "first is <class .*Blur'>; give an object": lambda: Chain(Blur, Box()),
+    "second is 'box'; give an object, such as Blur": lambda: Chain(Blur(), "box"),
     "highest is 0.2; it must be finite and at least lowest, 0.5": lambda: Gain(0.5, 0.2),
     "quality is 10.5; of JPEG": lambda: Jpeg(10.5),
     "quality is 96; JPEG": lambda: Jpeg(96),

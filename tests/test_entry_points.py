@@ -340,6 +340,9 @@ def test_damage_is_detected(smoke, tmp_path):
         load_run(copied)
     with pytest.raises(StoreError, match="holds no finished run"):
         load_run(tmp_path)
+    for load in (load_run, load_results):
+        with pytest.raises(ValueError, match=r"^3 is no path; give a string or a Path"):
+            load(3)
 
 
 def test_configs_in_the_store_are_plain(smoke):

@@ -25,7 +25,9 @@ from memorization.evaluation.extraction import curve, summarised
 from memorization.extraction import Noise, Search
 from memorization.jobs import plan
 from memorization.jobs.outcome import Standing
+from memorization.report.command import summary
 from memorization.report.findings import Findings
+from memorization.report.page import build
 from memorization.store import files
 from memorization.store.reading import finished
 from tests.conftest import run_script
@@ -112,6 +114,9 @@ def test_the_table_has_its_columns_and_is_found_again(command, ready):
     assert set(run.results.columns) == COLUMNS
     assert out == f"done  extraction mixture at 1e-03  {out.split('1e-03  ')[1]}"
     assert f"{run.done['figures']['extracted']} of 6 members extracted" in out
+    starts, ended = run.done["figures"]["starts"], run.done["endings"]
+    lost = f"{ended['diverged']:,} diverged and {ended['unsettled']:,} did not settle"
+    assert f" queries; of {starts:,} starts, {lost} → runs/extractions/" in out
     table, done = run.results, run.done
     assert len(table) > 1
     assert table["hits"].sum() == done["endings"]["fixed"] + done["endings"]["periodic"]
@@ -353,6 +358,87 @@ def test_an_autoencoder_of_ones_own_gives_what_python_gives(command, tmp_path):
     assert err.startswith("error: control is 'reference'; not applicable: the weights are given")
     status, _, err = command(*words, "rungs=[0.1]")
     assert "rungs is [0.1]; an autoencoder whose weights are given has one; leave it out" in err
+
+
+def test_without_members_the_ends_are_counted_and_shown(command, tmp_path, capsys):
+    save_file(memory().state_dict(), tmp_path / "own.safetensors")
+    words = ["dataset=none", "dataset.shape=[1,8,8]", *COMMON[3:], *SEARCH, *OWN, "prior=noise", "prior.spectrum=0"]
+    status, out, err = command(*words, "--plan")
+    assert (status, err, out.split()[0]) == (0, "", "missing")
+    status, out, err = command(*words, "controls=true")
+    assert (status, err) == (0, "")
+    assert "\ndone  extraction noise  6 distinct ends, at least 6 (95 % 6 to 10) in all by estimate; " in out
+    assert "member" not in out.splitlines()[-1]
+    assert "nan" not in out
+    assert "not applicable  control reference: the weights are given" in out
+    (run,) = [run for run in extractions(tmp_path) if run.config["control"] == "none"]
+    own = {"prior": Noise(0.0), "queries": 8000, "batch_size": 10, "max_iterations": 60, "unseen": 0}
+    found = extract_from(memory(), (1, 8, 8), progress=False, **own)
+    pd.testing.assert_frame_equal(
+        run.results[found.table.columns], found.table, check_dtype=False, rtol=1e-4, atol=1e-7
+    )
+    assert (run.done["figures"]["members"], set(run.results["image"])) == (0, {-1})
+    loaded = load_run(run.folder, packages=["tests"]).autoencoder()
+    assert torch.equal(loaded.members, memory().members)
+    for more in ([], ["--plan"]):
+        status, out, err = command(*words, *more)
+        assert (status, err, out.split()[0]) == (0, "", "found")
+    for kind in (store.listed, store.verified):
+        assert kind(tmp_path / "runs") == 0
+    capsys.readouterr()
+    findings = Findings.load(tmp_path / "runs")
+    for shown in (build(findings), summary(findings)):
+        text = " ".join(shown.split())
+        assert "Unasked, 6 distinct images came out of custom after" in text
+        assert "there are no members to compare with" in text
+        assert "train loss nan" not in text
+        assert "none / custom" not in text
+
+
+def test_a_program_needs_no_member_either(command, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Unflatten(1, (1, 8, 8)))
+    nn.init.normal_(model[1].weight, std=0.01)  # a contraction: one fixed point
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(model, (torch.rand(2, 1, 8, 8),), dynamic_shapes=(batch,))
+    torch.export.save(program, tmp_path / "own.pt2")
+    words = ["dataset=none", "dataset.shape=[1,8,8]", *COMMON[3:], *SEARCH, "architecture=custom", "prior=noise"]
+    status, out, err = command(*words, "architecture.export=own.pt2", "prior.spectrum=0")
+    assert (status, err) == (0, "")
+    assert "1 distinct ends, at least 1 " in out
+    assert load_run(extractions(tmp_path)[0].folder).autoencoder()(torch.rand(3, 1, 8, 8)).shape == (3, 1, 8, 8)
+
+
+WITHOUT = {
+    "dataset=none": "dataset.shape is []; give the channels, height and width, such as [3,64,64]",
+    "dataset=none dataset.shape=[8,8]": "dataset.shape is [8, 8]; give the channels",
+    "dataset=none dataset.shape=[1,0,8]": "dataset.shape is [1, 0, 8]; give the channels",
+    "dataset=none dataset.shape=8": "dataset.shape",
+    "dataset=none dataset.shape=[1,8,x]": "dataset.shape",
+    "dataset=none dataset.members=6": "dataset.members: there is no such key for dataset=none; it has shape",
+    "dataset=none dataset.shape=[1,8,9]": "members is (6, 64) and should be (6, 72)",
+    "dataset=none dataset.shape=[1,8,8] architecture=fc": "dataset is 'none'; there is nothing to train on",
+    "dataset=none dataset.shape=[1,8,8] architecture.weights=''": "dataset is 'none'; there is nothing to train on",
+    "dataset=digits dataset.members=0": "dataset.members is 0; it must be at least 1",
+}
+
+
+@pytest.mark.parametrize("mistake", WITHOUT)
+def test_a_mistake_without_members_is_one_line(mistake, command, tmp_path):
+    save_file(memory().state_dict(), tmp_path / "own.safetensors")
+    own = [] if "architecture=fc" in mistake else OWN
+    status, out, err = command(*COMMON[3:], *SEARCH, *own, *mistake.split())
+    assert (status, out) == (1, "")
+    assert WITHOUT[mistake] in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "recover"])
+def test_only_an_extraction_needs_no_images(name, tmp_path):
+    ended = run_script(name, "dataset=none", "dataset.shape=[1,8,8]", "tracking=none", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: dataset is 'none'; only memorization-extract needs no images")
+    assert len(ended.stderr.strip().splitlines()) == 1
 
 
 def test_a_recovery_that_recalls_makes_its_bank_once(tmp_path, monkeypatch, capsys):

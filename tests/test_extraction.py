@@ -114,7 +114,8 @@ def test_an_expansion_has_no_end():
     found = ran(lambda x: 3 * x)
     assert len(found.table) == 0
     assert found.endings["diverged"] == found.starts > 0
-    assert str(found) == f"no start came to an end; {found.queries:,} queries"
+    starts = f"of {found.starts:,} starts, {found.starts:,} diverged and 0 did not settle"
+    assert str(found) == f"no start came to an end; {found.queries:,} queries; {starts}"
     assert (found.richness().total, found.extracted, len(found.curve())) == (0, [], 0)
     with_members = ran(lambda x: 3 * x, members=MEMBERS)
     assert str(with_members).startswith("0 of 12 members extracted, 0 spurious ends; no start came to an end; ")
@@ -558,6 +559,24 @@ def test_combinations_are_of_the_ends():
         (lambda: Mixture(spectra=[1.0, 11.0]), "spectra is [1.0, 11.0]; it is the exponent of 1/f^spectrum, from 0 "),
         (lambda: Mixture(scales=[1.0, -1.0]), "scales is [1.0, -1.0]; it must be above 0 and finite"),
         (lambda: Noise(scale=math.inf), "scale is inf; it must be above 0"),
+        (lambda: Noise(scale="1"), "scale is '1'; it must be above 0 and finite"),
+        (lambda: Noise(scale=True), "scale is True; it must be above 0 and finite"),
+        (lambda: Noise(spectrum="1"), "spectrum is '1'; it is the exponent of 1/f^spectrum"),
+        (lambda: Combinations(scale=None), "scale is None; it must be above 0"),
+        (lambda: Mixture(spectra=1.0), "spectra is 1; name at least one, in a list such as [0.0, 1.0]"),
+        (lambda: Mixture(scales="12"), "scales is '12'; name at least one, in a list"),
+        (
+            lambda: Mixture(scales=np.ones((2, 2))),
+            "scales is array([[1., 1.], [1., 1.]]); name at least one, in a list",
+        ),
+        (lambda: Mixture(spectra=[0.0, "1"]), "spectra is [0.0, '1']; it is the exponent"),
+        (lambda: Mixture(deflation="no"), "deflation is 'no'; it must be true or false"),
+        (lambda: Folder("images", noise="1"), "noise is '1'; it is a standard deviation"),
+        (lambda: Folder(3).arms[0].identity(), "path is 3; name a folder of images"),
+        (lambda: Search(prior="noise"), "prior is 'noise'; give an object, such as Noise() or Mixture()"),
+        (lambda: Search(unseen="few"), "unseen is 'few'; it is a number of ends"),
+        (lambda: Search(same=None), "same is None; it must be above 0"),
+        (lambda: Search(queries=True), "queries is True; it must be a whole number"),
         (lambda: Noise(spectrum=math.nan), "spectrum is nan; it is the exponent"),
         (lambda: Combinations(scale=0), "scale is 0; it must be above 0"),
         (lambda: Folder(noise=-1), "noise is -1; it is a standard deviation"),
@@ -617,10 +636,23 @@ def test_the_identity_of_a_search_is_plain_and_names_what_changes_it(folder):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"shape": (8, 8)}, "shape is (8, 8); give (channels, height, width)"),
+        ({"shape": (8, 8)}, "shape is (8, 8); give the channels, height and width"),
         ({"shape": (1, 8.0, 8)}, "shape is (1, 8.0, 8); give"),
         ({"shape": (1, 0, 8)}, "shape is (1, 0, 8); give"),
         ({"shape": 64}, "shape is 64; give"),
+        ({"shape": (True, 8, 8)}, "shape is (True, 8, 8); give"),
+        ({"shape": "188"}, "shape is '188'; give"),
+        ({"prior": "noise"}, "prior is 'noise'; give an object, such as Noise() or Mixture()"),
+        ({"prior": ""}, "prior is ''; give an object"),
+        ({"prior": Noise}, "prior is <class 'memorization.extraction.priors.Noise'>; give an object"),
+        ({"prior": MEMBERS}, "prior is tensor([[[["),
+        ({"queries": "100"}, "queries is '100'; it must be a whole number"),
+        ({"tolerance": "1e-3"}, "tolerance is '1e-3'; it must be above 0"),
+        ({"unseen": None}, "unseen is None; it is a number of ends"),
+        ({"threshold_db": True}, "threshold_db is True; it must be a finite number of dB"),
+        ({"seed": True}, "seed is True; it must be a whole number"),
+        ({"spectra": "no"}, "spectra is 'no'; it must be true or false"),
+        ({"progress": "no"}, "progress is 'no'; it must be true or false"),
         ({"members": MEMBERS[:, :, :4]}, "members are (1, 4, 8), and shape is (1, 8, 8); give images of that shape"),
         ({"non_members": 2 * MEMBERS}, "non_members: pixels span 0.00247 to 2; scale them"),
         ({"members": MEMBERS - 1}, "members: pixels span"),
@@ -645,9 +677,15 @@ def test_the_identity_of_a_search_is_plain_and_names_what_changes_it(folder):
 def test_what_cannot_be_extracted_from_is_refused_in_a_line(settings, said):
     settings = {"autoencoder": problems.nearest(MEMBERS), "shape": SHAPE, **settings}
     with pytest.raises(ValueError) as refused:  # noqa: PT011
-        extract(**settings, progress=False)
+        extract(**{"progress": False} | settings)
     assert str(refused.value).startswith(said)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("shape", [[1, 8, 8], tuple(np.int64([1, 8, 8])), np.array([1, 8, 8]), MEMBERS[0].shape])
+def test_a_shape_may_be_any_sequence_of_whole_numbers(shape):
+    found = extract(problems.nearest(MEMBERS), shape, queries=300, spectra=False, progress=False)
+    assert found.images.shape[1:] == (1, 8, 8)
 
 
 class Small(nn.Module):

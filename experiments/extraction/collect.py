@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from memorization.data import to_uint8
@@ -22,7 +23,7 @@ from memorization.store.reading import Run, finished
 
 HERE = Path(__file__).parent
 SHOWN = 12  # images of a run in the figure
-COLOURS = ["#1f5fa8", "#c4501b", "#2c7a4b", "#7a3d9a", "#8a6d1f", "#555555", "#b03060"]
+WIDTH, PLOT, GAP = 1080, 300, 80  # pixels: of the plots and of the strips, of the plots' height, between rows
 
 
 def summary_of(run: Run) -> dict[str, object]:
@@ -55,47 +56,51 @@ def pictures(run: Run) -> torch.Tensor:
 
 
 def drawn(runs: list[Run], summary: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
-    """The figure."""
-    own = [i for i, run in enumerate(runs) if summary["control"][i] == "none"]
-    lowest = summary.loc[own].sort_values("rung").drop_duplicates(["dataset", "seed"]).index
-    rows = 1 + len(lowest)
+    """The figure. An extraction has one colour in both plots: a hue for its data set, darker at a lower train loss."""
+    own = summary[summary["control"] == "none"]
+    lowest = own.sort_values("rung").drop_duplicates(["dataset", "seed"]).sort_index()
+    shown = [(i, pictures(runs[i])) for i in lowest[lowest["extracted"] > 0].index]
+    heights = [PLOT, *(WIDTH * z.shape[0] / z.shape[1] for _, z in shown)]
     titles = ["Distinct members against queries", "Members extracted, by train loss"]
-    titles += [f"{summary['dataset'][i]}: came out (above), the member (below)" for i in lowest]
-    specs = [[{}, {}], *[[{"colspan": 2}, None] for _ in lowest]]
+    titles += [f"{own['dataset'][i]}: what came out (above), the member (below)" for i, _ in shown]
+    whole = sum(heights) + GAP * len(shown)
     figure = make_subplots(
-        rows, 2, specs=specs, subplot_titles=titles, row_heights=[0.5] + [0.5 / len(lowest)] * len(lowest)
+        len(heights),
+        2,
+        specs=[[{}, {}], *[[{"colspan": 2}, None] for _ in shown]],
+        subplot_titles=titles,
+        row_heights=heights,
+        vertical_spacing=GAP / whole,
+        horizontal_spacing=0.09,
     )
-    for n, i in enumerate(own):
-        part = curves[curves["signature"] == summary["signature"][i]]
-        name = f"{summary['dataset'][i]}, {summary['rung'][i]:.0e}"
-        line = {"shape": "hv", "color": COLOURS[n % len(COLOURS)]}
-        figure.add_scatter(
-            x=part["queries"], y=part["members"], name=name, line=line, mode="lines+markers", row=1, col=1
-        )
-    for n, (name, part) in enumerate(summary.loc[own].groupby("dataset")):
-        part = part.sort_values("rung")
-        bars = {
-            "symmetric": False,
-            "array": part["share_high"] - part["share"],
-            "arrayminus": part["share"] - part["share_low"],
-        }
-        style = {"color": COLOURS[n % len(COLOURS)]}
-        label = f"{name}: share extracted"
-        figure.add_scatter(
-            x=part["train_loss"], y=part["share"], error_y=bars, name=label, marker=style, line=style, row=1, col=2
-        )
-    for place, i in enumerate(lowest):
-        if summary["extracted"][i]:
-            figure.add_trace(go.Image(z=pictures(runs[i]).numpy()), row=2 + place, col=1)
-            figure.update_xaxes(visible=False, row=2 + place, col=1)
-            figure.update_yaxes(visible=False, row=2 + place, col=1)
+    for (name, part), scale in zip(own.groupby("dataset"), ("Blues", "Oranges"), strict=False):
+        shades = sample_colorscale(scale, np.linspace(0.35 if len(part) > 1 else 0.7, 1, len(part)))
+        faint = {"color": "#c9ced6", "width": 1}
+        left, right = {"row": 1, "col": 1}, {"row": 1, "col": 2}
+        figure.add_scatter(x=part["train_loss"], y=part["share"], mode="lines", line=faint, showlegend=False, **right)
+        for shade, (_, run) in zip(shades, part.iterrows(), strict=True):
+            found = curves[curves["signature"] == run["signature"]]
+            line, label = {"shape": "hv", "color": shade}, f"{name}, {run['rung']:.0e}"
+            figure.add_scatter(
+                x=found["queries"], y=found["members"], name=label, line=line, mode="lines+markers", **left
+            )
+            above, below = ([run["share_high"] - run["share"]], [run["share"] - run["share_low"]])
+            bars = {"symmetric": False, "array": above, "arrayminus": below}
+            mark = {"color": shade, "size": 9}
+            figure.add_scatter(
+                x=[run["train_loss"]], y=[run["share"]], error_y=bars, marker=mark, showlegend=False, **right
+            )
+    for row, (_, z) in enumerate(shown, 2):
+        figure.add_trace(go.Image(z=z.numpy()), row=row, col=1)
+        figure.update_xaxes(visible=False, row=row, col=1)
+        figure.update_yaxes(visible=False, row=row, col=1)
     figure.update_xaxes(title="queries", row=1, col=1)
     figure.update_xaxes(title="train loss", type="log", autorange="reversed", exponentformat="power", row=1, col=2)
     figure.update_yaxes(title="members", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="share of members", range=[0, 1.05], tickformat=".0%", row=1, col=2)
-    return figure.update_layout(
-        width=1200, height=480 + 210 * len(lowest), template="plotly_white", legend={"orientation": "v"}
-    )
+    figure.update_yaxes(title="share of members", range=[-0.03, 1.05], tickformat=".0%", row=1, col=2)
+    margin = {"l": 70, "r": 130, "t": 40, "b": 10}
+    size = {"width": WIDTH + margin["l"] + margin["r"], "height": int(whole) + margin["t"] + margin["b"]}
+    return figure.update_layout(**size, margin=margin, template="plotly_white", legend={"y": 1, "yanchor": "top"})
 
 
 def main(store: Path) -> None:
@@ -107,7 +112,8 @@ def main(store: Path) -> None:
     curves = pd.concat([curve(run.results).assign(signature=run.folder.name) for run in runs], ignore_index=True)
     summary.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
     curves.to_csv(HERE / "curves.csv", index=False)
-    still(drawn(runs, summary, curves), HERE / "figure.png", 1300, 1400)
+    figure = drawn(runs, summary, curves)
+    still(figure, HERE / "figure.png", figure.layout.width, figure.layout.height)
 
 
 if __name__ == "__main__":

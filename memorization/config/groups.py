@@ -60,13 +60,16 @@ EXTRA: dict[str, list[tuple[str, Any, Any]]] = {
 
 @cache  # a component does not change, and each job asks many times
 def component_fields(component: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
-    """(name, type, default) of the keyword arguments that a config may set; the image shape comes from the data."""
+    """(name, type, default) of the keyword arguments that a config may set.
+
+    A `shape` without a default is that of the images, and comes from the data.
+    """
     whole = inspect.isclass(component) and not is_dataclass(component)  # the hints of a dataclass are its fields'
     hints = get_type_hints(component.__init__ if whole else component)
-    parameters = [p for p in inspect.signature(component).parameters.values() if p.name != "shape"]
     return [
         (p.name, Any, MISSING) if p.default is Parameter.empty else (p.name, hints[p.name], p.default)
-        for p in parameters
+        for p in inspect.signature(component).parameters.values()
+        if (p.name, p.default) != ("shape", Parameter.empty)
     ]
 
 

@@ -2,16 +2,18 @@
 
 Each dataset is a frozen dataclass; `load(seed)` draws both sets from its pool, seeded, disjoint and without duplicates.
 `faces`, `digits` and `patches` lie inside installed packages, so nothing is downloaded; `images` are your own, or a
-set of the hub.
+set of the hub; `none` has no images, for an extraction without members.
 """
 
 from memorization.components import Registry
 from memorization.data.embedded import Digits, Faces, Patches
 from memorization.data.images import Images
+from memorization.data.nothing import Nothing
 from memorization.data.split import Dataset, Split, as_float, mean_image, split, to_uint8
 
-__all__ = ["DATASETS", "Dataset", "Digits", "Faces", "Images", "Patches", "Split", "as_float", "mean_image", "split"]
-__all__ += ["to_uint8"]
+__all__ = ["DATASETS", "Dataset", "Digits", "Faces", "Images", "Nothing", "Patches", "Split", "as_float", "mean_image"]
+__all__ += ["split", "to_uint8"]
 
 OWN: dict[str, type[Dataset]] = {"faces": Faces, "digits": Digits, "patches": Patches, "images": Images}
+OWN["none"] = Nothing
 DATASETS = Registry("datasets", OWN)

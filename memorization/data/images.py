@@ -7,6 +7,7 @@ once more. So the memory needed is that of the images drawn, 8 bits a value.
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from os import PathLike, fspath
 from typing import ClassVar
 
 import numpy as np
@@ -63,6 +64,11 @@ class Images(Dataset):
     LATER: ClassVar = ("mode", "size", "min_side", "duplicates")  # at their defaults, runs are what they were before
 
     def __post_init__(self) -> None:
+        for name in ("path", "others"):
+            path = getattr(self, name)
+            if not isinstance(path, str | PathLike):
+                raise SettingError(name, path, "name a folder of images")
+            object.__setattr__(self, name, fspath(path))
         for name, choices in (("mode", Mode), ("unusable", Unusable), ("duplicates", Duplicates)):
             object.__setattr__(self, name, choose(name, getattr(self, name), choices))
         _ = self._decoder

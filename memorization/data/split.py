@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memorization.components import Record, SettingError
+from memorization.components import Record, SettingError, is_whole
 from memorization.data.duplicates import alike, hashes_of, limit_of, thumbnails
 
 REVISION = 1  # of decoding, of finding duplicates and of the draw
@@ -57,6 +57,7 @@ class Dataset(ABC):
     """Where members and non-members come from: a frozen dataclass, whose fields are its settings."""
 
     revision: ClassVar[int] = 1  # raised whenever the same settings may give other images
+    has_images: ClassVar[bool] = True  # without any, nothing can be trained or recovered
 
     @abstractmethod
     def load(self, seed: int) -> Split:
@@ -102,10 +103,27 @@ def check_images(images: Tensor, source: str) -> None:
         raise ValueError(f"{source}: {span}; scale them to [0, 1] (divide 8-bit values by 255)")
 
 
+def check_tensor(images: Any, source: str) -> None:
+    """Raise `ValueError` unless `images` are a tensor of numbers that pixels can be."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"{source} are a {type(images).__name__}; give a tensor, torch.as_tensor(...) makes one")
+    if not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise ValueError(f"{source} are {images.dtype}; give float32 in [0, 1], or uint8")
+
+
 def check_seed(seed: Any) -> None:
     """Raise `SettingError` for a seed that a generator cannot take."""
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+    if not is_whole(seed) or not 0 <= seed < 2**63:
         raise SettingError("seed", seed, "it must be a whole number, at least 0 and below 2^63")
+
+
+def as_shape(shape: Any) -> tuple[int, int, int]:
+    """(C, H, W) of whole numbers, those of NumPy included; raises `SettingError` for anything else."""
+    sides: list[Any] = [*shape] if isinstance(shape, Sequence | np.ndarray) else []
+    if len(sides) != 3 or not all(is_whole(side) and side > 0 for side in sides):
+        raise SettingError("shape", shape, "give the channels, height and width, such as [3,64,64]")
+    channels, height, width = map(int, sides)
+    return channels, height, width
 
 
 def check_memory(needed: int, field: str, value: object, what: str) -> None:

@@ -23,6 +23,9 @@ class Chain(Degradation):
     second: Degradation
 
     def __post_init__(self) -> None:
+        for name in ("first", "second"):
+            if not isinstance(part := getattr(self, name), Degradation):
+                raise SettingError(name, part, "give an object, such as Blur()")
         for name in ("erases", "keeps_shape", "linear"):
             object.__setattr__(self, name, getattr(self.first, name) and getattr(self.second, name))
         _check_exact("first", self.first)

@@ -9,7 +9,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError
+from memorization.components import SettingError, number
 from memorization.degradations.checks import as_choice, check_noise, check_whole
 from memorization.degradations.measurement import Degradation, Description, Measurement, gaussian_noise, generators
 from memorization.degradations.operators import Mask
@@ -36,7 +36,7 @@ class _Erasure(Degradation):
     erases = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction < 1:
+        if not 0 < number(self.fraction) < 1:
             raise SettingError("fraction", self.fraction, "it must lie between 0 and 1, both excluded")
         as_choice(self, "fill", Fill)
         check_noise(self.noise)

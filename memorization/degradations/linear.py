@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError
+from memorization.components import SettingError, number
 from memorization.degradations import measurement
 from memorization.degradations.checks import check_noise, check_positive, check_whole
 from memorization.degradations.measurement import Degradation, Description, Measurement
@@ -68,7 +68,7 @@ class Blur(_Linear):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.width < math.inf:
+        if not 0 < number(self.width) < math.inf:
             raise SettingError("width", self.width, "a Gaussian's width in pixels is above 0 and finite")
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
@@ -91,7 +91,7 @@ class MotionBlur(_Linear):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("length", self.length, 2, "the pixels of a line:")
-        if self.angle is not None and not math.isfinite(self.angle):
+        if self.angle is not None and not math.isfinite(number(self.angle)):
             raise SettingError("angle", self.angle, "give degrees, or leave it out for a random one an image")
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:
@@ -155,7 +155,7 @@ class Gain(_Linear):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "lowest")
-        if not self.lowest <= self.highest < math.inf:
+        if not self.lowest <= number(self.highest) < math.inf:
             raise SettingError("highest", self.highest, f"it must be finite and at least `lowest`, {self.lowest:g}")
 
     def _operator(self, images: Tensor, sources: list[torch.Generator]) -> Operator:

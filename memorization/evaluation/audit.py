@@ -20,10 +20,10 @@ from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_contract, check_loss, evaluating
 from memorization.components import SLOW, Record
 from memorization.data import as_float, to_uint8
-from memorization.data.split import check_images
+from memorization.data.split import check_images, check_tensor
 from memorization.degradations import Degradation, RandomPixels
-from memorization.degradations.checks import check_whole
-from memorization.evaluation.batch import Recipe, recover_batch
+from memorization.degradations.checks import check_flag, check_whole
+from memorization.evaluation.batch import Recipe, check_parts, recover_batch
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.extraction import bank_of
 from memorization.evaluation.membership import scores
@@ -87,6 +87,7 @@ def audit(
     batch_size: int = 100,
     threshold_db: float = 25.0,
     starts: int = 0,
+    recall: int | None = None,
     controls: bool = False,
     reference: Autoencoder | None = None,
     indices: Sequence[int] | None = None,
@@ -101,6 +102,10 @@ def audit(
     method of Abitbul and Dar, the mask known, one starting point an image (0 `starts`: as many as `energy` needs, one
     of the other methods).
 
+    `recall` is how many images of a bank are tried as starting points as well: those that explain a measurement best.
+    The bank is first extracted from the autoencoder itself, with about 150,000 queries; 0 is none. By default `Energy`
+    with `Robust` has one, and the other methods have none.
+
     `controls` adds those of `evaluation.controls`, as far as they apply; `reference` is an autoencoder of the same kind
     that was trained without `members`, best on `non_members` in their place.
 
@@ -112,22 +117,18 @@ def audit(
     Raises `ValueError` for images or settings out of range, for an image that is given twice, and for an autoencoder
     that breaks its contract (see `contract.check_contract`).
     """
-    degradation, recovery, operator = degradation or RandomPixels(0.8), recovery or PnPADMM(), operator or Known()
+    degradation = RandomPixels(0.8) if degradation is None else degradation
+    recovery, operator = PnPADMM() if recovery is None else recovery, Known() if operator is None else operator
     check_whole("batch_size", batch_size, 1)
     check_whole("seed", seed, 0)
-    parts = (
-        ("degradation", degradation, "describe"),
-        ("recovery", recovery, "access"),
-        ("operator", operator, "blind"),
-    )
-    for name, part, has in parts:
-        if isinstance(part, type) or not hasattr(part, has):
-            raise ValueError(f"{name} is {part!r}; give an object, such as RandomPixels(0.8), Energy() or Known()")
+    check_flag("controls", controls)
+    check_flag("progress", progress)
+    check_parts(degradation=degradation, recovery=recovery, operator=operator)
     if reference is autoencoder is not None:
         raise ValueError("reference is the autoencoder itself; give one that was trained without the members")
     kind = type(autoencoder).__name__
     autoencoder = adapted(autoencoder, **description)
-    recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts)
+    recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts, recall=recall)
     images = _Images.of(members, non_members, indices, batch_size)
     with evaluating(autoencoder):
         images.check(recipe, autoencoder)
@@ -223,9 +224,7 @@ class _Images:
 
 def _check_images(name: str, images: Tensor) -> None:
     """Raise `ValueError` for what is no tensor of images, float32 in [0, 1] or uint8."""
-    given: object = images
-    if not isinstance(given, Tensor):
-        raise ValueError(f"{name} are a {type(given).__name__}; give a tensor, torch.as_tensor(...) makes one")
+    check_tensor(images, name)
     if images.requires_grad:
         raise ValueError(f"{name} require grad, which images do not; give {name}.detach()")
     if images.dtype not in (torch.uint8, torch.float32, torch.float64):

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memorization.architectures.external.contract import BATCH, check_contract, evaluating
-from memorization.components import SettingError, choose
+from memorization.components import SettingError, choose, number
 from memorization.data import as_float
-from memorization.data.split import check_images, check_seed
+from memorization.data.split import check_images, check_seed, check_tensor
 from memorization.degradations import Degradation, Fill, Mask, Measurement, Noise, RandomPixels, image_seeds
 from memorization.degradations.checks import check_whole
 from memorization.evaluation import metrics
+from memorization.evaluation.batch import check_parts
 from memorization.evaluation.statistics import columns, proportion_interval
 from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM, Status, solve
 from memorization.recovery.knowledge.estimate import Estimate
@@ -91,19 +92,24 @@ def basins(
     Raises `ValueError` for images or settings out of range, and for an autoencoder that breaks its contract (see
     `contract.check_contract`).
     """
-    recovery, operator = recovery or PnPADMM(), operator or Known()
+    recovery, operator = PnPADMM() if recovery is None else recovery, Known() if operator is None else operator
+    check_parts(recovery=recovery, operator=operator)
+    check_tensor(members, "members")
     check_whole("steps", steps, 0)
     check_whole("tries", tries, 1)
     check_whole("count", len(members) if count is None else count, 1)
     check_whole("batch_size", batch_size, 1)
     check_seed(seed)
-    if not 0 < largest_noise < math.inf:
+    if not 0 < number(largest_noise) < math.inf:
         raise SettingError("largest_noise", largest_noise, "it must be above 0 and finite")
     metrics.check_threshold(threshold_db)
-    if not kinds:
+    if not isinstance(kinds, Sequence) or not kinds:
         raise SettingError("kinds", kinds, f"choose among {', '.join(Disturbance)}")
-    chosen, filled = [choose("kinds", kind, Disturbance) for kind in kinds], choose("fill", fill, Fill)
+    several = [kinds] if isinstance(kinds, str) else kinds
+    chosen, filled = [choose("kinds", kind, Disturbance) for kind in several], choose("fill", fill, Fill)
     check_images(as_float(members), "members")
+    if not isinstance(indices, Sequence | np.ndarray | Tensor | None):
+        raise ValueError(f"indices are {indices!r}; give a list, one for each of the {len(members)} members")
     numbers = list(range(len(members)) if indices is None else indices)
     if len(numbers) != len(members):
         raise ValueError(f"indices are {len(numbers)}; give one for each of the {len(members)} members")

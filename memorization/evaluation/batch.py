@@ -101,6 +101,14 @@ class Recipe:
         }
 
 
+def check_parts(**parts: Any) -> None:
+    """Raise `SettingError` for a part of a recipe that is none: a word, say, or a class in place of an object."""
+    has = {"degradation": "describe", "recovery": "access", "operator": "blind"}
+    for name, part in parts.items():
+        if isinstance(part, type) or not hasattr(part, has[name]):
+            raise SettingError(name, part, "give an object, such as RandomPixels(0.8), Energy() or Known()")
+
+
 def _identity(registry: Registry[Any], part: Any) -> Record:
     """The name, the revision and the settings of `part`, and of the parts in it; images that it holds are left out."""
     settings = {field.name: getattr(part, field.name) for field in fields(part)}

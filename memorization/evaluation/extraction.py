@@ -7,7 +7,7 @@ nobody who made the search had held the image. Every other end is spurious, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.architectures.external.adapted import Description, adapted
-from memorization.architectures.external.contract import check_contract, evaluating
-from memorization.components import SettingError
+from memorization.architectures.external.contract import check_contract, evaluating, some_images
 from memorization.data import as_float
-from memorization.data.split import check_images, check_seed
+from memorization.data.split import as_shape, check_images, check_seed, check_tensor
+from memorization.degradations.checks import check_flag
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.metrics import check_threshold, nearest_member, psnr
 from memorization.evaluation.statistics import proportion_interval
@@ -81,7 +81,9 @@ class Extraction:
         return curve(self.table)
 
     def __str__(self) -> str:
-        return told(summarised(self.table, self.members, self.queries, self.starts))
+        return (
+            f"{told(summarised(self.table, self.members, self.queries, self.starts))}; {told_of_starts(self.endings)}"
+        )
 
 
 def extract(
@@ -116,13 +118,15 @@ def extract(
 
     Raises `ValueError` for settings or images out of range, and for an autoencoder that breaks its contract.
     """
-    sides = _sides(shape)
+    sides = as_shape(shape)
     autoencoder = adapted(autoencoder, **description)
     check_seed(seed)
     check_threshold(threshold_db)
+    check_flag("spectra", spectra)
+    check_flag("progress", progress)
     known = [_checked(name, images, sides) for name, images in (("members", members), ("non_members", non_members))]
     settings = Search(
-        prior=prior or Mixture(),
+        prior=Mixture() if prior is None else prior,
         max_iterations=max_iterations,
         tolerance=tolerance,
         extrapolation=extrapolation,
@@ -132,7 +136,7 @@ def extract(
     )
     like = _like(autoencoder)
     with torch.inference_mode(False), evaluating(autoencoder):
-        images = torch.rand(2, *sides, generator=torch.Generator().manual_seed(0)).to(like)
+        images = some_images(sides).to(like)
         check_contract(autoencoder, images)
 
         def settle_all(draws: Sequence[Draw], ends: Tensor) -> list[Settled]:
@@ -236,6 +240,12 @@ def told(figures: dict[str, float]) -> str:
     return f"{share}, {figures['spurious']:.0f} spurious ends; {ends}; {figures['queries']:,.0f} queries"
 
 
+def told_of_starts(endings: Mapping[str, int]) -> str:
+    """How many starting images there were, and how many came to no end."""
+    diverged, unsettled = (endings.get(Ending[name], 0) for name in ("diverged", "unsettled"))
+    return f"of {sum(endings.values()):,} starts, {diverged:,} diverged and {unsettled:,} did not settle"
+
+
 def curve(table: pd.DataFrame) -> pd.DataFrame:
     """Distinct `ends` and distinct `members` after so many `queries`, from the rows of one extraction's ends."""
     first = table[table["is_member"]].groupby("nearest_member")["queries"].min()
@@ -247,23 +257,12 @@ def curve(table: pd.DataFrame) -> pd.DataFrame:
 def _checked(name: str, images: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
     if images is None:
         return torch.empty(0, *shape)
-    given: object = images
-    if not isinstance(given, Tensor):
-        raise ValueError(f"{name} are a {type(given).__name__}; give a tensor, torch.as_tensor(...) makes one")
-    if not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise ValueError(f"{name} are {images.dtype}; give float32 in [0, 1], or uint8")
+    check_tensor(images, name)
     images = as_float(images.detach()).cpu().float()
     check_images(images, name)
     if images.shape[1:] != shape:
         raise ValueError(f"{name} are {tuple(images.shape[1:])}, and shape is {shape}; give images of that shape")
     return images
-
-
-def _sides(shape: Sequence[int]) -> tuple[int, int, int]:
-    match shape:
-        case (int(), int(), int()) if min(shape) > 0:
-            return shape[0], shape[1], shape[2]
-    raise SettingError("shape", shape, "give (channels, height, width), such as (3, 64, 64)")
 
 
 def _like(autoencoder: Autoencoder) -> Tensor:
@@ -275,4 +274,4 @@ def _like(autoencoder: Autoencoder) -> Tensor:
     return like
 
 
-__all__ = ["Ending", "Extraction", "curve", "ends_table", "extract", "summarised", "told"]
+__all__ = ["Ending", "Extraction", "curve", "ends_table", "extract", "summarised", "told", "told_of_starts"]

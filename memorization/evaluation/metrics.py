@@ -6,14 +6,13 @@ a score of membership is in `membership`.
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
-from memorization.components import SettingError
+from memorization.components import SettingError, number
 from memorization.data import as_float
 from memorization.evaluation.membership import PSNR_CAP
 
@@ -25,7 +24,7 @@ PIXELS_AT_ONCE = 2**13  # of which SSIM is computed together; with more, a CPU t
 
 def check_threshold(threshold_db: Any) -> None:
     """Raise `SettingError` unless the PSNR from which an image counts as recovered is a finite number of dB."""
-    if not isinstance(threshold_db, Real) or not math.isfinite(threshold_db):
+    if not math.isfinite(number(threshold_db)):
         raise SettingError("threshold_db", threshold_db, "it must be a finite number of dB")
 
 

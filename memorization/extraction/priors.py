@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.components import Record, Registry, SettingError
+from memorization.components import Record, Registry, SettingError, number
 from memorization.data import Images, as_float
 from memorization.data.decoding import Mode
-from memorization.degradations.checks import as_choice, check_positive
+from memorization.degradations.checks import as_choice, check_flag, check_positive
 
 MIN_SIDE = 8  # pixels, to which images of a folder can be scaled at least
 DEFLATIONS = tuple((share, radius) for share in (0.5, 0.7, 0.85) for radius in (1.0, 2.0, 4.0))
@@ -76,7 +76,7 @@ class Noise(Prior, Arm):
 
     def __post_init__(self) -> None:
         check_positive(self, "scale")
-        if not 0 <= self.spectrum <= 10:
+        if not 0 <= number(self.spectrum) <= 10:
             raise SettingError("spectrum", self.spectrum, "it is the exponent of 1/f^spectrum, from 0 (white) to 10")
 
     @property
@@ -203,8 +203,11 @@ class Mixture(Prior):
 
     def __post_init__(self) -> None:
         for name in ("spectra", "scales"):
-            if not getattr(self, name):
-                raise SettingError(name, list(getattr(self, name)), "name at least one")
+            values = getattr(self, name)
+            if not isinstance(values, list | tuple) or not values:
+                raise SettingError(name, values, "name at least one, in a list such as [0.0, 1.0]")
+        for name in ("combinations", "deflation"):
+            check_flag(name, getattr(self, name))
         try:
             _ = self.arms
         except SettingError as error:
@@ -245,7 +248,7 @@ class Folder(Prior, Arm):
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.noise < math.inf:
+        if not 0 <= number(self.noise) < math.inf:
             raise SettingError("noise", self.noise, "it is a standard deviation in pixels of [0, 1], at least 0")
 
     @property

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.components import Record, SettingError, revision_of
+from memorization.components import Record, SettingError, number, revision_of
 from memorization.degradations import Measurement
 from memorization.degradations.checks import check_positive, check_whole
 from memorization.degradations.measurement import nothing_erased
@@ -67,10 +67,12 @@ class Search:
     unseen: float = 0.5
 
     def __post_init__(self) -> None:
+        if not isinstance(self.prior, Prior):
+            raise SettingError("prior", self.prior, "give an object, such as Noise() or Mixture()")
         for name, least in (("max_iterations", 1), ("extrapolation", 0), ("batch_size", 1), ("queries", 1)):
             check_whole(name, getattr(self, name), least)
         check_positive(self, "tolerance", "same")
-        if not self.unseen >= 0:
+        if not number(self.unseen) >= 0:
             raise SettingError("unseen", self.unseen, "it is a number of ends, at least 0")
 
     def identity(self) -> Record:

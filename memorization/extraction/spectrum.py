@@ -28,10 +28,10 @@ from tqdm import tqdm
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.architectures.external.adapted import Adapted, Description, adapted
 from memorization.architectures.external.contract import check_contract, evaluating
-from memorization.components import SLOW, SettingError
+from memorization.components import SLOW, SettingError, number
 from memorization.data import as_float
-from memorization.data.split import check_images
-from memorization.degradations.checks import check_whole
+from memorization.data.split import check_images, check_tensor
+from memorization.degradations.checks import check_flag, check_whole
 from memorization.extraction.fixed_points import near_fixed_points, rms
 from memorization.extraction.jacobian import Flat, Linearised, UndifferentiableError, dense
 
@@ -113,14 +113,11 @@ def attractors(
     table, never an exception: see `Attractors`.
     """
     check_whole("batch_size", batch_size, 1)
+    check_flag("progress", progress)
     autoencoder = adapted(autoencoder, **description)
-    if not 0 <= near < np.inf:
+    if not 0 <= number(near) < np.inf:
         raise SettingError("near", near, "it is a distance in pixels of [0, 1], at least 0 and finite")
-    given: object = images
-    if not isinstance(given, Tensor):
-        raise ValueError(f"images are a {type(given).__name__}; give a tensor, torch.as_tensor(...) makes one")
-    if not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise ValueError(f"images are {images.dtype}; give float32 in [0, 1], or uint8")
+    check_tensor(images, "images")
     images = as_float(images.detach()).clone()
     check_images(images, "images")
     every = 0.5 if sys.stderr.isatty() else 10

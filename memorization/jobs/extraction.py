@@ -19,7 +19,7 @@ from memorization.data import Split, as_float, to_uint8
 from memorization.engine.extraction import extract
 from memorization.evaluation import extraction
 from memorization.evaluation.controls import Control, InapplicableError, untrained
-from memorization.evaluation.extraction import ends_table, summarised, told
+from memorization.evaluation.extraction import ends_table, summarised, told, told_of_starts
 from memorization.extraction import PRIORS, Bank
 from memorization.extraction.spectrum import spectral_radii
 from memorization.jobs.identity import of_autoencoder, revisions
@@ -36,7 +36,10 @@ OF_EXTRACTION = (Control.untrained, Control.reference)  # the others are about a
 
 @dataclass(frozen=True)
 class ExtractionJob:
-    """What comes out of the autoencoder of an experiment at `rung` of its ladder (NaN: an untrained one has none)."""
+    """What comes out of the autoencoder of an experiment at `rung` of its ladder.
+
+    NaN of one without a train loss: an untrained one, or a trained one where there are no members.
+    """
 
     experiment: Experiment
     rung: float
@@ -95,7 +98,7 @@ class ExtractionJob:
             if made:
                 self._make()
         run = load_run(self.folder)
-        line = f"{told(run.done['figures'])} → {run.folder}"
+        line = f"{told(run.done['figures'])}; {told_of_starts(run.done['endings'])} → {run.folder}"
         return Outcome(self.name, Standing.done if made else Standing.found, line), run
 
     def _make(self) -> None:
@@ -133,7 +136,7 @@ class ExtractionJob:
             if self.extracting.spectra:
                 radii = spectral_radii(model, bank.points, progress=experiment.progress)
             table = self._table(bank, split, spectral_radius=radii)
-            loss = math.nan if trained is None else trained.rungs[self.rung]
+            loss = math.nan if trained is None else trained.rungs.get(self.rung, math.nan)
             figures = summarised(table, len(split.members), bank.queries, bank.starts)
             facts |= {"figures": figures, "endings": bank.endings, "rung": self.rung, "train_loss": loss}
             facts |= {"reached": [] if trained is None else list(trained.rungs)}

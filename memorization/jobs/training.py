@@ -1,5 +1,6 @@
 """The training that an experiment stands for: checked, found in the store or made, and told of."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import count_parameters, least_loss, reconstruction_loss
-from memorization.architectures.external.contract import BATCH, check_contract, check_loss, evaluating
-from memorization.components import Record, within
+from memorization.architectures.external.contract import BATCH, check_contract, check_loss, evaluating, some_images
+from memorization.components import Record, SettingError, within
 from memorization.config.experiment import Experiment
 from memorization.data import Split, as_float
 from memorization.engine.history import History, weights_of
@@ -60,6 +61,13 @@ class TrainingJob:
 
     def check(self) -> None:
         """Raise `ValueError` for settings that cannot be used, whatever the images."""
+        if not self.experiment.dataset.has_images:
+            name = self.experiment.names["dataset"]
+            if not self.experiment.extracting:
+                raise SettingError("dataset", name, "only memorization-extract needs no images; choose a data set")
+            if not self.experiment.architecture.given:
+                given = "architecture=custom with architecture.weights, .export or .trained=true"
+                raise SettingError("dataset", name, f"there is nothing to train on; choose a data set, or give {given}")
         if self.experiment.hardware != Hardware():  # which every machine has
             from memorization.engine import hardware
 
@@ -76,6 +84,7 @@ class TrainingJob:
             model = experiment.architecture.build(split.shape, experiment.seed)
         if experiment.architecture.external:
             some = torch.cat([split.members[:1], split.non_members[:1]])
+            some = some if experiment.dataset.has_images else some_images(split.shape)
             count = min(self.at_once, len(split.members) + len(split.non_members))
             with within("recovery"), evaluating(model):
                 check_contract(model, as_float(some), self.access, count, "architecture.")
@@ -132,7 +141,7 @@ class TrainingJob:
             "shape": split.shape,
             "trained_on": "non_members" if self.swap else "members",
             "parameters": parameters,
-            "parameters_per_pixel": parameters / images[:, 0].numel(),
+            "parameters_per_pixel": parameters / images[:, 0].numel() if len(images) else math.nan,
             "left_out": split.left_out,
             "revisions": identity.revisions(self.identity),
         }
@@ -170,11 +179,13 @@ class TrainingJob:
     def _taken(self, model: nn.Module, images: Tensor, folder: Path) -> History:
         """What a training would have recorded of an autoencoder that is trained already: its loss is its one rung.
 
-        A program is kept whole, not as its weights.
+        It is NaN without images. A program is kept whole, not as its weights.
         """
-        with evaluating(model):
-            loss = reconstruction_loss(model, images)
-        check_loss(loss, images, model, "architecture.")
+        loss = math.nan
+        if len(images):
+            with evaluating(model):
+                loss = reconstruction_loss(model, images)
+            check_loss(loss, images, model, "architecture.")
         shutil.rmtree(folder / "weights", ignore_errors=True)  # of an attempt that was killed
         program = self.experiment.architecture.file
         if program is None or not self.experiment.architecture.exported:
@@ -186,10 +197,14 @@ class TrainingJob:
         """What is said before the training, a line each."""
         split, model = self.prepared
         given = self.experiment.architecture.given
+        begun = f"{'nothing to train in' if given else 'training'} {self.title}"
+        shape, parameters = "x".join(map(str, split.shape)), f"{facts['parameters']:,} parameters"
+        if not self.experiment.dataset.has_images:
+            yield f"{begun}: images of {shape}, none given, {parameters}"
+            return
         yield (
-            f"{'nothing to train in' if given else 'training'} {self.title}: "
-            f"{len(images)} {'non-members' if self.swap else 'members'} of {'x'.join(map(str, split.shape))}, "
-            f"{facts['parameters']:,} parameters ({facts['parameters_per_pixel']:.1f} a pixel of the training set)"
+            f"{begun}: {len(images)} {'non-members' if self.swap else 'members'} of {shape}, "
+            f"{parameters} ({facts['parameters_per_pixel']:.1f} a pixel of the training set)"
         )
         if any(split.left_out.values()):
             yield f"note: {told(split)}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import Autoencoder
-from memorization.components import SettingError
+from memorization.components import SettingError, number
 from memorization.degradations import Operator
 from memorization.degradations.checks import check_whole
 
@@ -90,7 +90,7 @@ class Method(ABC):
 
     def __post_init__(self) -> None:
         check_whole("max_iterations", self.max_iterations, 1)
-        if not 0 <= self.tolerance < math.inf:
+        if not 0 <= number(self.tolerance) < math.inf:
             raise SettingError("tolerance", self.tolerance, "it must be at least 0 and finite")
 
     def start(self, problem: Problem, start: int = 0) -> Any:

@@ -23,6 +23,7 @@ from memorization.evaluation.membership import bounded
 from memorization.report.cells import Cell, estimate_of
 from memorization.report.findings import Findings
 from memorization.report.tables import TEXTS, answer, span
+from memorization.report.threat import described
 from memorization.store import files
 from memorization.store.reading import Run
 from memorization.store.signature import rung_name, signature_of
@@ -121,6 +122,8 @@ class Audited(Audit):
         recipe = self.recipe
         known = "how images were degraded is known" if cell.operator == "known" else f"operator {cell.operator}"
         asked = f"{recipe.method.access} of the autoencoder" + ("" if cell.operator == "none" else f", {known}")
+        recalled = described(recipe.tries.recalls(cell.rung))
+        asked += f"; {recalled}" if recalled else ""
         counts = f"recovered is what reaches {recipe.threshold_db:g} dB and is the right image"
         return f"Assumed: {asked}; images degraded by {cell.labels.degradation}; {counts}; seed {recipe.seed}."
 
@@ -161,11 +164,12 @@ class Audited(Audit):
         recipe, kind = self.recipe, self.results["architecture"].iloc[0]
         parts = {name: recipe.identity()[name] for name in ("degradation", "recovery", "operator")}
         called: Record = {"degradation": recipe.degradation, "recovery": recipe.method, "operator": recipe.operator}
-        called |= {"seed": recipe.seed, "starts": recipe.starts, "threshold_db": recipe.threshold_db}
+        tries = {"starts": recipe.starts, "recall": recipe.recall}
+        called |= {"seed": recipe.seed, **tries, "threshold_db": recipe.threshold_db}
         words = ", ".join(f"{name}={value!r}" for name, value in called.items())
         config: Record = {"seed": recipe.seed, "rungs": "last", "threshold_db": recipe.threshold_db, "control": "none"}
         config |= {"trainer": {"precision": "32-true"}, "architecture": {"name": kind}, **parts}
-        config |= {"dataset": {"name": NAME}, "training": {"name": NAME}}
+        config |= {"dataset": {"name": NAME}, "training": {"name": NAME}, "recovery": parts["recovery"] | tries}
         config |= {"call": f"memorization.audit({kind}(), members, non_members, {words})"}
         plain: Record = json.loads(json.dumps(config, default=str))
         return plain

@@ -5,24 +5,22 @@ All numbers, and all texts of numbers, are computed here. The script draws, sort
 
 import base64
 import math
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
 from memorization.evaluation.membership import scores
 from memorization.evaluation.statistics import Estimate, log_roc, proportion_interval
 from memorization.evaluation.summary import THRESHOLDS, recovered_from
-from memorization.recovery import METHODS
 from memorization.report import reproduce
 from memorization.report.cells import Cell, Group
 from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import Scene
 from memorization.report.labels import without
 from memorization.report.tables import TEXTS, decibels, operating_points, p_values, span
+from memorization.report.threat import bank, threat_models
 from memorization.store.reading import Run
 from memorization.store.signature import rung_name
 
@@ -57,6 +55,7 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
         key, scene = (cell.signature, cell.rung), scenes[cell.labels.autoencoder, cell.labels.degradation]
         scene |= _task(findings, cell)
         shown = _facts(cell, shared) | _images(findings.rows[key], shared)
+        shown["bank"] = bank(findings.runs[cell.signature].config, cell.rung)
         records.append(shown | {"scene": scene["place"], "last": key in last})
     return {
         "cells": records,
@@ -66,7 +65,7 @@ def data(findings: Findings, pictures: dict[tuple[str, str], Scene]) -> dict[str
         "thresholds": THRESHOLDS,
         **{name: list(values) for name, values in shared.items()},
         "shares": _shares(*np.array([*shared["shares"]]).T),
-        "cards": _threat_models(findings),
+        "cards": threat_models(findings),
         "strongest": places[findings.strongest.signature, findings.strongest.rung],
     }
 
@@ -168,19 +167,3 @@ def _reproduction(run: Run) -> dict[str, str]:
     versions = ", ".join(map(" ".join, run.done.get("versions", {}).items()))
     folder = "" if "call" in run.config else str(run.folder)
     return {"folder": folder, "command": reproduce.command(run.config), "versions": versions}
-
-
-def _threat_models(findings: Findings) -> dict[str, dict[str, str]]:
-    """What each method is, its access to the autoencoder, and what it knows."""
-    cards, used = {}, {cell.recovery for cell in findings.cells}
-    for name, method in METHODS.items():
-        if name in used:
-            text = code(sys.modules[method.__module__].__doc__)
-            cards[name] = {"text": text, "access": method.access, "knows": code(method.knows)}
-    return cards
-
-
-def code(text: str | None) -> Markup:
-    """The first paragraph of a text in one line, with its `quoted` parts as code."""
-    parts = " ".join((text or "").split("\n\n")[0].split()).split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))

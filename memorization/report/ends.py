@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from memorization.evaluation.extraction import told_of_starts
 from memorization.report import reproduce
 from memorization.report.cells import Cell, strength
 from memorization.report.data import as_shown, plain
@@ -70,6 +71,7 @@ def _record(findings: Findings, each: Extraction) -> dict[str, Any]:
     return {
         "title": each.title,
         "command": reproduce.command(each.run.config),
+        "starts": told_of_starts(each.run.done["endings"]),
         "members": each.members,
         "extracted": each.extracted,
         "curve": {str(name): column.tolist() for name, column in each.curve.items()},

@@ -26,7 +26,7 @@ class Extraction:
     """One extraction: an autoencoder at one rung, or a control of it.
 
     autoencoder, search: its names, by which no two different ones are called alike. rung, train_loss: NaN of an
-    untrained autoencoder.
+    untrained autoencoder, and without members.
     """
 
     run: Run
@@ -97,14 +97,14 @@ class Extraction:
     def at(self) -> str:
         """Where it stands on the ladder, or which control it is: `1e-08`, `untrained`, `reference, 1e-08`."""
         rung = "" if math.isnan(self.rung) else rung_name(self.rung)
-        return ", ".join(filter(None, [CONTROLS.get(self.control, ""), rung]))
+        return ", ".join(filter(None, [CONTROLS.get(self.control, ""), rung])) or "–"
 
     @property
     def title(self) -> str:
         """Its names in full."""
-        where = "untrained control" if self.control == "untrained" else f"train loss {rung_name(self.rung)}"
-        control = ["reference control"] if self.control == "reference" else []
-        return "; ".join([self.autoencoder, self.search, *control, where])
+        control = "" if self.control == "none" else f"{self.control} control"
+        where = "" if math.isnan(self.rung) else f"train loss {rung_name(self.rung)}"
+        return "; ".join(filter(None, [self.autoencoder, self.search, control, where]))
 
     @cached_property
     def curve(self) -> pd.DataFrame:
@@ -161,7 +161,8 @@ def strongest(every: Sequence[Extraction]) -> list[Extraction]:
             groups[each.names].append(each)
 
     def most(each: Extraction) -> tuple[float, ...]:
-        return -each.rung, each.extracted, 0.0 if each.members else each.figures["ends"], -each.figures["queries"]
+        rung = 0.0 if math.isnan(each.rung) else -each.rung
+        return rung, each.extracted, 0.0 if each.members else each.figures["ends"], -each.figures["queries"]
 
     chosen = [max(group, key=most) for group in groups.values()]
     return sorted(chosen, key=lambda each: each.share.value if each.members else -1.0, reverse=True)

@@ -169,7 +169,8 @@ def _autoencoders(configs: list[Settings]) -> list[str]:
         own.append(facts | {"precision": config["trainer"]["precision"], "threshold_db": config["threshold_db"]})
     texts = []
     for config, *parts in zip(configs, *map(differing, zip(*settings, strict=True)), strict=True):
-        name = f"{config['dataset']['name']} / {config['architecture']['name']}"
+        groups = [config[group]["name"] for group in ("dataset", "architecture")]
+        name = " / ".join(group for group in groups if group != "none")  # `dataset=none` has no images
         texts.append(_joined(name, *(word for part in parts for word in _words(part))))
     return texts
 

@@ -14,12 +14,13 @@ from plotly.offline import get_plotlyjs
 
 from memorization.recovery import OPERATORS
 from memorization.report import unasked
-from memorization.report.data import code, data
+from memorization.report.data import data
 from memorization.report.ends import drawn
 from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import scenes
 from memorization.report.labels import percent
 from memorization.report.tables import answer, decibels, most_varied, span, without_seed
+from memorization.report.threat import code
 
 SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
 ALONE = ("records", "drawing")  # of a store without recoveries; of extractions there is one more

@@ -26,6 +26,8 @@ def _sentence(each: Extraction, every: Sequence[Extraction]) -> str:
     dataset, architecture = each.names
     where = f"{architecture} on {dataset} at a train loss of {each.train_loss:.0e}"
     after = f"after {each.figures['queries']:,.0f} queries"
+    if math.isnan(each.train_loss):  # nor members
+        where = architecture
     if not each.members:
         images = _counted(each.figures["ends"], "distinct image")
         return f"Unasked, {images} came out of {where} {after}; there are no members to compare with."

@@ -6,6 +6,7 @@ Torch, pandas and Arrow are imported by what needs them: to find runs takes none
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +80,7 @@ class Run:
             return load_run(folder, self.packages).autoencoder(rung)
         if not (reached := list(self.rungs)):
             raise StoreError(f"{self.folder}: the training reached no rung of its ladder")
-        rung = reached[-1] if rung is None else rung
+        rung = reached[-1] if rung is None or math.isnan(rung) else rung  # NaN: without members there is no loss
         if rung not in reached:
             raise StoreError(f"{self.folder}: no rung {rung:g}; it has {', '.join(f'{r:g}' for r in reached)}")
         name = f"weights/{rung_name(rung)}"

@@ -14,6 +14,7 @@ from memorization.degradations import Blur, Mask, Measurement, Operator
 from memorization.recovery import (
     METHODS,
     Alternating,
+    Anderson,
     Energy,
     Inpaint,
     Iterate,
@@ -272,7 +273,9 @@ def test_known_and_true_mask_are_the_same_problem_whatever_the_fill():
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("setting", [{"max_iterations": 0}, {"max_iterations": 2.5}, {"tolerance": -1.0}])
+@pytest.mark.parametrize(
+    "setting", [{"max_iterations": 0}, {"max_iterations": 2.5}, {"tolerance": -1.0}, {"tolerance": "1"}]
+)
 def test_settings_out_of_range_are_named(name, setting):
     (key,) = setting
     with pytest.raises(SettingError, match=rf"^{key} is .*; it must be"):
@@ -294,6 +297,20 @@ def test_a_long_correction_leaves_a_member_that_contradicts_the_measurement(rela
     for _ in range(3):
         state = method.step(problem, state, 0.0)
     assert torch.equal(method.answer(state)[0], white if escapes else black)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: PnPADMM(penalty="1"), "penalty is '1'; it must be from"),
+        (lambda: NullSpace(relaxation=None), "relaxation is None; it must be above 0 and at most 2"),
+        (lambda: Anderson(Iterate(), "3"), "depth is '3'; it must be a whole number, at least 1"),
+        (lambda: Anderson(Iterate, 3), "method is <class .*Iterate'>; give an object, such as Iterate()"),
+    ],
+)
+def test_settings_of_a_wrong_type_are_named(made, message):
+    with pytest.raises(SettingError, match=f"^{message}"):
+        made()
 
 
 @pytest.mark.parametrize("relaxation", [0.0, -1.0, 2.1, float("nan")])

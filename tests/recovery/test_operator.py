@@ -318,6 +318,8 @@ def test_before_there_is_an_image_the_belief_is_a_probability():
 def test_settings_out_of_range_are_named():
     with pytest.raises(SettingError, match=r"^narrowest is 0; it must be above 0 and at most widest, 0.15"):
         Robust(narrowest=0)
+    with pytest.raises(SettingError, match=r"^narrowest is 'x'"):
+        Robust(narrowest="x")
     with pytest.raises(SettingError, match=r"^repeated is 2"):
         Robust(repeated=2)
     with pytest.raises(SettingError, match=r"^first_phase is 0.9"):

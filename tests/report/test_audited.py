@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from memorization import audit
 from memorization.data import as_float
 from memorization.degradations import Blur, RandomPixels
 from memorization.evaluation import audit as measuring
+from memorization.evaluation import extraction
+from memorization.extraction import TO_RECALL
 from memorization.recovery import Energy, Inpaint, Iterate, NullSpace, Robust
+from memorization.report import threat
 from memorization.store.files import StoreError
 from tests import problems
 
@@ -20,6 +24,12 @@ MEMBERS, OTHERS = problems.images(9, 1, torch.float32), problems.images(8, 2, to
 
 
 nearest = problems.nearest(MEMBERS)
+
+
+class Found(NamedTuple):
+    """An extraction, as far as a bank is made of it."""
+
+    images: torch.Tensor
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +66,55 @@ def test_it_says_what_the_method_may_use(recovery, assumed):
     found = str(audit(model, MEMBERS, OTHERS, RandomPixels(0.5), recovery, Robust(), progress=False)).splitlines()
     assert found[4].startswith(assumed)
     assert found[2:4] == ["Controls: none were run; controls=True adds them.", "Verdict: none without controls."]
+
+
+def soft(x):
+    """The nearest member, of a soft choice, which gives gradients."""
+    closeness = -10 * torch.cdist(x.flatten(1), MEMBERS.flatten(1)).square()
+    return (closeness.softmax(1) @ MEMBERS.flatten(1)).view_as(x)
+
+
+@pytest.mark.parametrize(
+    ("tries", "count"), [({}, 3), ({"recall": 2}, 2), ({"recall": 0}, 0), ({"starts": 1}, 0), ({"recall": None}, 3)]
+)
+def test_it_says_of_the_bank_that_it_was_made_unless_there_is_none(tries, count, monkeypatch, tmp_path, browser):
+    asked = []
+    monkeypatch.setattr(extraction, "extract", lambda *rest, **how: asked.append(how) or Found(MEMBERS[:4]))
+    parts = (RandomPixels(0.5), Energy(max_iterations=5), Robust())
+    found = audit(soft, MEMBERS, OTHERS, *parts, **tries, progress=False)
+    assumed = str(found).splitlines()[4]
+    assert assumed.startswith("Assumed: gradients of the autoencoder, operator robust; ")
+    told = f"a bank of images that came out unasked, made once with about {TO_RECALL.queries:,} queries of the "
+    told += f"autoencoder; {count} of them are tried"
+    assert (told in assumed) == bool(count)
+    assert [how["queries"] for how in asked] == [TO_RECALL.queries] * bool(count)
+    page = browser.new_page()
+    page.goto(found.report(tmp_path / "audit.html").as_uri())
+    card = page.inner_text("#card")
+    page.close()
+    assert (f"Recalls\n{told}" in card) == bool(count)
+    assert ("an image, on average, beside those of the bank" in card) == bool(count)
+    assert "where it recalls, a bank of images extracted from f with queries alone" in card
+    assert f"recall={tries.get('recall')}" in found._config()["call"]
+
+
+@pytest.mark.parametrize(
+    ("recovery", "operator", "loss", "count"),
+    [
+        ({"name": "energy", "starts": 0, "recall": None}, "robust", 1e-8, 3),
+        ({"name": "energy", "starts": 0, "recall": None}, "robust", 1e-1, 0),  # no image is held as a fixed point
+        ({"name": "energy", "starts": 0, "recall": None}, "known", 1e-8, 0),
+        ({"name": "energy", "starts": 3, "recall": None}, "robust", 1e-8, 0),
+        ({"name": "energy", "starts": 0, "recall": 0}, "robust", 1e-8, 0),
+        ({"name": "iterate", "starts": 1, "recall": 2}, "none", 1e-1, 2),
+        ({"name": "energy", "starts": 0}, "robust", 1e-8, 0),  # of older code
+        ({"name": "of a package that is gone", "starts": 0, "recall": None}, "robust", 1e-8, 0),
+    ],
+)
+def test_a_run_of_a_store_says_of_its_bank(recovery, operator, loss, count):
+    told = threat.bank({"recovery": recovery, "operator": {"name": operator}}, loss)
+    assert told.endswith(f"; {count} of them are tried" if count else "")
+    assert bool(told) == bool(count)
 
 
 def test_its_page_is_the_one_of_a_store(result, tmp_path):

@@ -287,6 +287,43 @@ def test_extracted_stands_beside_recovered_from_two_rungs_on(tmp_path: Path, pag
     assert 75 - extracted["bars"]["arrayminus"][1] == pytest.approx(100 * low)
 
 
+def test_no_two_searches_of_an_autoencoder_share_a_colour(tmp_path: Path, page: Page) -> None:
+    for spectrum in (0.0, 1.0, 2.0, 3.0):
+        for rung in (0.1, 0.01):
+            settings = {"prior.spectrum": spectrum}
+            write_extraction(tmp_path, ENDS, settings, rung=rung, autoencoder="0123456789abcdef")
+    for method in ("energy", "iterate", "null_space"):
+        write_run(tmp_path, {"recovery.name": method}, autoencoder="0123456789abcdef")
+    show(page, tmp_path)
+    colours = page.evaluate("document.querySelector('#ladders .plot').data.map(line => line.line.color)")
+    assert len(colours) == len(set(colours)) == 7
+
+
+def test_of_the_starts_it_is_said_how_many_diverged_and_did_not_settle(tmp_path: Path, page: Page) -> None:
+    write_extraction(tmp_path, ENDS)
+    show(page, tmp_path)
+    shown = page.inner_text("#extraction-starts")
+    assert shown == "The search: of 23 starts, 1 diverged and 0 did not settle."
+
+
+def test_on_a_phone_every_column_can_be_reached(tmp_path: Path, page: Page) -> None:
+    many: list[End] = [(member, 9, 300) for member in range(9)]
+    write_extraction(tmp_path, many, members=50, queries=515_684)
+    for width in (390, 320):
+        page.set_viewport_size({"width": width, "height": 844})
+        show(page, tmp_path)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        heads = page.locator("#extractions thead th")
+        assert heads.count() == len([head for head in heads.all() if head.is_visible()]) == 8
+        page.evaluate("document.querySelector('#extractions').parentElement.scrollLeft = 1e4")
+        box = heads.last.bounding_box()
+        assert box
+        assert box["x"] + box["width"] <= width
+        assert page.inner_text(".swipe").startswith("Swipe the table")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    assert not page.is_visible(".swipe")
+
+
 def test_pairs_are_sorted_by_hits_and_spurious_ends_are_marked(tmp_path: Path, page: Page) -> None:
     write_extraction(tmp_path, ENDS)
     show(page, tmp_path)

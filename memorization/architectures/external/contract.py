@@ -6,7 +6,7 @@ else is in the batch, lies where the images lie and in their precision, and give
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,11 @@ from memorization.data import as_float
 TOLERANCE = 1e-3  # by which an answer may depend on the batch, in pixels of [0, 1]: a quarter of an 8-bit level
 REPEATED = 1e-5  # and by which two answers to the same images may differ: rounding
 BATCH = 2  # images that are enough to check with
+
+
+def some_images(shape: Sequence[int]) -> Tensor:
+    """(BATCH, C, H, W) of noise in [0, 1], to check with where there are no images."""
+    return torch.rand(BATCH, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def check_contract(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError
+from memorization.components import SettingError, number
 from memorization.degradations import Mask, Measurement
 from memorization.degradations.checks import check_whole
 from memorization.recovery.knowledge.estimate import Estimate, OperatorKnowledge, erased_share
@@ -56,7 +56,7 @@ class Alternating(OperatorKnowledge):
     every: int = 20  # iterations on one estimate; if few, it follows images that are still wrong
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tau < math.inf:
+        if not 0 <= number(self.tau) < math.inf:
             raise SettingError("tau", self.tau, "it must be at least 0 and finite")
         check_whole("every", self.every, 1)
 

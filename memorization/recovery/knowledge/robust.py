@@ -36,7 +36,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError
+from memorization.components import SettingError, number
 from memorization.degradations import Mask, Measurement
 from memorization.degradations.checks import check_positive
 from memorization.recovery.knowledge.alternating import repeated_value
@@ -82,11 +82,11 @@ class Robust(OperatorKnowledge):
 
     def __post_init__(self) -> None:
         check_positive(self, "widest")
-        if not 0 < self.narrowest <= self.widest:
+        if not 0 < number(self.narrowest) <= self.widest:
             raise SettingError("narrowest", self.narrowest, f"it must be above 0 and at most `widest`, {self.widest:g}")
-        if not 0 <= self.repeated <= 1:
+        if not 0 <= number(self.repeated) <= 1:
             raise SettingError("repeated", self.repeated, "it must be in [0, 1]")
-        if not 0 <= self.first_phase < self.annealed:
+        if not 0 <= number(self.first_phase) < self.annealed:
             raise SettingError("first_phase", self.first_phase, f"it must be in [0, {self.annealed})")
 
     def start(self, measurement: Measurement, hypothesis: int = 0) -> Estimate:

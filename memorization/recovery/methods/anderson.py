@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError
+from memorization.components import SettingError, number
+from memorization.degradations.checks import check_whole
 from memorization.recovery.problem import Access, Method, Problem
 
 RIDGE = 1e-6  # of the least squares, relative to the largest of its squared columns
@@ -45,10 +46,13 @@ class Anderson(Method):
     depth: int = 3
 
     def __post_init__(self) -> None:
+        if not isinstance(self.method, Method):
+            raise SettingError("method", self.method, "give an object, such as Iterate()")
         for name in ("knows", "uses_operator", "max_iterations", "tolerance"):
             object.__setattr__(self, name, getattr(self.method, name))
-        if self.depth < 1:
+        if number(self.depth) < 1:
             raise SettingError("depth", self.depth, "it must be at least 1")
+        check_whole("depth", self.depth, 1)
         if self.method.access != Access.queries:
             name = type(self.method).__name__
             raise SettingError("depth", self.depth, f"it is of a fixed-point iteration, which {name} is not")

@@ -43,7 +43,10 @@ class Energy(Method):
 
     access = Access.gradients
     restarts = True
-    knows = "the measurement, the model's own mean image if it holds one, H as far as it is told"
+    knows = (
+        "the measurement, the model's own mean image if it holds one, H as far as it is told; where it recalls, "
+        "a bank of images extracted from f with queries alone"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

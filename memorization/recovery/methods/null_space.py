@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError
+from memorization.components import SettingError, number
 from memorization.recovery.problem import ImageState, Method, Problem, starting_image
 
 RIDGE = 1e-6  # leaves to f what an operator that is no mask passes on with less than a thousandth of its size
@@ -39,7 +39,7 @@ class NullSpace(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.relaxation <= 2:
+        if not 0 < number(self.relaxation) <= 2:
             raise SettingError("relaxation", self.relaxation, "it must be above 0 and at most 2")
 
     def start(self, problem: Problem, start: int = 0) -> ImageState:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.components import SettingError
+from memorization.components import SettingError, number
 from memorization.recovery.problem import Method, Problem, rms, starting_image
 
 LEAST_PENALTY = 1e-6  # below, and above its inverse, float32 rounds the data or the autoencoder away
@@ -37,7 +37,7 @@ class PnPADMM(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not LEAST_PENALTY <= self.penalty <= 1 / LEAST_PENALTY:
+        if not LEAST_PENALTY <= number(self.penalty) <= 1 / LEAST_PENALTY:
             raise SettingError("penalty", self.penalty, f"it must be from {LEAST_PENALTY:g} to {1 / LEAST_PENALTY:g}")
 
     def start(self, problem: Problem, start: int = 0) -> State:

@@ -59,9 +59,10 @@ function wrapped(text, width) {  // in lines of at most so many characters, wher
   for (const part of text.split(", ")) lines.length && lines.at(-1).length + part.length < width ? lines.push(`${lines.pop()}, ${part}`) : lines.push(part);
   return lines.map(esc).join(",<br>");
 }
+const TINTS = ["--accent", ...[3, 2, 4, 0, 5, 6, 7].map(at => `--c${at}`)];  // of the lines: no two are alike
 function ladder({lines}, room) {
   const traces = lines.map((line, at) => {
-    const tint = tone(line.extracted ? at ? "--c3" : "--accent" : `--c${[2, 4, 0][(at - lines.filter(other => other.extracted).length) % 3]}`), place = (lines.length - 1) / 2 - at;
+    const tint = tone(TINTS[at % TINTS.length]), place = (lines.length - 1) / 2 - at;
     return {
       type: "scatter", mode: "lines+markers", name: wrapped(line.name, room / 8), x: line.losses.map(loss => loss * 10 ** (0.04 * place)), y: line.shares.map(share => share[0]), error_y: bars(line.shares, tint),
       line: {color: tint, width: line.extracted ? 2.5 : 1.5, dash: line.extracted ? "solid" : "dot"}, marker: {symbol: line.extracted ? "circle" : "diamond-open", size: 8, color: tint},
@@ -123,6 +124,7 @@ function drawSearch() {
   const run = unasked.runs[searched];
   $("extraction").value = searched;
   $("extraction-command").textContent = run.command;
+  $("extraction-starts").textContent = `The search: ${run.starts}.`;
   for (const row of document.querySelectorAll("[data-extraction]")) Number(row.dataset.extraction) === searched ? row.setAttribute("aria-current", "true") : row.removeAttribute("aria-current");
   drawSearches([run]);
   drawEnds(run);
