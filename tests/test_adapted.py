@@ -454,6 +454,7 @@ def test_the_mean_of_a_variational_one_is_audited():
         ({"value_range": ("a", "b")}, "value_range is .*; give black and white"),
         ({"value_range": (0, np.inf)}, "value_range is .*; give black and white"),
         ({"call": "model"}, "call is 'model'; give a function"),
+        ({"call": lambda x: x}, "call is .*; give a function, such as lambda model, x: model"),
         ({"layout": "last"}, "layout is 'last'; choose one of channels_first, channels_last, flat"),
     ],
 )
