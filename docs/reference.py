@@ -35,7 +35,7 @@ COMMANDS = {
     "memorization-recover": schema.RecoverConfig,
     "memorization-extract": schema.ExtractConfig,
 }
-NODES = {"tracking": schema.Tracking, "trainer": Hardware, "search": schema.Searching}  # keys below a key, no group
+NODES = {"tracking": schema.Tracking, "trainer": Hardware, "search": schema.searching()}  # keys below a key, no group
 ASKS = {
     "dataset": "Which images are members and non-members.",
     "architecture": "Which autoencoder is trained, or loaded.",
