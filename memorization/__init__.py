@@ -1,6 +1,9 @@
 """How much of its training data does an autoencoder hold? See the README."""
 
+import sys
 from importlib import import_module
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,3 +38,17 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"memorization.{_WHERE.get(name, 'store.reading')}"), name)
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say in one line that a file of the user's hides a module that a command begins with."""
+    from memorization.config.hiding import hiding
+
+    if line := hiding(error):
+        print(f"error: {line}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if (_started := Path(*sys.argv[:1]).name) == "-m" or _started.startswith("memorization-"):  # a command
+    sys.excepthook = _told

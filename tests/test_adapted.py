@@ -97,6 +97,20 @@ class Variational(Convolution):
         return self.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp()), mean.mean(), log_variance.mean()
 
 
+class ShiftedVariational(Variational):
+    """Draws nothing, but does not decode its mean: as MONAI's in eval mode."""
+
+    def forward(self, x):
+        mean, log_variance = self.encode(x)
+        return self.decode(mean + (log_variance / 2).exp()), mean, log_variance
+
+
+class VariationalMean(Variational):
+    def forward(self, x):
+        mean, log_variance = self.encode(x)
+        return self.decode(mean), mean.mean(), log_variance.mean()
+
+
 class OfSize28(nn.Module):
     """Dense: 784 inputs, whatever the shape."""
 
@@ -325,6 +339,8 @@ ADVICE = {
     "Slotted has `image` of shape (2, 1, 8, 8): give output=image": (InSlots, {}, 8),
     "tuple has `0` of shape (2, 1, 8, 8): give output=0; it samples, as a VAE does: give what it makes of its "
     "posterior mean: call=lambda model, x: model.decode(model.encode(x)[0])": (Variational, {}, 8),
+    "give output=0 or output=1 or output=2; it decodes another code than its posterior mean; to decode that: "
+    "call=lambda model, x: model.decode(model.encode(x)[0])": (ShiftedVariational, {}, 8),
     "two calls on the same images differ by up to": (Variational, {"output": 0}, 8),
     "give what it makes of its posterior mean: call=lambda model, x: model.decode(model.encode(x)[0])": (
         Variational,
@@ -384,6 +400,11 @@ def test_the_first_message_names_the_line_to_write(message):
     assert "\n" not in str(raised.value)
 
 
+def test_a_vae_that_decodes_its_mean_is_not_told_to():
+    with pytest.raises(ValueError, match=r"give output=0$"):
+        audit(VariationalMean(), *faces(8), recovery=FEW)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -433,6 +454,7 @@ def test_the_mean_of_a_variational_one_is_audited():
         ({"value_range": ("a", "b")}, "value_range is .*; give black and white"),
         ({"value_range": (0, np.inf)}, "value_range is .*; give black and white"),
         ({"call": "model"}, "call is 'model'; give a function"),
+        ({"call": lambda x: x}, "call is .*; give a function, such as lambda model, x: model"),
         ({"layout": "last"}, "layout is 'last'; choose one of channels_first, channels_last, flat"),
     ],
 )

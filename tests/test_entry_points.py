@@ -414,6 +414,19 @@ def test_a_file_that_hides_a_package_is_named(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["random", "omegaconf"])  # of Python, of another package
+@pytest.mark.parametrize("start", [["-m", "memorization.train"], ["-c", "import memorization.train"]])
+def test_a_file_that_hides_what_a_command_begins_with_is_named(tmp_path, name, start):
+    (tmp_path / f"{name}.py").write_text("x = 1")
+    code = f"import sys; sys.argv = ['bin/memorization-train']; {start[1]}"  # as a console script begins
+    call = [sys.executable, *(["-c", code] if start[0] == "-c" else start)]
+    path = os.pathsep.join([".", *sys.path])
+    ended = subprocess.run(call, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith(f"error: ./{name}.py hides the module {name}, which is needed here: rename it, or leave its")
+
+
 def test_only_a_file_that_hides_a_module_is_said_to(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)

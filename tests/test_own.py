@@ -415,7 +415,11 @@ def test_weights_that_cannot_be_loaded(mistake, command, tmp_path):
 
 NAMES = {
     MODEL: "outside the allowed packages (memorization, torch.nn); if you trust its code, set architecture.allowed to",
-    f"{ALLOWED} architecture.target=tests.test_own.Transforme": "has no attribute 'Transforme'; is it installed, or",
+    f"{ALLOWED} architecture.target=tests.test_own.Transforme": "has no attribute 'Transforme'; did you mean Transfor",
+    f"{ALLOWED} architecture.target=tests.test_own.Quux": "has no attribute 'Quux'; is it installed, or its folder on",
+    f"architecture.allowed=tests {MODEL}": "architecture.allowed=tests: it takes a list; give architecture.allowed=[te",
+    f"{ALLOWED} {MODEL} architecture.value_range=2": "give architecture.value_range=[2]",
+    "architecture.export=own.pt": "own.pt'; it is a file of torch.save, no program: name its class as architecture",
     "architecture.target=ViT architecture.allowed=[ViT]": "is 'ViT'; this is no class; give package.module.Class",
     f"{ALLOWED} architecture.target=tests.nowhere.Net": "No module named 'tests.nowhere'; is it installed, or",
     f"{ALLOWED} architecture.target=tests.test_own.SPLIT": "SPLIT'; this is no class of nn.Module, and no function",

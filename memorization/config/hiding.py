@@ -24,7 +24,7 @@ def hiding(error: BaseException) -> str:
         if told and _hides(place):
             shown = os.path.relpath(place)
             shown = str(place) if shown.startswith("..") else f"./{shown}"
-            way = "rename it, or leave its folder off the PYTHONPATH"
+            way = "rename it, or leave its folder off the path (PYTHONPATH; with python -m, the current folder)"
             return (
                 f"{shown} hides the module {place.stem}, which is needed here: {way} ({' '.join(str(error).split())})"
             )

@@ -143,6 +143,8 @@ def explained(error: Exception) -> str:
         return unknown_key(found[1])
     if found := re.search(r"override (\S+)=.*\nInvalid value '(.+)', expected one of \[(.+)\]", text):
         return f"{found[1]} is {found[2]!r}; choose one of {found[3]}"
+    if found := re.search(r"Error merging override (\S+?)=(\S+)\n?.* is not a ListConfig, list or tuple", text):
+        return f"{found[1]}={found[2]}: it takes a list; give {found[1]}=[{found[2]}]"
     if found := re.search(r"Error merging override (\S+)\n?(.*)", text):
         return f"{found[1]}: {found[2].strip() or text.splitlines()[1].strip()}"
     return " ".join(text.split("\n\n")[0].split())

@@ -213,6 +213,7 @@ MONAI = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}
 BLOCKS = {"block_out_channels": (8, 8), "norm_num_groups": 4}
 DIFFUSERS = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2, **BLOCKS}
 POSTERIOR = "call=lambda model, x: model.decode(model.encode(x)[0])"
+MEAN = "call=lambda model, x: model.decode_forward(model.encode_forward(x)[0], model.use_sigmoid)"
 PATCHES = "call=lambda model, x: model.unpatchify(model(x).logits)"
 
 KINDS = [
@@ -228,7 +229,7 @@ KINDS = [
             channels=(4, 8),
             strides=(2, 2),
         ),
-        "output=0",
+        MEAN,
     ),
     Kind("monai UNet", of("monai.networks.nets.UNet", **MONAI, channels=(4, 8, 16), strides=(2, 2))),
     Kind(

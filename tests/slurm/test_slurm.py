@@ -29,6 +29,7 @@ def cluster(monkeypatch):
     monkeypatch.setenv("SLURM_CONF", CONF)
     monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=":")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which what a shell starts with `&` ignores
     yield
     subprocess.run(["scancel", "--me"], check=True)
     wait_until(lambda: not queue())

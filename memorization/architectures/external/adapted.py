@@ -96,7 +96,7 @@ class Adapted(nn.Module):
             raise SettingError("resize_to", resize_to, "give a size in pixels, such as 28, or height and width")
         if size and pad_to > 1:
             raise SettingError("pad_to", pad_to, "choose one of it and `resize_to`")
-        if call is not None and not callable(call):
+        if call is not None and not _takes_two(call):
             raise SettingError("call", call, "give a function, such as lambda model, x: model(x)")
         self.network, self.has_modes = network, has_modes(network)
         self.low, self.high = map(float, ends)
@@ -288,6 +288,17 @@ def tensors_in(answer: Any, depth: int = DEPTH, path: str = "") -> dict[str, tup
 def told(answer: Any) -> str:
     """The tensors in an answer, in words."""
     return ", ".join(f"`{name}` of shape {shape}" for name, shape in tensors_in(answer).items())
+
+
+def _takes_two(call: object) -> bool:
+    """Is it a function of a model and images?"""
+    try:
+        inspect.signature(call).bind(None, None)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    except ValueError:  # of a builtin, whose parameters are not known
+        pass
+    return True
 
 
 def _is_finite(number: object) -> bool:

@@ -26,7 +26,9 @@ VAE = re.compile(r"log_?var|log_?sigma|reparam|posterior|latent_dist|(^|_)mu($|_
 MEANS: dict[str, Callable[[Any, Any], Any]] = {
     "model.decode(model.encode(x).latent_dist.mean).sample": lambda m, x: m.decode(m.encode(x).latent_dist.mean).sample,
     "model.decode(model.encode(x)[0])": lambda m, x: m.decode(m.encode(x)[0]),
-    "model.decode_forward(model.encode_forward(x)[0])": lambda m, x: m.decode_forward(m.encode_forward(x)[0]),
+    "model.decode_forward(model.encode_forward(x)[0], model.use_sigmoid)": lambda m, x: m.decode_forward(
+        m.encode_forward(x)[0], m.use_sigmoid
+    ),
     "model.decoder(model.encoder(x).embedding).reconstruction": lambda m, x: (
         m.decoder(m.encoder(x).embedding).reconstruction
     ),
@@ -62,8 +64,8 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
             way = " or ".join(_written({**candidate, "output": name}, prefix) for name in names)
             has = ", ".join(f"`{name}`" for name in names)
             other = Adapted(network, **{**given, **candidate, "output": names[0]})
-            chance = of_chance(other, images, prefix) if _draws(other, images) else ""
-            return f": {type(answer).__name__} has {has} of shape {tuple(own.shape)}: give {way}{chance}"
+            mean = (of_chance if _draws(other, images) else _of_mean)(other, images, prefix)
+            return f": {type(answer).__name__} has {has} of shape {tuple(own.shape)}: give {way}{mean}"
         elif not (isinstance(answer, Tensor) or prefix) and _gives(trial, own, answer):
             return "; give output=torch.as_tensor"
         else:
@@ -99,19 +101,39 @@ def of_chance(autoencoder: Any, images: Tensor, prefix: str = "") -> str:
     if masked := _of_masks(network):
         return masked
     if isinstance(network, nn.Module) and not given.get("call"):
-        for text, call in MEANS.items():
-            trial = Adapted(network, **{**given, "call": call, "output": "", "input_key": ""})
-            try:
-                with warnings.catch_warnings(action="ignore"):
-                    first, again = trial(images.clone()), trial(images.clone())
-            except Exception:  # of the user's code
-                continue
-            if torch.equal(first, again):
-                return told + _as_call(text, prefix)
-        names = {*dir(type(network)), *(name for name, _ in network.named_modules()), type(network).__name__}
-        if any(VAE.search(part) for name in names for part in name.split(".")):
-            return told + _as_call("... that decodes its mean", prefix)
+        text, _ = _mean(network, given, images)
+        if text or _is_variational(network):
+            return told + _as_call(text or "... that decodes its mean", prefix)
     return ""
+
+
+def _of_mean(autoencoder: Adapted, images: Tensor, prefix: str) -> str:
+    """The line to write for a VAE that decodes another code than its posterior mean, and draws none; else empty."""
+    network, given = described(autoencoder)
+    if isinstance(network, nn.Module) and not given.get("call") and _is_variational(network):
+        text, answer = _mean(network, given, images)
+        if text and not torch.allclose(answer, autoencoder(images), rtol=0, atol=1e-5):
+            return "; it decodes another code than its posterior mean; to decode that" + _as_call(text, prefix)
+    return ""
+
+
+def _mean(network: nn.Module, given: dict[str, Any], images: Tensor) -> tuple[str, Tensor]:
+    """How the posterior mean of a VAE is decoded, and what it gives; empty if that is not found."""
+    for text, call in MEANS.items():
+        trial = Adapted(network, **{**given, "call": call, "output": "", "input_key": ""})
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                first, again = trial(images.clone()), trial(images.clone())
+        except Exception:  # of the user's code
+            continue
+        if torch.equal(first, again):
+            return text, first
+    return "", torch.empty(0)
+
+
+def _is_variational(network: nn.Module) -> bool:
+    names = {*dir(type(network)), *(name for name, _ in network.named_modules()), type(network).__name__}
+    return any(VAE.search(part) for name in names for part in name.split("."))
 
 
 @torch.no_grad()

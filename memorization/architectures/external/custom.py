@@ -8,6 +8,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
@@ -92,6 +93,8 @@ def make(target: str, kwargs: Mapping[str, object], shape: Shape, allowed: Seque
     except Exception as error:  # of the user's code
         missing = isinstance(error, ImportError | AttributeError)
         hint = "; is it installed, or its folder on the PYTHONPATH?" if missing else ""
+        if isinstance(error, AttributeError) and (close := get_close_matches(error.name or "", dir(error.obj), 1)):
+            hint = f"; did you mean {close[0]}?"
         raise SettingError("target", target, f"{first_line(error)}{hint}") from error
     if not (inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, nn.Module))):
         raise SettingError("target", target, "this is no class of nn.Module, and no function")

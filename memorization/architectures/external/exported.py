@@ -130,6 +130,8 @@ def read_program(path: Path) -> nn.Module:
         found = unsafe(files)
         if not found:
             return _loaded(files)
+    except SettingError:
+        raise
     except Exception as error:  # of what kind depends on the damage
         reason = f"this is no exported program, or damaged; make one: {EXPORT}"
         raise SettingError("export", str(path), reason) from error
@@ -140,10 +142,16 @@ READERS: dict[str, Callable[[Path], nn.Module]] = {EXPORTED: read_program, SCRIP
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
-    """The files in an archive of `torch.export.save`, by their names; raises `BadZipFile` for another archive."""
+    """The files in an archive of `torch.export.save`, by their names; raises `BadZipFile` for another archive.
+
+    `SettingError` for one of `torch.save`.
+    """
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         root = names[0].partition("/")[0]
+        if f"{root}/data.pkl" in names and f"{root}/archive_format" not in names:
+            way = f"name its class as `target`, and it as `weights`; or export the model: {EXPORT}"
+            raise SettingError("export", str(path), f"it is a file of torch.save, no program: {way}")
         distinct = {name.casefold() for name in names}  # torch does not tell capitals from small letters
         if f"{root}/archive_format" not in names or len(distinct) < len(names):
             raise zipfile.BadZipFile
