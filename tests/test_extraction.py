@@ -145,8 +145,9 @@ def test_under_the_identity_each_start_is_its_own_end():
 
 def test_ends_without_number_are_not_looked_for_with_the_whole_budget():
     """Images that hardly move end near where they start, and combinations of ends start near other ends."""
-    found = extract(lambda x: 0.5 + 0.9999 * (x - 0.5), SHAPE, progress=False, spectra=False)
-    assert found.queries < 300_000
+    found = extract(lambda x: 0.5 + 0.9999 * (x - 0.5), SHAPE, progress=False, spectra=False, tolerance=1e-4)
+    assert found.queries < 50_000
+    assert found.table["hits"].max() > 1
     assert ", as where images stay as they are" in str(found)
 
 
@@ -670,7 +671,7 @@ def test_the_identity_of_a_search_is_plain_and_names_what_changes_it(folder):
         ({"autoencoder": lambda x: x.double()}, "the autoencoder maps torch.float32 on cpu to torch.float64 on cpu"),
         ({"autoencoder": lambda x: x.mul_(2)}, "the autoencoder changes its input in place"),
         ({"autoencoder": lambda x: x + torch.rand(1)}, "the autoencoder is not deterministic"),
-        ({"autoencoder": nn.Identity().half}, "the autoencoder fails on images of"),
+        ({"autoencoder": nn.Identity().half}, "Module.half takes no images; give the model, or a method that does"),
         ({"autoencoder": nn.Conv2d(1, 1, 1).half()}, "the autoencoder's weights are torch.float16; give"),
     ],
 )

@@ -268,7 +268,7 @@ OTHER = {
     "operator.family": "gain", "tracking.mode": "none", "objective": "minus_recovered",
     "training.ema": 0.9, "architecture.channels": [8, 16], "dataset.unusable": "skip",
     "dataset.mode": "L", "dataset.duplicates": "exact", "dataset.size": 16, "architecture.skips": "inner",
-    "architecture.allowed": ["x"], "architecture.layout": "flat",
+    "architecture.allowed": ["x"], "architecture.layout": "flat", "dataset.shape": [1, 4, 4],
 }  # fmt: skip
 ELSEWHERE = {
     "name",

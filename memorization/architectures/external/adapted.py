@@ -196,6 +196,8 @@ def adapted(autoencoder: Any, **description: Unpack[Description]) -> nn.Module:
     given: Any = {name: value for name, value in description.items() if value is not None}
     owner = getattr(autoencoder, "__self__", None)
     if isinstance(owner, nn.Module) and inspect.ismethod(autoencoder) and "call" not in given:
+        if not _takes_two(autoencoder.__func__):
+            raise ValueError(f"{autoencoder.__qualname__} takes no images; give the model, or a method that does")
         autoencoder, given["call"] = owner, autoencoder.__func__
     check_callable(autoencoder, "call" in given)
     return autoencoder if isinstance(autoencoder, nn.Module) and not given else Adapted(autoencoder, **given)
