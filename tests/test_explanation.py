@@ -40,11 +40,11 @@ def test_the_column_that_decides_is_found_and_the_others_are_not():
 
 
 def test_where_no_column_decides_the_score_is_that_of_chance_and_few_effects_exclude_zero():
-    found = [explain(table(seed), "recovered", ["decides", *NOISE], **FAST) for seed in range(6)]
+    found = [explain(table(seed), "recovered", ["decides", *NOISE], **FAST) for seed in range(4)]
     scores, effects = (pd.concat(parts, ignore_index=True) for parts in zip(*found, strict=True))
-    assert ((scores["auc_low"] < 0.5) & (scores["auc_high"] > 0.5)).sum() >= 5
-    assert (scores["p"] > 0.05).sum() >= 5
-    assert ((effects["effect_low"] > 0) | (effects["effect_high"] < 0)).sum() <= 3  # of 24
+    assert ((scores["auc_low"] < 0.5) & (scores["auc_high"] > 0.5)).sum() >= 3
+    assert (scores["p"] > 0.05).sum() >= 3
+    assert ((effects["effect_low"] > 0) | (effects["effect_high"] < 0)).sum() <= 2  # of 16
     assert (effects["effect_low"] <= effects["effect"]).all()
     assert (effects["effect"] <= effects["effect_high"]).all()
 
