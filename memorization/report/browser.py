@@ -32,8 +32,9 @@ WIDTH, SCALE = 720, 3  # of a figure in CSS pixels, and how many pixels of a PNG
 TIMEOUT = 600_000  # ms that the browser may take for anything, on a machine that is busy
 NAME = 120  # characters of a file's name
 
-# All plots of the page, with those that it shows on demand only; gives the name of each.
+# All plots of the page, with those that it shows on demand only, but that beside the answer; gives the name of each.
 NAMED = """() => {
+  builders.delete($("ladder").querySelector(".plot"));
   if (cells.length) {
     for (const section of plotSections(chosen())) state.all.add(section.heading);
     drawPlots(chosen());

@@ -87,6 +87,24 @@ def choose(page: Page, name: str, *values: str) -> None:
     draw(page)
 
 
+def test_the_first_screen_has_the_answer_pictures_and_the_psnr_against_train_loss(report: Path, page: Page) -> None:
+    show(page, report)
+    for part in (".answer", "#strip img", "#ladder .plot"):
+        box = page.locator(part).first.bounding_box()
+        assert box
+        assert 0 <= box["y"] < box["y"] + box["height"] <= 900
+    lines = page.evaluate("document.querySelector('#ladder .plot').data.map(line => [line.name, line.x.length])")
+    assert [name for name, _ in lines] == ["non-members", "members"]
+    assert lines[0][1] == lines[1][1] > 1
+
+
+def test_of_one_train_loss_no_curve_is_drawn_beside_the_answer(tmp_path: Path, page: Page) -> None:
+    write_run(tmp_path, {}, rungs=(0.01,))
+    main(["--store", str(tmp_path)])
+    show(page, tmp_path / "report.html")
+    assert page.locator("#ladder").is_hidden()
+
+
 def test_report_is_written_and_named_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path, {})
     main(["--store", str(tmp_path)])
@@ -446,7 +464,7 @@ def test_names_are_escaped(tmp_path: Path, page: Page) -> None:
     write_run(tmp_path, {"dataset.name": "<script>alert('&')</script>"})
     main(["--store", str(tmp_path)])
     show(page, tmp_path / "report.html")
-    assert "<script>alert('&')</script> / fc" in page.locator("#answer").inner_text()
+    assert "<script>alert('&')</script> / fc" in (page.locator("#answer").text_content() or "")
     assert "<script>alert('&')</script> / fc" in page.locator("#run-name").inner_text()
 
 

@@ -29,7 +29,7 @@ const onPaper = () => document.documentElement.classList.contains("paper");
 function paper(on) {
   if (on === onPaper()) return;
   document.documentElement.classList.toggle("paper", on);
-  if (on) for (const details of document.querySelectorAll("#compared details, #seeds details")) details.open = true;
+  if (on) for (const details of document.querySelectorAll("#answer details, #compared details, #seeds details")) details.open = true;
   if (on) for (const plot of builders.keys()) draw(plot);
   else {
     redraw();

@@ -46,6 +46,17 @@ function againstLoss(list, all) {
   const xaxis = {type: "log", range, dtick: Math.ceil((range[0] - range[1]) / 4.5), exponentformat: "power", tickangle: 0, title: {text: "train loss"}};
   return curves(list, all, cell => cell.loss, xaxis, (x, place) => x * 10 ** (0.03 * place));
 }
+function psnrAgainstLoss(list) {  // of one method
+  const {data: traces, layout: {shapes, xaxis, yaxis2}, click} = againstLoss(list, list);
+  const shown = traces.filter(line => line.yaxis === "y2").map((line, at) => ({...line, yaxis: "y", visible: true, name: GROUPS[at][1]}));
+  return {
+    data: shown, click,
+    layout: layout({
+      shapes: shapes.map(line => ({...line, yref: "y"})), xaxis: {...xaxis, anchor: "y"}, yaxis: {...yaxis2, domain: [0, 1], title: {text: "median (dB)", standoff: 8}},
+      showlegend: true, legend: {orientation: "h", y: 1.02, yanchor: "bottom", traceorder: "reversed"},
+    }),
+  };
+}
 function against(name, title, list, all) {
   const xs = list.map(cell => cell[name]), span = Math.max(...xs) - Math.min(...xs);
   const xaxis = {title: {text: title}, range: [Math.min(...xs) - 0.06 * span, Math.max(...xs) + 0.06 * span]};

@@ -37,6 +37,14 @@ function plotSections(list) {
     },
   ].filter(section => section.facets.length);
 }
+function drawLadder() {  // beside the answer: the PSNR of its method against the train loss
+  const strongest = cells[data.strongest], alike = cells.filter(cell => groupName(cell) === groupName(strongest) && cell.method === strongest.method);
+  if (distinct(alike, cell => cell.loss).length < 2) return;
+  const label = `Median PSNR of members and non-members by train loss, ${strongest.method}; the numbers are in the table below`;
+  $("ladder").innerHTML = `<figcaption>PSNR on the erased pixels, as training proceeds</figcaption><div class="plot" role="img" aria-label="${esc(label)}"></div>`;
+  $("ladder").hidden = false;
+  later($("ladder").querySelector(".plot"), () => psnrAgainstLoss(alike));
+}
 function drawPlots(list) {
   near.disconnect();
   for (const plot of document.querySelectorAll("#figures .plot")) { builders.delete(plot); if (plot.data) Plotly.purge(plot); }

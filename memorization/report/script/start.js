@@ -22,6 +22,7 @@ function changed() {
 readAddress();
 drawFilters();
 drawStrip();
+drawLadder();
 drawTable(chosen());
 drawRun();
 drawGallery();
