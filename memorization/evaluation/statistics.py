@@ -74,6 +74,44 @@ def difference_interval(
     return p - q - np.hypot(p - p_low, q_high - q), p - q + np.hypot(p_high - p, q - q_low)
 
 
+def epsilon_bound(
+    recovered_members: int,
+    members: int,
+    recovered_others: int,
+    others: int,
+    *,
+    delta: float = 0.0,
+    confidence: float = CONFIDENCE,
+) -> float:
+    """A lower bound on the epsilon of an (epsilon, delta)-differentially private training, from an attack's counts.
+
+    The attack calls an image a member if it was recovered. Differential privacy bounds its true and false positive
+    rates: `TPR <= e^epsilon FPR + delta`, and `1 - FPR <= e^epsilon (1 - TPR) + delta`. The bound is the larger epsilon
+    of the two, at the lower Clopper-Pearson bound of the TPR and the upper one of the FPR; it is never below 0. Each
+    holds with `(1 + confidence) / 2`, so both together with `confidence` (Jagielski, Ullman and Oprea, "Auditing
+    differentially private machine learning", NeurIPS 2020; Nasr et al., "Adversary instantiation", S&P 2021).
+
+    These papers count trainings, each with the image or without it. Images of one training are not independent trials,
+    so their bound is indicative only. NaN without members or without others. Raises `ValueError` for more successes
+    than trials, and for a delta or a confidence outside [0, 1].
+    """
+    _check_counts(np.array([recovered_members, recovered_others]), np.array([members, others]))
+    if not 0 <= delta <= 1:
+        raise ValueError(f"delta is {delta}; a probability lies in [0, 1]")
+    if not members or not others:
+        return math.nan
+    tpr = _exact_interval(recovered_members, members, confidence)[0]
+    fpr = _exact_interval(recovered_others, others, confidence)[1]
+    ratios = (tpr - delta) / fpr, (1 - delta - fpr) / (1 - tpr)
+    return math.log(max(1.0, *ratios))
+
+
+@lru_cache
+def _exact_interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
+    """The Clopper-Pearson interval of a proportion."""
+    return tuple(stats.binomtest(successes, trials).proportion_ci(confidence, method="exact"))
+
+
 def median_interval(values: ArrayLike) -> tuple[float, float]:
     """The exact interval of the median from order statistics, of at least 95 % coverage (no assumption but sampling).
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from memorization.evaluation.statistics import Estimate, SeedVariation
+from memorization.evaluation.summary import DELTA
 from memorization.report.cells import Cell, Group, estimate_of, partition, strength
 from memorization.report.findings import Findings, rows_of
 from memorization.report.labels import Labels, percent
@@ -85,6 +86,7 @@ def strongest(cell: Cell) -> list[str]:
         return [*lines, "  It has no members or no non-members: nothing says how much of this is memory."]
     lines.append(f"  Excess of members over non-members {percent(excess.value)} (95 % interval {span(excess, '%')} %).")
     lines.append(f"  AUC of the erased PSNR {TEXTS['AUC'](area.value)} ({span(area, 'AUC')}).")
+    lines.append(f"  Epsilon {epsilon(cell)}; indicative only, since it is of one training.")
     for name, text, *limits in operating_points(cell):
         lines.append(f"  {name}: {text}{''.join(f' ({bounds})' for bounds in limits)}")
     return lines
@@ -147,6 +149,11 @@ def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
         text = "{captured:.0f} of {probes} ({attracted:.0f}) at {distance:.3f}"
         lines.append(f"    {kind}: {', '.join(map(text.format_map, rows_of(counted)))}")
     return lines
+
+
+def epsilon(cell: Cell) -> str:
+    """`at least 3.28 (delta 1e-05)`: what a differentially private training would need; `–` where nothing tells."""
+    return "–" if math.isnan(cell.epsilon_low) else f"at least {cell.epsilon_low:.2f} (delta {DELTA:g})"
 
 
 def operating_points(cell: Cell) -> list[tuple[str, ...]]:
