@@ -441,3 +441,29 @@ def test_the_mean_over_seeds_is_covered(spread):
     p = generator.normal(0.8, spread, (2000, 3)).clip(0.6, 1)  # symmetric about 0.8
     found = [statistics.seed_variation(k, np.full(3, 50)).mean for k in generator.binomial(50, p)]
     assert 0.94 < np.mean([estimate.low <= 0.8 <= estimate.high for estimate in found]) < 0.99
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.1])
+def test_the_mean_and_the_excess_over_five_seeds_are_covered(spread):
+    """Shares of each seed have a beta distribution; members and non-members each their own."""
+    generator = np.random.default_rng(0)
+    trials = np.full(5, 50)
+
+    def drawn(mean: float) -> np.ndarray:
+        size = mean * (1 - mean) / spread**2 - 1
+        return generator.binomial(50, generator.beta(mean * size, (1 - mean) * size, (1000, 5)))
+
+    members, others = drawn(0.8), drawn(0.3)
+    means = [statistics.seed_variation(k, trials).mean for k in members]
+    excesses = [statistics.seed_excess((k, trials), (m, trials)) for k, m in zip(members, others, strict=True)]
+    for found, truth in ((means, 0.8), (excesses, 0.5)):
+        assert 0.935 < np.mean([estimate.low <= truth <= estimate.high for estimate in found]) < 0.985
+
+
+def test_the_excess_over_seeds_has_no_interval_of_one_seed_and_needs_both_kinds():
+    alone = statistics.seed_excess(([25], [50]), ([5], [50]))
+    assert alone.value == pytest.approx(0.4)
+    assert np.isnan([alone.low, alone.high]).all()
+    assert np.isnan(statistics.seed_excess(([25, 20], [50, 50]), ([5, 0], [50, 0]))).all()
+    agreed = statistics.seed_excess(([25, 25], [50, 50]), ([5, 5], [50, 50]))
+    assert agreed[1:] == pytest.approx(statistics.difference_interval((50, 100), (10, 100)))
