@@ -19,7 +19,7 @@ from memorization.degradations import Blur, Box, Chain, Downsample, RandomPixels
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.comparison import MemberScores, compare
 from memorization.evaluation.controls import Control, controlled
-from memorization.evaluation.statistics import auc, difference_interval, mcnemar, tpr_at_fpr
+from memorization.evaluation.statistics import auc, difference_interval, epsilon_bound, mcnemar, tpr_at_fpr
 from memorization.evaluation.summary import summarise, threshold_curve
 from memorization.recovery import Anderson, Energy, Inpaint, Iterate, Known, NullSpace, PnPADMM, Robust, solve
 from tests import problems
@@ -51,6 +51,8 @@ def test_a_summary_is_the_statistics_of_its_scores():
         difference_interval((round(shares[0] * 100), 100), (round(shares[1] * 200), 200))
     )
     assert row["members_diverged"] == 10
+    counts = ((psnr >= 25) & member).sum(), 100, ((psnr >= 25) & ~member).sum(), 200
+    assert row["epsilon_low"] == epsilon_bound(*map(int, counts), delta=1e-5)
 
 
 def test_runs_and_rungs_are_summarised_apart_and_a_run_may_lack_non_members():
@@ -111,7 +113,7 @@ def test_any_numbers_of_images_are_summarised(members, others, recovered):
     controls = [own.assign(control=name, psnr_erased=10.0, recovered=False) for name in ("untrained", "reference")]
     row = summarise(pd.concat([own, *controls])).iloc[0]
     assert np.isnan(row["auc"]) == (not members or not others)
-    assert np.isnan(row["excess"]) == np.isnan(row["auc"])
+    assert np.isnan(row["excess"]) == np.isnan(row["epsilon_low"]) == np.isnan(row["auc"])
     assert (row["members_diverged"], row["non_members_diverged"]) == (0, 0)
     assert np.isnan(row["members_median_psnr_low"]) == (members < 6)
     assert row["verdict"] == ("unremarkable" if members else "")

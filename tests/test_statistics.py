@@ -58,6 +58,63 @@ def test_differences_are_covered():
     assert np.min(covered) > 0.93
 
 
+@pytest.mark.parametrize(
+    ("counts", "delta", "confidence", "expected"),
+    [  # by `compute_eps_lo(..., method="beta")` of the package privacy-estimates, 0.1.0
+        ((200, 212, 58, 258), 1e-5, 0.95, 2.00575),
+        ((45, 50, 3, 50), 1e-5, 0.95, 1.55281),
+        ((50, 50, 25, 50), 0, 0.99, 1.14359),
+        ((20, 50, 0, 200), 1e-3, 0.95, 2.66690),
+        ((487, 487, 512, 513), 1e-5, 0.95, 0),
+        ((2, 513, 0, 487), 1e-5, 0.95, 0),
+    ],
+)
+def test_epsilon_is_that_of_another_package(counts, delta, confidence, expected):
+    found = statistics.epsilon_bound(*counts, delta=delta, confidence=confidence)
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 10, 100, 1000])
+def test_epsilon_of_a_perfect_attack_has_a_closed_form(count):
+    """The rate that `count` of `count` successes bound in 97.5 % is `0.025^(1 / count)`."""
+    rate = 0.025 ** (1 / count)
+    expected = max(0, math.log(rate / (1 - rate)))
+    assert statistics.epsilon_bound(count, count, 0, count) == pytest.approx(expected)
+    assert statistics.epsilon_bound(count, count, 0, count, delta=rate) == 0
+
+
+def test_epsilon_grows_with_the_members_and_falls_with_the_others_and_with_delta():
+    def bounds(*, delta=1e-5):
+        found = [[statistics.epsilon_bound(k, 30, m, 30, delta=delta) for m in range(31)] for k in range(31)]
+        return np.array(found)
+
+    found = bounds()
+    assert (np.diff(found, axis=0) >= 0).all()
+    assert (np.diff(found, axis=1) <= 0).all()
+    assert (bounds(delta=0.1) <= found).all()
+    assert (np.diag(found) == 0).all()  # members come back as often as others
+    assert found[30, 0] > found[30, 10] > 0
+    assert found[20, 0] > 0
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0, 2.0])
+def test_epsilon_is_exceeded_in_at_most_5_percent(epsilon):
+    """By exact summation, for randomised response, the attack that reaches both limits of its epsilon at delta 0."""
+    rate = 1 / (1 + math.exp(-epsilon))
+    chance = np.outer(stats.binom.pmf(COUNTS, TRIALS, rate), stats.binom.pmf(COUNTS, TRIALS, 1 - rate))
+    bounds = np.array([[statistics.epsilon_bound(k, TRIALS, m, TRIALS) for m in COUNTS] for k in COUNTS.tolist()])
+    assert 0 < chance[bounds > epsilon + 1e-12].sum() <= 0.05
+
+
+def test_epsilon_of_what_was_not_tried_is_unknown_and_of_impossible_counts_refused():
+    assert math.isnan(statistics.epsilon_bound(0, 0, 1, 5))
+    assert math.isnan(statistics.epsilon_bound(5, 5, 0, 0))
+    with pytest.raises(ValueError, match="not between 0 and the trials"):
+        statistics.epsilon_bound(6, 5, 0, 5)
+    with pytest.raises(ValueError, match=r"delta is 1\.5"):
+        statistics.epsilon_bound(5, 5, 0, 5, delta=1.5)
+
+
 @pytest.mark.parametrize(("count", "most"), [(6, 0.97), (8, 0.995), (20, 0.97), (50, 0.97), (100, 0.97)])
 def test_medians_are_covered(count, most):
     """Of any continuous distribution: its median lies between the order statistics `a` and `b` with this chance."""
@@ -384,3 +441,29 @@ def test_the_mean_over_seeds_is_covered(spread):
     p = generator.normal(0.8, spread, (2000, 3)).clip(0.6, 1)  # symmetric about 0.8
     found = [statistics.seed_variation(k, np.full(3, 50)).mean for k in generator.binomial(50, p)]
     assert 0.94 < np.mean([estimate.low <= 0.8 <= estimate.high for estimate in found]) < 0.99
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.1])
+def test_the_mean_and_the_excess_over_five_seeds_are_covered(spread):
+    """Shares of each seed have a beta distribution; members and non-members each their own."""
+    generator = np.random.default_rng(0)
+    trials = np.full(5, 50)
+
+    def drawn(mean: float) -> np.ndarray:
+        size = mean * (1 - mean) / spread**2 - 1
+        return generator.binomial(50, generator.beta(mean * size, (1 - mean) * size, (1000, 5)))
+
+    members, others = drawn(0.8), drawn(0.3)
+    means = [statistics.seed_variation(k, trials).mean for k in members]
+    excesses = [statistics.seed_excess((k, trials), (m, trials)) for k, m in zip(members, others, strict=True)]
+    for found, truth in ((means, 0.8), (excesses, 0.5)):
+        assert 0.935 < np.mean([estimate.low <= truth <= estimate.high for estimate in found]) < 0.985
+
+
+def test_the_excess_over_seeds_has_no_interval_of_one_seed_and_needs_both_kinds():
+    alone = statistics.seed_excess(([25], [50]), ([5], [50]))
+    assert alone.value == pytest.approx(0.4)
+    assert np.isnan([alone.low, alone.high]).all()
+    assert np.isnan(statistics.seed_excess(([25, 20], [50, 50]), ([5, 0], [50, 0]))).all()
+    agreed = statistics.seed_excess(([25, 25], [50, 50]), ([5, 5], [50, 50]))
+    assert agreed[1:] == pytest.approx(statistics.difference_interval((50, 100), (10, 100)))

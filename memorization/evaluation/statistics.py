@@ -9,6 +9,8 @@ repeat much of it):
 - True positive rates: 95 % or more, up to 100 % where few non-members bound the threshold.
 - Mean differences of pairs: 93.5 to 97 % of normal, heavy-tailed and exponential ones from 8 images on, less of more
   skewed ones: see `paired_difference`.
+- Means over training seeds: 92 to 99 % of shares that vary little, less near 0 and 1: see `seed_variation`.
+- Lower bounds on epsilon: at least 95 % if each image had a training of its own: see `epsilon_bound`.
 """
 
 import math
@@ -72,6 +74,44 @@ def difference_interval(
         p, q = np.divide(*first), np.divide(*second)
     (p_low, p_high), (q_low, q_high) = proportion_interval(*first), proportion_interval(*second)
     return p - q - np.hypot(p - p_low, q_high - q), p - q + np.hypot(p_high - p, q - q_low)
+
+
+def epsilon_bound(
+    recovered_members: int,
+    members: int,
+    recovered_others: int,
+    others: int,
+    *,
+    delta: float = 0.0,
+    confidence: float = CONFIDENCE,
+) -> float:
+    """A lower bound on the epsilon of an (epsilon, delta)-differentially private training, from an attack's counts.
+
+    The attack calls an image a member if it was recovered. Differential privacy bounds its true and false positive
+    rates: `TPR <= e^epsilon FPR + delta`, and `1 - FPR <= e^epsilon (1 - TPR) + delta`. The bound is the larger epsilon
+    of the two, at the lower Clopper-Pearson bound of the TPR and the upper one of the FPR; it is never below 0. Each
+    holds with `(1 + confidence) / 2`, so both together with `confidence` (Jagielski, Ullman and Oprea, "Auditing
+    differentially private machine learning", NeurIPS 2020; Nasr et al., "Adversary instantiation", S&P 2021).
+
+    These papers count trainings, each with the image or without it. Images of one training are not independent trials,
+    so their bound is indicative only. NaN without members or without others. Raises `ValueError` for more successes
+    than trials, and for a delta or a confidence outside [0, 1].
+    """
+    _check_counts(np.array([recovered_members, recovered_others]), np.array([members, others]))
+    if not 0 <= delta <= 1:
+        raise ValueError(f"delta is {delta}; a probability lies in [0, 1]")
+    if not members or not others:
+        return math.nan
+    tpr = _exact_interval(recovered_members, members, confidence)[0]
+    fpr = _exact_interval(recovered_others, others, confidence)[1]
+    ratios = (tpr - delta) / fpr, (1 - delta - fpr) / (1 - tpr)
+    return math.log(max(1.0, *ratios))
+
+
+@lru_cache
+def _exact_interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
+    """The Clopper-Pearson interval of a proportion."""
+    return tuple(stats.binomtest(successes, trials).proportion_ci(confidence, method="exact"))
 
 
 def median_interval(values: ArrayLike) -> tuple[float, float]:
@@ -293,8 +333,8 @@ def holm(p: ArrayLike) -> Floats:
 class SeedVariation:
     """How a proportion varies over training seeds, `seeds` of them, apart from how it varies over images.
 
-    mean: over the seeds, with an interval for another seed's expectation (NaN bounds with one seed): Student's, joined
-        with Wilson's of the counts of all seeds, so that seeds which agree by chance leave the error of the images.
+    mean: over the seeds, with an interval for another seed's expectation (NaN bounds with one seed); see
+        `seed_variation`.
     between: standard deviation of the proportions over the seeds, as observed.
     within: what drawing images alone would make of it, `sqrt(mean of p (1 - p) / (n - 1))`.
     training: what remains for the training, `sqrt(between^2 - within^2)`, or 0.
@@ -310,6 +350,14 @@ class SeedVariation:
 def seed_variation(successes: ArrayLike, trials: ArrayLike) -> SeedVariation:
     """The components of variance of a proportion, from one count a seed (one-way random effects, by moments).
 
+    The interval of the mean is Student's over the seeds, joined with Wilson's of the counts of all seeds, so that seeds
+    which agree by chance leave the error of the images. Measured coverage for 3, 5 and 10 seeds of 50 images, whose
+    shares have a beta distribution of standard deviation 0 to 0.1: 93.5 to 99 % for a mean of 0.5 and of 0.8. For a
+    standard deviation of 0.2: 94 to 95 % for a mean of 0.5, 87 to 92 % for 0.8. Where most seeds bring back all and a
+    few do not, these seeds may not have met one that fails: 90 % for a mean of 0.95 and a deviation of 0.05, 66 to 81 %
+    for 0.1. A hierarchical bootstrap (seeds, then images in each) covers less for so few seeds: 75 to 99 % for 3 and 80
+    to 99 % for 5, for means of 0.5 and 0.8.
+
     Raises `ValueError` for no seed, for one without images, and for more successes than trials.
     """
     k, n = np.asarray(successes, float), np.asarray(trials, float)
@@ -322,7 +370,32 @@ def seed_variation(successes: ArrayLike, trials: ArrayLike) -> SeedVariation:
     if count < 2:
         return SeedVariation(count, Estimate(mean, math.nan, math.nan), math.nan, math.sqrt(within), math.nan)
     between = float(p.var(ddof=1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * math.sqrt(between / count)
-    low, high = (float(bound) for bound in proportion_interval(k.sum(), n.sum()))
-    interval = Estimate(mean, max(0.0, min(low, mean - half)), min(1.0, max(high, mean + half)))
+    low, high = _mean_over_seeds(p, proportion_interval(k.sum(), n.sum()))
+    interval = Estimate(mean, max(0.0, low), min(1.0, high))
     return SeedVariation(count, interval, math.sqrt(between), math.sqrt(within), math.sqrt(max(0.0, between - within)))
+
+
+def seed_excess(members: tuple[ArrayLike, ArrayLike], others: tuple[ArrayLike, ArrayLike]) -> Estimate:
+    """The mean over seeds of the share of `members` minus that of `others`, each (successes, trials) with one a seed.
+
+    The interval is as of `seed_variation`, with Newcombe's in place of Wilson's. Measured coverage for 3, 5 and 10
+    seeds of 50 images of each kind, whose shares have beta distributions of standard deviation 0 to 0.1: 92 to 99 % for
+    means of 0.5 and 0.1, 0.8 and 0.3, and 0.8 and 0; down to 71 % for 0.95 and 0.02.
+
+    NaN where a seed has none of a kind, and NaN bounds with one seed.
+    """
+    (k, n), (m, o) = (np.asarray(counts, float) for counts in (members, others))
+    with np.errstate(invalid="ignore"):
+        excess = k / n - m / o
+    mean = float(excess.mean())
+    if len(excess) < 2 or math.isnan(mean):
+        return Estimate(mean, math.nan, math.nan)
+    low, high = _mean_over_seeds(excess, difference_interval((k.sum(), n.sum()), (m.sum(), o.sum())))
+    return Estimate(mean, max(-1.0, low), min(1.0, high))
+
+
+def _mean_over_seeds(values: Floats, of_images: tuple[Floats, Floats]) -> tuple[float, float]:
+    """Student's interval of the mean of `values`, one a seed, joined with `of_images`, that of all their images."""
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
+    mean, (low, high) = float(values.mean()), map(float, of_images)
+    return min(low, mean - half), max(high, mean + half)

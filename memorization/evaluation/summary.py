@@ -24,6 +24,7 @@ LINKS = {"control": Control.none.value, "task": "", "setup": ""}
 ERASES = "erases"  # which results of older versions do not say; it is for the verdict alone
 MEASURED = (*KEYS, "recovered", "psnr_erased", "score", "diverged", "operator_error", "queries", "seconds")
 KINDS = ("members", "non_members")
+DELTA = 1e-5  # of the differential privacy that `epsilon_low` speaks of
 RATES = (0.1, 0.01, 0.001)  # false positive rates at which the true positive rate is asked for
 THRESHOLDS = tuple(range(10, 61))  # dB, of a threshold curve
 
@@ -34,7 +35,9 @@ def summarise(results: pd.DataFrame, missing: Mapping[str, str] | None = None) -
     Fractions and rates lie in [0, 1]; `_low` and `_high` bound 95 % intervals; PSNR is in dB, -inf where it was NaN.
     What there are no images for, or too few, is NaN: an interval of a median takes six. `auc` and
     `tpr_at_fpr_<rate>` are those of `scores`; a true positive rate is NaN where the non-members are too few to resolve
-    the rate, else `fpr_of_<rate>` is the rate really achieved. `verdict` and `controls` are explained at
+    the rate, else `fpr_of_<rate>` is the rate really achieved. `epsilon_low` is a lower bound on the epsilon of a
+    differentially private training, at `DELTA`, 1e-5, from the counts of recovered members and non-members: see
+    `statistics.epsilon_bound`, also for what it assumes. `verdict` and `controls` are explained at
     `verdict_on`; `missing` says why a control was not run. Raises `ValueError` for a table without rows, and for a
     control that holds other images than the run it belongs to.
     """
@@ -112,6 +115,7 @@ def _contrast(images: Columns) -> dict[str, float]:
     first, second = ((images["recovered"][part].sum(), part.sum()) for part in parts)
     excess = first[0] / first[1] - second[0] / second[1] if both else np.nan
     row = columns("excess", excess, *map(float, difference_interval(first, second)))
+    row["epsilon_low"] = statistics.epsilon_bound(*map(int, (*first, *second)), delta=DELTA)
     row |= columns("auc", *(statistics.auc(members, others) if both else UNKNOWN))
     for rate in RATES:
         point = statistics.tpr_at_fpr(members, others, rate) if both else None

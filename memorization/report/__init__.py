@@ -40,16 +40,17 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     instead.add_argument("--figures", type=expanded, metavar="FOLDER", help=plots)
     choose("--summary", help="print the headline table and write no HTML")
     choose("--compare", help="compare methods pairwise on the same members, with p-values, and write no HTML")
+    choose("--seeds", help="print what each run found over its seeds, with intervals, and write no HTML")
     choose("--extractions", help="print the table of extractions alone, which --summary prints last, and write no HTML")
-    as_json = "like --summary (of recoveries alone), --compare or --extractions, as JSON; NaN is null"
+    as_json = "like --summary (of recoveries alone), --compare, --seeds or --extractions, as JSON; NaN is null"
     parser.add_argument("--json", action="store_true", help=as_json)
     options = parser.parse_args(argv)
     if options.json and (options.watch or options.figures):
         parser.error("argument --json: not allowed with argument --watch or --figures")
     if options.output and (
-        options.json or options.summary or options.compare or options.extractions or options.figures
+        options.json or options.summary or options.compare or options.seeds or options.extractions or options.figures
     ):
-        others = "--summary, --compare, --extractions, --json or --figures"
+        others = "--summary, --compare, --seeds, --extractions, --json or --figures"
         parser.error(f"argument --output: not allowed with {others}: no HTML is made")
     return options
 

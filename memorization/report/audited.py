@@ -1,4 +1,4 @@
-"""The audit from Python, whose result speaks: in five lines, in a notebook, as a plot, and as the page of a store."""
+"""The audit from Python, whose result speaks: in six lines, in a notebook, as a plot, and as the page of a store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from memorization.evaluation.controls import CONTROLS, Control
 from memorization.evaluation.membership import bounded
 from memorization.report.cells import Cell, estimate_of
 from memorization.report.findings import Findings
-from memorization.report.tables import TEXTS, answer, span
+from memorization.report.tables import TEXTS, answer, epsilon, span
 from memorization.report.threat import described
 from memorization.store import files
 from memorization.store.reading import Run
@@ -90,7 +90,7 @@ class Audited(Audit):
         )
 
     def _repr_html_(self) -> str:
-        """The five lines, and below them the first images: original, degraded, recovered."""
+        """The six lines, and below them the first images: original, degraded, recovered."""
         from memorization.report.gallery import webp
         from memorization.report.page import environment
 
@@ -105,7 +105,7 @@ class Audited(Audit):
         return f"{self.results['architecture'].iloc[0]}: how much of its training set does it hold?"
 
     def _lines(self) -> list[str]:
-        """The answer; how well scores tell members; the controls; the verdict; what was assumed."""
+        """The answer; how well scores tell members; epsilon; the controls; the verdict; what was assumed."""
         cell = self._cell
         auc = f"AUC {TEXTS['AUC'](cell.auc.value)} ({span(cell.auc, 'AUC')}): how well the erased PSNR tells members."
         if math.isnan(cell.auc.value):
@@ -116,7 +116,14 @@ class Audited(Audit):
             controls = f"Controls, members recovered: {cell.controls_text}."
             p = "" if math.isnan(cell.verdict_p) else f" (p = {cell.verdict_p:.2g})"
             verdict = f"Verdict: {cell.verdict or 'none: no control to beat was run'}{p}."
-        return [answer(cell), auc, controls, verdict, self._assumed(cell)]
+        return [answer(cell), auc, self._private(cell), controls, verdict, self._assumed(cell)]
+
+    @staticmethod
+    def _private(cell: Cell) -> str:
+        meaning = "a differentially private training with a smaller epsilon would rarely give such counts (95 %)"
+        if not cell.epsilon_low:
+            meaning = "these counts rule out no differentially private training"
+        return f"Epsilon {epsilon(cell)}: {meaning}. Indicative only: all images share one training."
 
     def _assumed(self, cell: Cell) -> str:
         recipe = self.recipe

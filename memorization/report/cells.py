@@ -47,6 +47,7 @@ class Cell:
     non_members: Group
     excess: Estimate
     auc: Estimate
+    epsilon_low: float  # at `summary.DELTA`; NaN without members or without non-members
     operating: dict[float, OperatingPoint | None]  # by the false positive rate asked for; None: not resolvable
     setup: str  # autoencoder, method and task; see `summary.controls_of`
     verdict: str

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from memorization.engine import interruption
 from memorization.report.findings import Findings
-from memorization.report.tables import comparisons, headline, records
+from memorization.report.tables import comparisons, headline, over_seeds, records
 from memorization.report.unasked import figures_of, table
 from memorization.store.files import StoreError, write
 
@@ -29,13 +29,15 @@ def run(options: argparse.Namespace) -> None:
         make = f"make one with memorization-extract store={options.store}"
         raise StoreError(f"{options.store} holds no finished extraction; {make}")
     if options.json:
-        found = findings.comparisons if options.compare else findings.summary
+        found = findings.comparisons if options.compare else findings.seeds if options.seeds else findings.summary
         found = figures_of(findings.extractions) if options.extractions else found
         print(json.dumps(records(found), indent=2, allow_nan=False))
     elif options.extractions:
         print(table(findings.extractions))
     elif options.compare:
         print(comparisons(findings))
+    elif options.seeds:
+        print(over_seeds(findings))
     elif options.figures:
         from memorization.report.browser import figures
 

@@ -19,7 +19,7 @@ from memorization.report.cells import Cell, Group
 from memorization.report.findings import Findings, rows_of
 from memorization.report.gallery import Scene
 from memorization.report.labels import without
-from memorization.report.tables import TEXTS, decibels, operating_points, p_values, span
+from memorization.report.tables import TEXTS, decibels, epsilon, operating_points, p_values, span
 from memorization.report.threat import bank, threat_models
 from memorization.store.reading import Run
 from memorization.store.signature import rung_name
@@ -148,6 +148,7 @@ def _facts(cell: Cell, shared: Shared) -> dict[str, Any]:
     facts |= {"lossText": f"{cell.train_loss:.1e}", "threshold": cell.threshold_db}
     facts |= {"members": _group(cell.members, shared), "others": _group(cell.non_members, shared)}
     facts |= {"excess": as_shown(cell.excess, "%"), "auc": as_shown(cell.auc, "AUC")}
+    facts["epsilon"] = epsilon(cell)
     facts["operating"] = [place(shared["operating"], point) for point in operating_points(cell)]
     facts |= {"verdict": cell.verdict, "p": p_values(cell), "controls": cell.controls_text}
     facts |= {"queries": f"{cell.queries:.0f}", "repeated": cell.repeated}

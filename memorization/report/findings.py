@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from memorization.evaluation.comparison import MemberScores, compare
-from memorization.evaluation.statistics import SeedVariation, holm, seed_variation
+from memorization.evaluation.statistics import Estimate, SeedVariation, columns, holm, seed_excess, seed_variation
 from memorization.evaluation.summary import attraction, summarise
 from memorization.report.cells import Cell, cell_of, order, partition, strength
 from memorization.report.extractions import Extraction, extractions_of
@@ -28,6 +28,14 @@ NOT_COMPARED = (
     "seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes",
     "attractors",
 )  # fmt: skip
+
+
+class Repeated(NamedTuple):
+    """A run over its seeds, at its lowest rung: the cell of the first of them, and what they found together."""
+
+    cell: Cell
+    members: SeedVariation  # of the share recovered
+    excess: Estimate  # of members over non-members; NaN where there are none
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,11 @@ class Findings:
         return table.assign(**{f"{name}_holm": holm(table[name]) for name in ("recovered_p", "psnr_p") if rows})
 
     @cached_property
-    def over_seeds(self) -> list[tuple[Cell, SeedVariation]]:
-        """How the members' recovered fraction varies over seeds, where runs differ in nothing else; lowest rungs.
+    def over_seeds(self) -> list[Repeated]:
+        """What came back over seeds, where runs differ in nothing else; lowest rungs.
 
-        The seed draws the images, the first weights and the degradations. With the first cell of each. Where a seed
-        has several autoencoders, of other images in the same folder, no two runs are known to differ in the seed alone.
+        The seed draws the images, the first weights and the degradations. Where a seed has several autoencoders, of
+        other images in the same folder, no two runs are known to differ in the seed alone.
         """
         groups: dict[str, list[tuple[int, Cell]]] = {}
         for cell in self.last_cells:
@@ -161,9 +169,24 @@ class Findings:
         varied = []
         for group in groups.values():
             if 1 < len(group) == len({seed for seed, _ in group}):
-                counts = [(cell.members.successes, cell.members.count) for _, cell in group]
-                varied.append((group[0][1], seed_variation(*zip(*counts, strict=True))))
+                cells = [cell for _, cell in group]
+                members, others = (
+                    ([kind.successes for kind in kinds], [kind.count for kind in kinds])
+                    for kinds in ([cell.members for cell in cells], [cell.non_members for cell in cells])
+                )
+                varied.append(Repeated(cells[0], seed_variation(*members), seed_excess(members, others)))
         return varied
+
+    @property
+    def seeds(self) -> pd.DataFrame:
+        """`over_seeds` as a table, one row a run; shares and standard deviations lie in [0, 1]."""
+        rows = []
+        for cell, members, excess in self.over_seeds:
+            row: dict[str, Any] = {"autoencoder": cell.labels.seedless, "degradation": cell.labels.degradation}
+            row |= {"method": cell.labels.method, "rung": cell.rung, "seeds": members.seeds}
+            row |= columns("members_recovered", *members.mean) | columns("excess", *excess)
+            rows.append(row | {name: getattr(members, name) for name in ("between", "within", "training")})
+        return pd.DataFrame(rows)
 
     @property
     def strongest(self) -> Cell:

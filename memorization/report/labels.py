@@ -7,6 +7,7 @@ a folder, the content of a file of weights) is told apart by a signature, and wh
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,11 @@ class Labels:
     degradation: str
     method: str
     variant: str  # the method's name without the method: its operator and settings
+
+    @property
+    def seedless(self) -> str:
+        """What the autoencoder is called, but for its seed."""
+        return re.sub(r",? seed=[0-9]+", "", self.autoencoder)
 
 
 def percent(fraction: float) -> str:

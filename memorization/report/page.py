@@ -73,7 +73,7 @@ def _of_recoveries(findings: Findings) -> dict[str, Any]:
         "pictures": [vars(scene) for scene in pictures.values()],
         "extent": extent,
         "compared": _compared(findings) if len(findings.pairs) <= COMPARED else [],
-        "seeds": [(without_seed(cell.labels), found) for cell, found in most_varied(findings, SEEDED)],
+        "seeds": [(without_seed(run.cell.labels), run) for run in most_varied(findings, SEEDED)],
         "judged": any(cell.verdict for cell in findings.cells),
         "thresholds": sorted({cell.threshold_db for cell in findings.cells}),
         "explained": _explained(findings, shown["cards"]),

@@ -1,16 +1,16 @@
 """The headline table on a terminal, and the same figures as records for programs."""
 
 import math
-import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from memorization.evaluation.statistics import Estimate, SeedVariation
+from memorization.evaluation.statistics import Estimate
+from memorization.evaluation.summary import DELTA
 from memorization.report.cells import Cell, Group, estimate_of, partition, strength
-from memorization.report.findings import Findings, rows_of
+from memorization.report.findings import Findings, Repeated, rows_of
 from memorization.report.labels import Labels, percent
 from memorization.store.signature import rung_name
 
@@ -72,7 +72,10 @@ def headline(findings: Findings) -> str:
     if len(probed) > PROBED:
         below.append([f"Probes of the strongest {PROBED} of {len(probed)} cells; the page plots those of all."])
     if findings.over_seeds:
-        below.append(over_seeds(findings))
+        below.append(_over_seeds(most_varied(findings, SEEDED)))
+        if len(findings.over_seeds) > SEEDED:
+            count = len(findings.over_seeds)
+            below[-1].append(f"  These are the {SEEDED} of {count} runs that vary most; --seeds tells of all.")
     notes = [_footnotes(findings.cells), *_wrapped([findings.mixed] if findings.mixed else [])]
     return "\n\n".join([*blocks, *notes, *("\n".join(_wrapped(lines)) for lines in below)])
 
@@ -85,33 +88,40 @@ def strongest(cell: Cell) -> list[str]:
         return [*lines, "  It has no members or no non-members: nothing says how much of this is memory."]
     lines.append(f"  Excess of members over non-members {percent(excess.value)} (95 % interval {span(excess, '%')} %).")
     lines.append(f"  AUC of the erased PSNR {TEXTS['AUC'](area.value)} ({span(area, 'AUC')}).")
+    lines.append(f"  Epsilon {epsilon(cell)}; indicative only, since it is of one training.")
     for name, text, *limits in operating_points(cell):
         lines.append(f"  {name}: {text}{''.join(f' ({bounds})' for bounds in limits)}")
     return lines
 
 
-def over_seeds(findings: Findings) -> list[str]:
-    """How the members' share varies over training seeds, a line for each cell that was repeated."""
-    lines = ["Over seeds (of the draw of images, the first weights and the degradations), members recovered:"]
-    for cell, found in most_varied(findings, SEEDED):
+def over_seeds(findings: Findings) -> str:
+    """What every run that was repeated found over its seeds, in lines: `Findings.over_seeds`."""
+    if not findings.over_seeds:
+        return "No two runs differ in their seed alone."
+    return "\n".join(_wrapped(_over_seeds(findings.over_seeds)))
+
+
+def _over_seeds(runs: list[Repeated]) -> list[str]:
+    drawn = "Over seeds (of the draw of images, the first weights and the degradations)"
+    lines = [f"{drawn}, members recovered and their excess over non-members:"]
+    for cell, found, excess in runs:
         mean = f"{found.seeds} seeds, mean {percent(found.mean.value)} ({span(found.mean, '%')} %)"
         parts = f"{100 * found.within:.1f} are due to the images, {100 * found.training:.1f} remain"
+        above = f"excess {percent(excess.value)} ({span(excess, '%')} %)"
         name = f"{without_seed(cell.labels)}; train loss {rung_name(cell.rung)}"
-        lines.append(f"  {name}: {mean}, standard deviation {100 * found.between:.1f} points; {parts}")
-    if len(findings.over_seeds) > SEEDED:
-        lines.append(f"  These are the {SEEDED} of {len(findings.over_seeds)} runs that vary most.")
+        lines.append(f"  {name}: {mean}, standard deviation {100 * found.between:.1f} points; {parts}; {above}")
     return lines
 
 
-def most_varied(findings: Findings, count: int) -> list[tuple[Cell, SeedVariation]]:
+def most_varied(findings: Findings, count: int) -> list[Repeated]:
     """Of `Findings.over_seeds` the `count` that vary most over seeds, in their order."""
-    least = sorted((found.between for _, found in findings.over_seeds), reverse=True)[:count]
-    return [(cell, found) for cell, found in findings.over_seeds if found.between >= least[-1]][:count]
+    least = sorted((run.members.between for run in findings.over_seeds), reverse=True)[:count]
+    return [run for run in findings.over_seeds if run.members.between >= least[-1]][:count]
 
 
 def without_seed(labels: Labels) -> str:
     """What a run is called, but for its seed."""
-    return f"{re.sub(r',? seed=[0-9]+', '', labels.autoencoder)}; {labels.degradation}; {labels.method}"
+    return f"{labels.seedless}; {labels.degradation}; {labels.method}"
 
 
 def comparisons(findings: Findings) -> str:
@@ -147,6 +157,11 @@ def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
         text = "{captured:.0f} of {probes} ({attracted:.0f}) at {distance:.3f}"
         lines.append(f"    {kind}: {', '.join(map(text.format_map, rows_of(counted)))}")
     return lines
+
+
+def epsilon(cell: Cell) -> str:
+    """`at least 3.28 (delta 1e-05)`: what a differentially private training would need; `–` where nothing tells."""
+    return "–" if math.isnan(cell.epsilon_low) else f"at least {cell.epsilon_low:.2f} (delta {DELTA:g})"
 
 
 def operating_points(cell: Cell) -> list[tuple[str, ...]]:

@@ -19,7 +19,7 @@ from memorization.evaluation.statistics import log_roc
 from memorization.report.cells import Cell, Group
 from memorization.report.findings import Findings
 from memorization.report.page import build
-from memorization.report.tables import TEXTS, decibels, operating_points, span
+from memorization.report.tables import TEXTS, decibels, epsilon, operating_points, span
 from tests.report.store import configured, write, write_probes
 
 MEMBERS, OTHERS = 23, 17
@@ -96,6 +96,7 @@ def test_the_table_and_the_card_have_the_numbers_of_the_findings(
         assert [text.strip() for text in row.split("\t")[1:] if text.strip()] == texts
         for group in (members, others):
             assert f"{group.successes} of {group.count}: {share(group)}; median {psnr(group)} dB" in card
+        assert f"Epsilon\n{epsilon(cell)}" in card
         for name, text, *limits in operating_points(cell):
             assert f"{name}\n{text}{''.join(f' ({limit})' for limit in limits)}" in card
 

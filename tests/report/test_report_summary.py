@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from memorization import load_results
@@ -133,12 +134,31 @@ def test_variation_over_seeds_stands_apart_from_that_over_images(tmp_path: Path)
         write_run(tmp_path, {"seed": seed}, recovered=(recovered, 0))
     write_run(tmp_path, {"seed": 0, "recovery.weight": 5.0}, recovered=(1, 0))
     findings = Findings.load(tmp_path)
-    ((cell, found),) = findings.over_seeds
+    ((cell, found, _),) = findings.over_seeds
     assert (cell.rung, found.seeds, found.mean.value) == (0.01, 3, 0.75)
     assert found.between == pytest.approx(0.25)
     table = " ".join(headline(findings).split())
     assert "digits / fc; random_pixels 50 %, zero fill; energy known" in table
     assert "3 seeds, mean 75 % (13 to 100 %), standard deviation 25.0 points; 22.0 are due to the images, 11.8" in table
+    assert "11.8 remain; excess 75 % (13 to 100 %)" in table
+
+
+def test_all_runs_over_seeds_are_told_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, recovered in enumerate([(4, 0), (2, 1), (3, 0)]):
+        write_run(tmp_path, {"seed": seed}, recovered=recovered)
+    main(["--store", str(tmp_path), "--seeds", "--json"])
+    (record,) = json.loads(capsys.readouterr().out)
+    assert (record["seeds"], record["rung"], record["members_recovered"]) == (3, 0.01, 0.75)
+    assert record["autoencoder"] == "digits / fc"
+    values = np.array([4, 2, 3]) / 4 - np.array([0, 1, 0]) / 4
+    low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert record["excess"] == pytest.approx(values.mean())
+    assert (record["excess_low"], record["excess_high"]) == pytest.approx((max(-1, low), min(1, high)))
+    main(["--store", str(tmp_path), "--seeds"])
+    assert " 3 seeds, mean 75 %" in " ".join(capsys.readouterr().out.split())
+    write_run(tmp_path / "other", {})
+    main(["--store", str(tmp_path / "other"), "--seeds"])
+    assert capsys.readouterr().out == "No two runs differ in their seed alone.\n"
 
 
 def test_json_holds_what_is_resolvable(real_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,6 +359,7 @@ def test_verdicts_are_adjusted_for_their_number(tmp_path: Path, capsys: pytest.C
         ["--watch", "--summary"],
         ["--watch", "--json"],
         ["--summary", "--compare"],
+        ["--seeds", "--output", "report.html"],
         ["--figures", "plots", "--json"],
         ["--figures", "plots", "--watch"],
         ["--json", "--output", "report.html"],
@@ -387,7 +408,7 @@ def test_of_many_runs_over_seeds_those_that_vary_most_are_shown(tmp_path: Path) 
     shown = headline(findings)
     assert shown.count(" 2 seeds, mean") == 10
     assert "weight=0.5: 2 seeds" not in " ".join(shown.split())
-    assert "These are the 10 of 12 runs that vary most." in shown
+    assert "These are the 10 of 12 runs that vary most; --seeds tells of all." in shown
 
 
 def test_unwritable_output_is_one_line(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_runs_of_other_revisions_are_no_repetitions_over_seeds(tmp_path: Path) -
     write_run(tmp_path, {"seed": 1}, revisions=PRESENT | {"solver": 2})
     assert Findings.load(tmp_path).over_seeds == []
     write_run(tmp_path, {"seed": 1}, revisions=PRESENT)
-    ((_, found),) = Findings.load(tmp_path).over_seeds
+    ((_, found, _),) = Findings.load(tmp_path).over_seeds
     assert found.seeds == 2
 
 
