@@ -22,7 +22,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from memorization.cli import help
-from memorization.config import schema
+from memorization.config import composing, schema
 from memorization.config.hiding import hiding
 from memorization.config.messages import EXPLAINED, as_typed, one_line
 from memorization.engine import interruption, streams
@@ -111,6 +111,7 @@ def main(application: Callable[[], Any]) -> None:
             return launching.Surviving(launcher(plugins, **context))
 
         stack.enter_context(mock.patch.object(Plugins, "instantiate_launcher", surviving))
+        stack.enter_context(composing.once())
         if "--hydra-help" not in sys.argv:  # for ours, Hydra lists groups that are not shown: seconds
             stack.enter_context(mock.patch.object(Hydra, "format_config_groups", return_value=""))
         try:
