@@ -108,7 +108,8 @@ def main(application: Callable[[], Any]) -> None:
             launcher = _here
 
         def surviving(plugins: Plugins, **context: Any) -> Launcher:
-            return launching.Surviving(launcher(plugins, **context))
+            auto = launcher is not _here and context["config"].hydra.runtime.choices.get("hydra/launcher") == "auto"
+            return launching.Surviving(launcher(plugins, **context), _here(plugins, **context) if auto else None)
 
         stack.enter_context(mock.patch.object(Plugins, "instantiate_launcher", surviving))
         stack.enter_context(composing.once())
@@ -142,7 +143,7 @@ def _planning(words: list[str], folder: str) -> list[str]:
 
 
 def _here(plugins: Plugins, **context: Any) -> BasicLauncher:
-    """The launcher of a plan, whatever the configuration names: one job after the other, in this process."""
+    """The launcher of a plan, and the first of `cluster=auto`: one job after the other, in this process."""
     launcher = BasicLauncher()
     launcher.setup(**context)
     return launcher

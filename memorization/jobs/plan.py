@@ -143,6 +143,15 @@ def is_found(experiment: Experiment) -> bool:
     return plan(experiment).status is Standing.found
 
 
+def training_of(experiment: Experiment) -> TrainingJob:
+    """The training of the autoencoder that an experiment is about."""
+    if experiment.extracting:
+        from memorization.jobs import extraction
+
+        return extraction.training_of(experiment)
+    return RecoveryJob(experiment).training if experiment.recovering else TrainingJob(experiment)
+
+
 def _own(experiment: Experiment) -> RecoveryJob:
     """The recovery that an experiment names, which may be a control; raises `SettingError` where that cannot be had."""
     job = RecoveryJob(experiment)
