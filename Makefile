@@ -28,7 +28,7 @@ smoke: install  ## the same path in seconds, in a store of its own that is made 
 
 SWEEP ?= experiment=faces
 
-sweep: install  ## run a sweep, or what is missing of it: make sweep SWEEP='experiment=faces cluster=joblib'
+sweep: install  ## run a sweep, or what is missing of it: make sweep SWEEP='experiment=faces'
 	$(BIN)/memorization-recover -m $(SWEEP) store=$(STORE)
 
 plan: install  ## say what that sweep would do and what the store has, and do nothing

@@ -22,7 +22,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from memorization.cli import help
-from memorization.config import schema
+from memorization.config import composing, schema
 from memorization.config.hiding import hiding
 from memorization.config.messages import EXPLAINED, as_typed, one_line
 from memorization.engine import interruption, streams
@@ -108,9 +108,11 @@ def main(application: Callable[[], Any]) -> None:
             launcher = _here
 
         def surviving(plugins: Plugins, **context: Any) -> Launcher:
-            return launching.Surviving(launcher(plugins, **context))
+            auto = launcher is not _here and context["config"].hydra.runtime.choices.get("hydra/launcher") == "auto"
+            return launching.Surviving(launcher(plugins, **context), _here(plugins, **context) if auto else None)
 
         stack.enter_context(mock.patch.object(Plugins, "instantiate_launcher", surviving))
+        stack.enter_context(composing.once())
         if "--hydra-help" not in sys.argv:  # for ours, Hydra lists groups that are not shown: seconds
             stack.enter_context(mock.patch.object(Hydra, "format_config_groups", return_value=""))
         try:
@@ -141,7 +143,7 @@ def _planning(words: list[str], folder: str) -> list[str]:
 
 
 def _here(plugins: Plugins, **context: Any) -> BasicLauncher:
-    """The launcher of a plan, whatever the configuration names: one job after the other, in this process."""
+    """The launcher of a plan, and the first of `cluster=auto`: one job after the other, in this process."""
     launcher = BasicLauncher()
     launcher.setup(**context)
     return launcher

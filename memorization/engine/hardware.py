@@ -118,6 +118,13 @@ def check(hardware: Hardware) -> None:
         raise
 
 
+def is_one_processor(hardware: Hardware) -> bool:
+    """Is this one process that computes without an accelerator?"""
+    if hardware.devices != 1:
+        return False
+    return trainer_on(hardware).strategy.root_device.type == "cpu"
+
+
 class Processes:
     """The processes that train together, seen from one of them: which share of a batch is its own, and what they sum.
 

@@ -7,7 +7,8 @@ launched alone, which tells whose fault it was, and the rest as before.
 
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -20,13 +21,18 @@ from memorization.jobs.sweep import Jobs, Sweep, named
 
 # Optuna's warnings and errors are about its trials that failed, each of which has been told already.
 logging.getLogger("hydra_plugins.hydra_optuna_sweeper._impl").addFilter(lambda record: record.levelno < logging.WARNING)
+# With `cluster=auto` one job after the other is launched in this process.
+LOG = logging.getLogger("hydra._internal.core_plugins.basic_launcher")
+LOG.addFilter(lambda record: not record.getMessage().startswith("Launching 1 jobs"))
+Launch = Callable[[Jobs], Sequence[JobReturn]]
 
 
 class Surviving(Launcher):
     """Another launcher, each of whose jobs ends with a note, and with a value that says if it failed: None."""
 
-    def __init__(self, launcher: Launcher) -> None:
-        self.launcher = launcher
+    def __init__(self, launcher: Any, here: Launcher | None = None) -> None:
+        """here: that of this process, with which `cluster=auto` begins."""
+        self.launcher, self.here = launcher, here
 
     def setup(self, **context: Any) -> None:
         self.launcher.setup(**context)
@@ -36,8 +42,10 @@ class Surviving(Launcher):
         jobs: Jobs = dict(enumerate(job_overrides, initial_job_idx))
         if queue.is_queue(self.launcher):
             queue.launch(self.launcher, jobs, self.sweep)
+        elif self.here:
+            self._launch_auto(jobs, partial(_in_a_row, self.here))
         else:
-            self._launch_all(jobs)
+            self._launch_all(jobs, partial(_in_a_row, self.launcher))
         return [self._returned(number) for number in jobs]
 
     @property
@@ -45,28 +53,43 @@ class Surviving(Launcher):
         assert Sweep.current
         return Sweep.current
 
-    def _launch_all(self, jobs: Jobs) -> None:
+    def _launch_auto(self, jobs: Jobs, here: Launch) -> None:
+        """Tell what is found; launch the rest one by one with `here`, and beside each other once that pays."""
+        experiments = queue.find(self.launcher, jobs, self.sweep)
+        left = {number: jobs[number] for number in self.sweep.unfinished(jobs)}
+        if not left:
+            return
+        from memorization.jobs import auto
+
+        pace = auto.Pace({number: experiments[number] for number in left})
+        while left:
+            number = min(left)
+            with pace.timing(number):
+                self._launch_all({number: left.pop(number)}, here)
+            if (count := pace.processes(left, self.launcher.joblib["n_jobs"])) > 1:
+                print(f"the other {len(left)} jobs run in {count} processes", flush=True)
+                self._launch_all(left, partial(auto.launch, self.launcher, count))
+                return
+
+    def _launch_all(self, jobs: Jobs, launch: Launch) -> None:
         while jobs:
             try:
-                for group in _consecutive(jobs):
-                    self._launch(group)
+                self._launch(jobs, launch)
                 return
             except Exception:
                 jobs = {number: jobs[number] for number in self.sweep.unfinished(jobs)}
                 suspects = self.sweep.begun(jobs) or list(jobs)[:1]
                 for number in suspects:
-                    self._launch_alone(number, jobs.pop(number))
+                    self._launch_alone(number, jobs.pop(number), launch)
 
-    def _launch(self, jobs: Jobs) -> None:
-        """Launch jobs with consecutive numbers."""
-        returned = self.launcher.launch(list(jobs.values()), min(jobs))
-        for number, job in zip(jobs, returned, strict=True):
+    def _launch(self, jobs: Jobs, launch: Launch) -> None:
+        for number, job in zip(jobs, launch(jobs), strict=True):
             error = job._return_value if job.status is JobStatus.FAILED else None
             self._settle(number, jobs[number], error)
 
-    def _launch_alone(self, number: int, overrides: Sequence[str]) -> None:
+    def _launch_alone(self, number: int, overrides: Sequence[str], launch: Launch) -> None:
         try:
-            self._launch({number: overrides})
+            self._launch({number: overrides}, launch)
         except Exception as error:
             self._settle(number, overrides, error)
 
@@ -82,6 +105,10 @@ class Surviving(Launcher):
         return JobReturn(status=JobStatus.COMPLETED, _return_value=None if value != value else value)
 
 
-def _consecutive(jobs: Jobs) -> Iterable[Jobs]:
+def _in_a_row(launcher: Launcher, jobs: Jobs) -> list[JobReturn]:
+    """What a launcher of Hydra's returns of jobs, whose numbers it takes to have no gaps."""
+    returned: list[JobReturn] = []
     for _, group in itertools.groupby(enumerate(jobs), key=lambda pair: pair[1] - pair[0]):
-        yield {number: jobs[number] for _, number in group}
+        numbers = [number for _, number in group]
+        returned += launcher.launch([jobs[number] for number in numbers], numbers[0])
+    return returned

@@ -15,7 +15,7 @@ from memorization.config.experiment import Experiment
 from memorization.config.schema import Objective
 from memorization.evaluation.controls import CONTROLS, Control, InapplicableError
 from memorization.jobs.outcome import Outcome, Standing
-from memorization.jobs.recovery import RecoveryJob
+from memorization.jobs.recovery import RecoveryJob, share
 from memorization.jobs.training import TrainingJob
 from memorization.store import files
 
@@ -36,25 +36,25 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
         return _extracted(experiment)
     if experiment.recovering is None:
         return TrainingJob(experiment).run()
-    import pandas as pd
-
-    from memorization.evaluation.summary import summarise
-    from memorization.evaluation.verdict import NOT_APPLICABLE
-
     job = _own(experiment)
     outcome, results = job.run()
-    row = summarise(results).iloc[-1]
     tables, missing = [results], {}
     for control in controls_of(experiment):
         try:
             done, table = control.run()
         except InapplicableError as error:
+            from memorization.evaluation.verdict import NOT_APPLICABLE
+
             missing[control.control.value] = f"{NOT_APPLICABLE} ({error})"
             print(f"not applicable  control {control.control}: {error}", flush=True)
             continue
         print(done, flush=True)
         tables.append(table)
     if len(tables) > 1:
+        import pandas as pd
+
+        from memorization.evaluation.summary import summarise
+
         summary = summarise(pd.concat(tables, ignore_index=True), missing)
         row = summary[summary["control"] == Control.none].iloc[-1]
         detail = f"{outcome.detail}; {row['verdict']} (p = {row['verdict_p']:.1g}: {row['controls']})"
@@ -66,7 +66,7 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
             print(found.run(), flush=True)
     except InapplicableError as error:
         print(f"not applicable  attractors: {error}", flush=True)
-    return outcome, OBJECTIVES[experiment.recovering.objective] * float(row["members_recovered"])
+    return outcome, OBJECTIVES[experiment.recovering.objective] * share(results)
 
 
 def _extracted(experiment: Experiment) -> tuple[Outcome, float]:
@@ -141,6 +141,15 @@ def is_found(experiment: Experiment) -> bool:
         if not files.is_done(job.folder):
             return False
     return plan(experiment).status is Standing.found
+
+
+def training_of(experiment: Experiment) -> TrainingJob:
+    """The training of the autoencoder that an experiment is about."""
+    if experiment.extracting:
+        from memorization.jobs import extraction
+
+        return extraction.training_of(experiment)
+    return RecoveryJob(experiment).training if experiment.recovering else TrainingJob(experiment)
 
 
 def _own(experiment: Experiment) -> RecoveryJob:

@@ -65,12 +65,7 @@ def launch(launcher: Any, jobs: Jobs, sweep: Sweep) -> None:
         here = Here(dict(_submit(launcher, jobs, sweep.folder, {})))
         _watch(list(here.processes), sweep, here)
         return
-    from memorization.jobs import plan
-
-    experiments = {number: _experiment(launcher, overrides) for number, overrides in jobs.items()}
-    for number, experiment in experiments.items():
-        if experiment and _is_found(experiment):
-            sweep.settle(number, *plan.run(experiment))
+    experiments = find(launcher, jobs, sweep)
     keys = {number: _key(experiments[number]) for number in sweep.unfinished(jobs)}
     watched = _live(sweep.folder, keys)
     missing = {number: jobs[number] for number in keys.keys() - {job.number for job in watched}}
@@ -83,6 +78,15 @@ def launch(launcher: Any, jobs: Jobs, sweep: Sweep) -> None:
         ids = [job.id for job in queued]
         print(f"queued {len(queued)} jobs: {slurm.numbers(ids)} ({slurm.ended_by(ids)} ends them)", flush=True)
     _watch(watched + queued, sweep, OnSlurm(sweep))
+
+
+def find(launcher: Any, jobs: Jobs, sweep: Sweep) -> dict[int, Experiment | None]:
+    """Tell `sweep` of the jobs that the store has; returns what each stands for, None if the job is to say why."""
+    experiments = {number: _experiment(launcher, overrides) for number, overrides in jobs.items()}
+    for number, experiment in experiments.items():
+        if experiment and (found := _found(experiment)):
+            sweep.settle(number, *found)
+    return experiments
 
 
 def _experiment(launcher: Any, overrides: Sequence[str]) -> Experiment | None:
@@ -104,13 +108,14 @@ def _key(experiment: Experiment | None) -> str:
     return json.dumps(record, sort_keys=True, default=str) if record else ""
 
 
-def _is_found(experiment: Experiment) -> bool:
+def _found(experiment: Experiment) -> tuple[Outcome, float] | None:
+    """How a job ends that the store has, and what a sweeper is told of it."""
     from memorization.jobs import plan
 
     try:
-        return plan.is_found(experiment)
+        return plan.run(experiment) if plan.is_found(experiment) else None
     except Exception:  # of what this machine lacks, a GPU for instance
-        return False
+        return None
 
 
 def _submit(launcher: Any, jobs: Jobs, folder: Path, keys: dict[int, str]) -> list[tuple[Queued, Any]]:

@@ -261,17 +261,27 @@ class RecoveryJob:
 
 def told(results: pd.DataFrame, run: Run) -> str:
     """How many came back at the last rung, in a line."""
-    from memorization.evaluation.summary import summarise
+    loss = at_last(results)["train_loss"].iloc[0]
+    level = "" if math.isnan(loss) else f"at train loss {loss:.0e}: "
+    members, others = share(results), share(results, member=False)
+    return f"{level}members {members:.0%}{_cut_short(results)}, non-members {others:.0%} → {run.folder}"
 
-    last = summarise(results).iloc[-1]
-    level = "" if math.isnan(last["train_loss"]) else f"at train loss {last['train_loss']:.0e}: "
-    share, others = last["members_recovered"], last["non_members_recovered"]
-    return f"{level}members {share:.0%}{_cut_short(results)}, non-members {others:.0%} → {run.folder}"
+
+def at_last(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last rung; of an autoencoder without rungs, all."""
+    last: pd.DataFrame = results[results["rung"].isna() | (results["rung"] == results["rung"].min())]
+    return last
+
+
+def share(results: pd.DataFrame, member: bool = True) -> float:
+    """The share of members, or of non-members, recovered at the last rung, as in a summary; NaN of none."""
+    last = at_last(results)
+    return float(last.loc[last["member"] == member, "recovered"].eq(True).mean())
 
 
 def _cut_short(results: pd.DataFrame) -> str:
     """Why the last rung did not bring members back, in brackets, where iterations ran out or images diverged."""
-    last = results if results["rung"].isna().all() else results[results["rung"] == results["rung"].min()]
+    last = at_last(results)
     missing = last.loc[last["member"] & ~last["recovered"], "status"]
     reasons = {Status.iteration_limit: "ran out of iterations", Status.diverged: "diverged"}
     counts = [f"{count} {why}" for status, why in reasons.items() if (count := int((missing == status).sum()))]
