@@ -59,7 +59,9 @@ def labelled(summary: pd.DataFrame) -> pd.DataFrame:
     share = summary["fraction"].map(lambda value: "" if pd.isna(value) else f" {value:.0%}")
     fill = summary["fill"].map(lambda name: "" if name == "none" else f", {name}")
     noise = summary["noise"].map(lambda value: f", noise {value:g}" if value else "")
-    return summary.assign(method=method, cell=summary["degradation"] + share + fill + noise)
+    several = summary["dataset"].nunique() > 1
+    dataset = summary["dataset"].astype(str) + ", seed " + summary["seed"].astype(str) + ": " if several else ""
+    return summary.assign(method=method, cell=dataset + summary["degradation"] + share + fill + noise)
 
 
 def error_bars(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
@@ -232,6 +234,7 @@ PROBE_LOOKS = [  # none of COLOURS
 ]  # fmt: skip
 FIGURES = {
     "methods": heat_map, "noise": curve, "audit": controls, "architectures": ladders, "faces_blind": budgets,
+    "blind": heat_map,
 }  # fmt: skip
 
 
@@ -277,9 +280,10 @@ def main(study: str, store: Path, keep: bool) -> None:
     summary = summary_of(study, store)
     probes = probed(summary, store)
     if keep:
-        summary = with_older(summary, folder / "results.csv", CELL)
+        summary = with_older(summary, folder / "results.csv", ["dataset", "seed", *CELL])
         probes = with_older(probes, folder / "probes.csv", PROBE)
-    summary = summary.sort_values(CELL, ignore_index=True).drop_duplicates(CELL)  # one rung, asked for alone and of all
+    keys = ["dataset", "seed", *CELL]
+    summary = summary.sort_values(keys, ignore_index=True).drop_duplicates(keys)  # one rung, asked for alone and of all
     (folder / "results.csv").write_text(written(summary))
     if len(probes):
         probes = probes.sort_values(CELL[:-1], kind="stable", ignore_index=True)  # kinds stay in their order
