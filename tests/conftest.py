@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,6 @@ def experiment_of(config: dict[str, Any]) -> Experiment:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder in which `memorization-recover -m experiment=smoke` was run, by a plain interpreter; how that went."""
+    """A folder in which `memorization-recover -m experiment=smoke` was run; how that went."""
     folder = tmp_path_factory.mktemp("smoke")
-    command = [sys.executable, "-m", "memorization.recover", "-m", "experiment=smoke"]
-    return folder, subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    return folder, run_script("recover", "-m", "experiment=smoke", cwd=folder)

@@ -355,8 +355,8 @@ def seed_variation(successes: ArrayLike, trials: ArrayLike) -> SeedVariation:
     shares have a beta distribution of standard deviation 0 to 0.1: 93.5 to 99 % for a mean of 0.5 and of 0.8. For a
     standard deviation of 0.2: 94 to 95 % for a mean of 0.5, 87 to 92 % for 0.8. Where most seeds bring back all and a
     few do not, these seeds may not have met one that fails: 90 % for a mean of 0.95 and a deviation of 0.05, 66 to 81 %
-    for 0.1, 24 to 45 % for 0.2. A hierarchical bootstrap (seeds, then images in each) covers less for so few seeds: 75 to 99 % for 3 and 80
-    to 99 % for 5, for means of 0.5 and 0.8.
+    for 0.1, 24 to 45 % for 0.2. A hierarchical bootstrap (seeds, then images in each) covers less for so few seeds: 75
+    to 99 % for 3 and 80 to 99 % for 5, for means of 0.5 and 0.8.
 
     Raises `ValueError` for no seed, for one without images, and for more successes than trials.
     """
