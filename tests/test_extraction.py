@@ -17,7 +17,7 @@ from memorization import extract
 from memorization.components import SettingError
 from memorization.evaluation.extraction import curve, ends_table, summarised, told
 from memorization.extraction import Bank, Combinations, Ending, Folder, Mixture, Noise, Search, richness, settle
-from memorization.extraction.priors import Combined, Kind
+from memorization.extraction.priors import Combined, Deflated, Kind
 from memorization.extraction.search import ENDINGS, Draw, Settled, search
 from memorization.extraction.spectrum import spectral_radii
 from tests import problems
@@ -225,6 +225,27 @@ def test_a_map_with_nan_diverges_there_alone():
     torch.testing.assert_close(points[dark], torch.full_like(points[dark], 0.2))
     with pytest.raises(ValueError, match="output holds NaN or infinite values on images"):
         ran(lambda x: x * torch.nan)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_map_that_is_not_finite_far_from_its_ends_diverges_there_alone(value):
+    """Also where the search leads away from what it found: the others go on."""
+    nearest = problems.nearest(MEMBERS)
+
+    def broken(x):
+        far = ((x - 0.5).square().mean((1, 2, 3), keepdim=True) <= 0.3).logical_not()  # NaN is
+        return torch.where(far, value, nearest(x))
+
+    found = ran(broken, prior=Mixture([0.0], [0.3]), queries=10_000, spectra=False)
+    assert found.endings["diverged"] > 0
+    assert ended_by(broken, Deflated(0.5, 4.0)) == {"diverged"}
+    assert len(found.table) >= 2
+
+
+def ended_by(f, arm):
+    """How images that are drawn from `arm` end if two members were found, in words."""
+    begun = arm.approach(f, arm.draw(8, SHAPE, generator(), MEMBERS[:2]), MEMBERS[:2])
+    return set(settled(f, begun)[0])
 
 
 def test_a_nan_on_the_way_of_a_cycle_is_no_end():
