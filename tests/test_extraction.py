@@ -498,6 +498,13 @@ def test_of_no_end_nothing_is_estimated():
     found = richness([])
     assert (found.seen, found.total, found.low) == (0, 0, 0)
     assert math.isnan(found.high)
+    assert found.unseen == 0
+
+
+def test_where_every_start_diverges_the_search_ends_before_its_budget():
+    found = ran(lambda x: 3 * x, queries=200_000)
+    assert found.starts <= 2 * len(Mixture().arms) * 50
+    assert found.queries < 20_000
 
 
 BASINS = {
