@@ -442,6 +442,18 @@ def test_combinations_are_tried_before_the_search_ends():
     assert set(seen) & {1, 2, 3, 4}
 
 
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"queries": 2000}])
+def test_a_few_starts_that_agree_do_not_end_the_search(settings):
+    """One start in twenty has the other end."""
+
+    def f(x):
+        return torch.where(x.mean((1, 2, 3), keepdim=True) < 0.7, 0.2, torch.full_like(x, 0.9))
+
+    found = ran(f, prior=FEW, **{"queries": 10_000, "batch_size": 100} | settings)
+    assert len(found.table) == 2
+    assert found.starts >= 400
+
+
 # The estimate of the total
 
 
