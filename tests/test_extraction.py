@@ -701,6 +701,8 @@ def test_the_identity_of_a_search_is_plain_and_names_what_changes_it(folder):
         ({"members": MEMBERS[0]}, "members: images must have the shape (N, C, H, W)"),
         ({"members": MEMBERS.numpy()}, "members are a ndarray; give a tensor"),
         ({"members": (255 * MEMBERS).long()}, "members are torch.int64; give float32 in [0, 1], or uint8"),
+        ({"members": MEMBERS[[0, 1, 0]]}, "members: image 2 is image 0 again; give each once"),
+        ({"members": MEMBERS, "non_members": MEMBERS[3:5]}, "non_members: image 0 is member 3; give images that"),
         ({"queries": 0}, "queries is 0; it must be a whole number, at least 1"),
         ({"batch_size": 0}, "batch_size is 0; "),
         ({"unseen": math.nan}, "unseen is nan; it is a number of ends"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from operator import index
 from typing import Unpack
 
@@ -20,7 +19,7 @@ from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_contract, check_loss, evaluating
 from memorization.components import SLOW, Record
 from memorization.data import as_float, to_uint8
-from memorization.data.split import check_images, check_tensor
+from memorization.data.split import check_distinct, check_images, check_tensor
 from memorization.degradations import Degradation, RandomPixels
 from memorization.degradations.checks import check_flag, check_whole
 from memorization.evaluation.batch import Recipe, check_parts, recover_batch
@@ -177,7 +176,7 @@ class _Images:
             raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
         if members.shape[1:] != non_members.shape[1:]:
             raise ValueError(f"members are {tuple(members.shape[1:])}, non-members {tuple(non_members.shape[1:])}")
-        _check_distinct(members, non_members)
+        check_distinct(members, non_members)
         every = as_float(torch.cat([members, non_members])).clamp(0, 1)
         numbers = _numbers(range(len(every)) if indices is None else indices, len(members), len(every))
         return cls(every[: len(members)], every, numbers, batch_size)
@@ -230,18 +229,6 @@ def _check_images(name: str, images: Tensor) -> None:
     if images.dtype not in (torch.uint8, torch.float32, torch.float64):
         raise ValueError(f"{name} are {images.dtype}; give float32 in [0, 1], or uint8")
     check_images(as_float(images), name)
-
-
-def _check_distinct(members: Tensor, non_members: Tensor) -> None:
-    """Raise `ValueError` for an image that is given twice: as a member and a non-member, or as two of a kind."""
-    seen: dict[bytes, tuple[str, int]] = {}
-    for name, images in (("members", members), ("non_members", non_members)):
-        for i, image in enumerate(images):
-            kind, first = seen.setdefault(sha256(image.cpu().numpy().tobytes()).digest(), (name, i))
-            if kind != name:
-                raise ValueError(f"{name}: image {i} is member {first}; give images that the autoencoder never saw")
-            if first != i:
-                raise ValueError(f"{name}: image {i} is image {first} again; give each once, or it counts twice")
 
 
 def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
