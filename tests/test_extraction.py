@@ -110,6 +110,14 @@ def test_the_radius_is_that_of_a_prescribed_spectrum():
         assert spectral_radii(f, torch.zeros(2, *SHAPE), progress=False) == pytest.approx([radius] * 2, rel=1e-8)
 
 
+def test_a_radius_that_is_not_found_is_not_guessed(monkeypatch):
+    """All eigenvalues of the shift lie on the unit circle; a short iteration sees none of them."""
+    for name, value in {"DENSE": 16, "BASIS": 8, "RESTARTS": 2, "STEPS": 8}.items():
+        monkeypatch.setattr(f"memorization.extraction.spectrum.{name}", value)
+    radii = spectral_radii(lambda x: x.flatten(1).roll(1, 1).view_as(x), torch.zeros(1, *SHAPE), progress=False)
+    assert np.isnan(radii).all()
+
+
 def test_an_expansion_has_no_end():
     found = ran(lambda x: 3 * x)
     assert len(found.table) == 0
