@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import index
 from typing import Unpack
 
 import numpy as np
@@ -22,7 +21,7 @@ from memorization.data import as_float, to_uint8
 from memorization.data.split import check_distinct, check_images, check_tensor
 from memorization.degradations import Degradation, RandomPixels
 from memorization.degradations.checks import check_flag, check_whole
-from memorization.evaluation.batch import Recipe, check_parts, recover_batch
+from memorization.evaluation.batch import Recipe, as_numbers, check_parts, recover_batch
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.extraction import bank_of
 from memorization.evaluation.membership import scores
@@ -238,13 +237,7 @@ def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
     if len(indices) != count:
         raise ValueError(f"indices are {len(indices)}; give one for each of the {count} images, members first")
     seen: dict[tuple[bool, int], int] = {}
-    for i, given in enumerate(indices):
-        try:
-            number = index(given)
-        except TypeError:
-            number = -1
-        if number < 0:
-            raise ValueError(f"indices: {given!r} of image {i} is no number of an image; give whole numbers from 0 on")
+    for i, number in enumerate(as_numbers(indices)):
         if (first := seen.setdefault((i < members, number), i)) != i:
             raise ValueError(f"indices: images {first} and {i} are both {number}; give each a number of its own")
     return [number for _, number in seen]
