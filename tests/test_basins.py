@@ -176,6 +176,8 @@ def test_a_module_is_asked_in_eval_mode_and_8_bit_members_are_taken():
         ({"largest_noise": 0.0}, "largest_noise is 0"),
         ({"threshold_db": math.nan}, "threshold_db is nan"),
         ({"indices": [1]}, "indices are 1"),
+        ({"indices": [0, -1]}, "indices: -1 of image 1 is no number of an image"),
+        ({"indices": [0.5, 1]}, "indices: 0.5 of image 0 is no number"),
     ],
 )
 def test_what_cannot_be_used_is_said(settings, said):

@@ -17,7 +17,7 @@ from memorization import extract
 from memorization.components import SettingError
 from memorization.evaluation.extraction import curve, ends_table, summarised, told
 from memorization.extraction import Bank, Combinations, Ending, Folder, Mixture, Noise, Search, richness, settle
-from memorization.extraction.priors import Combined, Kind
+from memorization.extraction.priors import Combined, Deflated, Kind
 from memorization.extraction.search import ENDINGS, Draw, Settled, search
 from memorization.extraction.spectrum import spectral_radii
 from tests import problems
@@ -108,6 +108,14 @@ def test_the_radius_is_that_of_a_prescribed_spectrum():
         values = torch.linspace(-0.2, radius, 64, dtype=torch.float64)
         f = problems.linear(basis @ torch.diag(values) @ basis.T)
         assert spectral_radii(f, torch.zeros(2, *SHAPE), progress=False) == pytest.approx([radius] * 2, rel=1e-8)
+
+
+def test_a_radius_that_is_not_found_is_not_guessed(monkeypatch):
+    """All eigenvalues of the shift lie on the unit circle; a short iteration sees none of them."""
+    for name, value in {"DENSE": 16, "BASIS": 8, "RESTARTS": 2, "STEPS": 8}.items():
+        monkeypatch.setattr(f"memorization.extraction.spectrum.{name}", value)
+    radii = spectral_radii(lambda x: x.flatten(1).roll(1, 1).view_as(x), torch.zeros(1, *SHAPE), progress=False)
+    assert np.isnan(radii).all()
 
 
 def test_an_expansion_has_no_end():
@@ -225,6 +233,27 @@ def test_a_map_with_nan_diverges_there_alone():
     torch.testing.assert_close(points[dark], torch.full_like(points[dark], 0.2))
     with pytest.raises(ValueError, match="output holds NaN or infinite values on images"):
         ran(lambda x: x * torch.nan)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_map_that_is_not_finite_far_from_its_ends_diverges_there_alone(value):
+    """Also where the search leads away from what it found: the others go on."""
+    nearest = problems.nearest(MEMBERS)
+
+    def broken(x):
+        far = ((x - 0.5).square().mean((1, 2, 3), keepdim=True) <= 0.3).logical_not()  # NaN is
+        return torch.where(far, value, nearest(x))
+
+    found = ran(broken, prior=Mixture([0.0], [0.3]), queries=10_000, spectra=False)
+    assert found.endings["diverged"] > 0
+    assert ended_by(broken, Deflated(0.5, 4.0)) == {"diverged"}
+    assert len(found.table) >= 2
+
+
+def ended_by(f, arm):
+    """How images that are drawn from `arm` end if two members were found, in words."""
+    begun = arm.approach(f, arm.draw(8, SHAPE, generator(), MEMBERS[:2]), MEMBERS[:2])
+    return set(settled(f, begun)[0])
 
 
 def test_a_nan_on_the_way_of_a_cycle_is_no_end():
@@ -421,6 +450,18 @@ def test_combinations_are_tried_before_the_search_ends():
     assert set(seen) & {1, 2, 3, 4}
 
 
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"queries": 2000}])
+def test_a_few_starts_that_agree_do_not_end_the_search(settings):
+    """One start in twenty has the other end."""
+
+    def f(x):
+        return torch.where(x.mean((1, 2, 3), keepdim=True) < 0.7, 0.2, torch.full_like(x, 0.9))
+
+    found = ran(f, prior=FEW, **{"queries": 10_000, "batch_size": 100} | settings)
+    assert len(found.table) == 2
+    assert found.starts >= 400
+
+
 # The estimate of the total
 
 
@@ -477,6 +518,13 @@ def test_of_no_end_nothing_is_estimated():
     found = richness([])
     assert (found.seen, found.total, found.low) == (0, 0, 0)
     assert math.isnan(found.high)
+    assert found.unseen == 0
+
+
+def test_where_every_start_diverges_the_search_ends_before_its_budget():
+    found = ran(lambda x: 3 * x, queries=200_000)
+    assert found.starts <= 2 * len(Mixture().arms) * 50
+    assert found.queries < 20_000
 
 
 BASINS = {
@@ -661,6 +709,8 @@ def test_the_identity_of_a_search_is_plain_and_names_what_changes_it(folder):
         ({"members": MEMBERS[0]}, "members: images must have the shape (N, C, H, W)"),
         ({"members": MEMBERS.numpy()}, "members are a ndarray; give a tensor"),
         ({"members": (255 * MEMBERS).long()}, "members are torch.int64; give float32 in [0, 1], or uint8"),
+        ({"members": MEMBERS[[0, 1, 0]]}, "members: image 2 is image 0 again; give each once"),
+        ({"members": MEMBERS, "non_members": MEMBERS[3:5]}, "non_members: image 0 is member 3; give images that"),
         ({"queries": 0}, "queries is 0; it must be a whole number, at least 1"),
         ({"batch_size": 0}, "batch_size is 0; "),
         ({"unseen": math.nan}, "unseen is nan; it is a number of ends"),

@@ -111,6 +111,18 @@ def check_tensor(images: Any, source: str) -> None:
         raise ValueError(f"{source} are {images.dtype}; give float32 in [0, 1], or uint8")
 
 
+def check_distinct(members: Tensor, non_members: Tensor) -> None:
+    """Raise `ValueError` for an image that is given twice: as a member and a non-member, or as two of a kind."""
+    seen: dict[bytes, tuple[str, int]] = {}
+    for name, images in (("members", members), ("non_members", non_members)):
+        for i, image in enumerate(images):
+            kind, first = seen.setdefault(hashlib.sha256(image.cpu().numpy().tobytes()).digest(), (name, i))
+            if kind != name:
+                raise ValueError(f"{name}: image {i} is member {first}; give images that the autoencoder never saw")
+            if first != i:
+                raise ValueError(f"{name}: image {i} is image {first} again; give each once, or it counts twice")
+
+
 def check_seed(seed: Any) -> None:
     """Raise `SettingError` for a seed that a generator cannot take."""
     if not is_whole(seed) or not 0 <= seed < 2**63:

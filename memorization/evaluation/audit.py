@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
-from operator import index
 from typing import Unpack
 
 import numpy as np
@@ -20,10 +18,10 @@ from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_contract, check_loss, evaluating
 from memorization.components import SLOW, Record
 from memorization.data import as_float, to_uint8
-from memorization.data.split import check_images, check_tensor
+from memorization.data.split import check_distinct, check_images, check_tensor
 from memorization.degradations import Degradation, RandomPixels
 from memorization.degradations.checks import check_flag, check_whole
-from memorization.evaluation.batch import Recipe, check_parts, recover_batch
+from memorization.evaluation.batch import Recipe, as_numbers, check_parts, recover_batch
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
 from memorization.evaluation.extraction import bank_of
 from memorization.evaluation.membership import scores
@@ -177,7 +175,7 @@ class _Images:
             raise ValueError(f"members are {members.dtype}, non-members {non_members.dtype}; they must be alike")
         if members.shape[1:] != non_members.shape[1:]:
             raise ValueError(f"members are {tuple(members.shape[1:])}, non-members {tuple(non_members.shape[1:])}")
-        _check_distinct(members, non_members)
+        check_distinct(members, non_members)
         every = as_float(torch.cat([members, non_members])).clamp(0, 1)
         numbers = _numbers(range(len(every)) if indices is None else indices, len(members), len(every))
         return cls(every[: len(members)], every, numbers, batch_size)
@@ -232,18 +230,6 @@ def _check_images(name: str, images: Tensor) -> None:
     check_images(as_float(images), name)
 
 
-def _check_distinct(members: Tensor, non_members: Tensor) -> None:
-    """Raise `ValueError` for an image that is given twice: as a member and a non-member, or as two of a kind."""
-    seen: dict[bytes, tuple[str, int]] = {}
-    for name, images in (("members", members), ("non_members", non_members)):
-        for i, image in enumerate(images):
-            kind, first = seen.setdefault(sha256(image.cpu().numpy().tobytes()).digest(), (name, i))
-            if kind != name:
-                raise ValueError(f"{name}: image {i} is member {first}; give images that the autoencoder never saw")
-            if first != i:
-                raise ValueError(f"{name}: image {i} is image {first} again; give each once, or it counts twice")
-
-
 def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
     """`indices` as whole numbers; raises `ValueError` unless they are one for each of `count` images."""
     if not isinstance(indices, Sequence | np.ndarray | Tensor):
@@ -251,13 +237,7 @@ def _numbers(indices: Sequence[int], members: int, count: int) -> list[int]:
     if len(indices) != count:
         raise ValueError(f"indices are {len(indices)}; give one for each of the {count} images, members first")
     seen: dict[tuple[bool, int], int] = {}
-    for i, given in enumerate(indices):
-        try:
-            number = index(given)
-        except TypeError:
-            number = -1
-        if number < 0:
-            raise ValueError(f"indices: {given!r} of image {i} is no number of an image; give whole numbers from 0 on")
+    for i, number in enumerate(as_numbers(indices)):
         if (first := seen.setdefault((i < members, number), i)) != i:
             raise ValueError(f"indices: images {first} and {i} are both {number}; give each a number of its own")
     return [number for _, number in seen]

@@ -27,7 +27,7 @@ from memorization.data.split import check_images, check_seed, check_tensor
 from memorization.degradations import Degradation, Fill, Mask, Measurement, Noise, RandomPixels, image_seeds
 from memorization.degradations.checks import check_whole
 from memorization.evaluation import metrics
-from memorization.evaluation.batch import check_parts
+from memorization.evaluation.batch import as_numbers, check_parts
 from memorization.evaluation.statistics import columns, proportion_interval
 from memorization.recovery import Autoencoder, Known, Method, OperatorKnowledge, PnPADMM, Status, solve
 from memorization.recovery.knowledge.estimate import Estimate
@@ -110,7 +110,7 @@ def basins(
     check_images(as_float(members), "members")
     if not isinstance(indices, Sequence | np.ndarray | Tensor | None):
         raise ValueError(f"indices are {indices!r}; give a list, one for each of the {len(members)} members")
-    numbers = list(range(len(members)) if indices is None else indices)
+    numbers = as_numbers(range(len(members)) if indices is None else indices)
     if len(numbers) != len(members):
         raise ValueError(f"indices are {len(numbers)}; give one for each of the {len(members)} members")
     pixels = members[0, 0].numel()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -99,6 +100,19 @@ class Recipe:
             "threshold_db": self.threshold_db,
             "revisions": {"solver": solver.REVISION, "scores": metrics.REVISION, **extrapolated},
         }
+
+
+def as_numbers(indices: Iterable[Any]) -> list[int]:
+    """The number of each image, of Python, NumPy or torch; raises `ValueError` for what is none."""
+    numbers = []
+    for i, given in enumerate(indices):
+        try:
+            numbers.append(index(given))
+        except TypeError:
+            numbers.append(-1)
+        if numbers[-1] < 0:
+            raise ValueError(f"indices: {given!r} of image {i} is no number of an image; give whole numbers from 0 on")
+    return numbers
 
 
 def check_parts(**parts: Any) -> None:

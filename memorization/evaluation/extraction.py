@@ -21,7 +21,7 @@ from memorization.architectures.autoencoder import Autoencoder
 from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_contract, evaluating, some_images
 from memorization.data import as_float
-from memorization.data.split import as_shape, check_images, check_seed, check_tensor
+from memorization.data.split import as_shape, check_distinct, check_images, check_seed, check_tensor
 from memorization.degradations.checks import check_flag
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.metrics import check_threshold, nearest_member, psnr
@@ -116,7 +116,8 @@ def extract(
     these are counted and shown. `spectra` adds each end's spectral radius, for which the autoencoder needs derivatives.
     `description` says how the autoencoder is called, and how it takes and gives images, see `adapted`.
 
-    Raises `ValueError` for settings or images out of range, and for an autoencoder that breaks its contract.
+    Raises `ValueError` for settings or images out of range, for an image that is given twice, and for an autoencoder
+    that breaks its contract.
     """
     sides = as_shape(shape)
     autoencoder = adapted(autoencoder, **description)
@@ -125,6 +126,7 @@ def extract(
     check_flag("spectra", spectra)
     check_flag("progress", progress)
     known = [_checked(name, images, sides) for name, images in (("members", members), ("non_members", non_members))]
+    check_distinct(*known)
     settings = Search(
         prior=Mixture() if prior is None else prior,
         max_iterations=max_iterations,

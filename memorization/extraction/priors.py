@@ -156,7 +156,7 @@ class Deflated(Arm):
     `P` projects onto the span of the ends found so far about their mean `m`, and `r` is their root mean square distance
     from it. An image's basin may be hidden: from afar, every path ends at others. Without their share in the iterate,
     what is left points to images that were not found. Steps are few, and the iteration that follows is the plain one,
-    so that an end is a fixed point of `f` itself.
+    so that an end is a fixed point of `f` itself. A step that is not finite is not taken.
     """
 
     share: float = 0.85
@@ -185,7 +185,8 @@ class Deflated(Arm):
             d = (autoencoder(x) - mean).flatten(1)
             d = d - self.share * (d @ basis) @ basis.T
             d = d * (length / d.norm(dim=1, keepdim=True).clamp_min(1e-12))
-            x = mean + d.view_as(starts)
+            found = mean + d.view_as(starts)
+            x = torch.where(found.flatten(1).isfinite().all(1).view(-1, 1, 1, 1), found, x)
         return x
 
 

@@ -32,8 +32,8 @@ class Richness:
 
     @property
     def unseen(self) -> float:
-        """The estimated number of ends not seen yet; infinite where nothing bounds it."""
-        return self.total - self.seen if np.isfinite(self.high) else np.inf
+        """The estimated number of ends not seen yet; infinite where nothing bounds it, 0 where there was no hit."""
+        return np.inf if np.isinf(self.high) else self.total - self.seen
 
 
 def richness(hits: Sequence[int], seed: int = 0) -> Richness:

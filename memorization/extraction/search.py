@@ -33,6 +33,7 @@ from memorization.recovery.problem import rms
 
 REVISION = 2  # of the search, as `revision` is of a part
 BATCHES_A_ROUND = 4
+LEAST_STARTS = 400  # before which no estimate ends a search: of a handful, all may be the same by chance
 MOST_ENDS = 10_000  # a search gives up where there are more: fixed points without number, as of a linear map
 PERIODS = 8  # the longest period that is recognised
 PRIOR_QUERIES = 1000.0  # as if each arm had found one new end in so many queries before the search
@@ -54,7 +55,7 @@ class Search:
     batch_size: starting images that are iterated together.
     queries: the budget: evaluations of the autoencoder. The last rounds are as large as what is left of it pays for, if
         no image takes more than any did so far, and at the end of one image.
-    unseen: it also ends when no more ends than these are estimated to be unseen.
+    unseen: it also ends when, after 400 images or more, no more ends than these are estimated to be unseen.
     """
 
     prior: Prior = field(default_factory=Mixture)
@@ -288,6 +289,7 @@ def search(
             on_round(bank)
         tried = spent[drawable()].min() > 0 or number >= 2 * len(arms)  # every arm, or enough of them
         richness = bank.richness()
-        if richness.low >= MOST_ENDS or (tried and richness.unseen <= settings.unseen):
+        enough = tried and bank.starts >= LEAST_STARTS
+        if richness.low >= MOST_ENDS or (enough and richness.unseen <= settings.unseen):
             break
     return bank

@@ -167,7 +167,8 @@ def _radius(function: Flat, x: Tensor) -> float:
     try:
         return _largest_modulus(transposed, len(x), ROUGH)
     except ArpackError:
-        return _ritz(transposed, len(x), ROUGH)[0]
+        radius, accurate = _ritz(transposed, len(x), ROUGH)
+        return radius if accurate else np.nan
 
 
 def _dtype_of(autoencoder: Autoencoder, images: Tensor) -> torch.dtype:
