@@ -450,6 +450,13 @@ def test_combinations_are_tried_before_the_search_ends():
     assert set(seen) & {1, 2, 3, 4}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_budget_holds_where_some_kinds_of_start_take_more(seed):
+    """An image settles in two queries, but deflation takes 20 before."""
+    found = ran(problems.nearest(MEMBERS), queries=2500, batch_size=100, seed=seed, spectra=False)
+    assert found.queries <= 2500 + Deflated.steps + 2
+
+
 @pytest.mark.parametrize("settings", [{"batch_size": 1}, {"queries": 2000}])
 def test_a_few_starts_that_agree_do_not_end_the_search(settings):
     """One start in twenty has the other end."""

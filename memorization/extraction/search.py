@@ -86,7 +86,8 @@ class Search:
     def round(self, bank: Bank) -> list[int]:
         """How many images each batch of the next round starts; none once the budget is spent."""
         left = self.queries - bank.queries
-        images = max(left // (bank.most or self.max_iterations + 2 * PERIODS), left > 0)
+        each = (bank.most or self.max_iterations + 2 * PERIODS) + max(arm.steps for arm in self.prior.arms)
+        images = max(left // each, left > 0)
         batches = min(BATCHES_A_ROUND, -(-images // self.batch_size))
         return [min(self.batch_size, images // batches) for _ in range(batches)]
 
@@ -202,7 +203,7 @@ class Bank:
     residual: list[float] = field(default_factory=list)
     arm: list[int] = field(default_factory=list)  # that found it
     queries: int = 0
-    most: int = 0  # that a starting image took
+    most: int = 0  # that a starting image took from where its iteration began
     endings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDINGS, 0))  # of all starting images
 
     def __len__(self) -> int:
@@ -280,7 +281,8 @@ def search(
         settled = settle_all(draws, bank.points)
         number += len(draws)
         bank.queries += sum(int(batch.queries.sum()) for batch in settled)
-        bank.most = max(bank.most, *(int(batch.queries.max()) for batch in settled))
+        for draw, batch in zip(draws, settled, strict=True):
+            bank.most = max(bank.most, int(batch.queries.max()) - arms[draw.arm].steps)
         news, spent = FORGETTING * news, FORGETTING * spent
         for draw, batch in zip(draws, settled, strict=True):
             news[draw.arm] += bank.add(batch, draw.arm, settings.same)
