@@ -615,6 +615,8 @@ def test_combinations_are_of_the_ends():
         (lambda: Mixture(spectra=[1.0, 11.0]), "spectra is [1.0, 11.0]; it is the exponent of 1/f^spectrum, from 0 "),
         (lambda: Mixture(scales=[1.0, -1.0]), "scales is [1.0, -1.0]; it must be above 0 and finite"),
         (lambda: Noise(scale=math.inf), "scale is inf; it must be above 0"),
+        (lambda: Noise(scale=1e39), "scale is 1e+39; it is a deviation in pixels of [0, 1], at most 1e+06"),
+        (lambda: Search(extrapolation=51), "extrapolation is 51; it is at most 50: so many steps are kept"),
         (lambda: Noise(scale="1"), "scale is '1'; it must be above 0 and finite"),
         (lambda: Noise(scale=True), "scale is True; it must be above 0 and finite"),
         (lambda: Noise(spectrum="1"), "spectrum is '1'; it is the exponent of 1/f^spectrum"),

@@ -27,6 +27,7 @@ MIN_SIDE = 8  # pixels, to which images of a folder can be scaled at least
 DEFLATIONS = tuple((share, radius) for share in (0.5, 0.7, 0.85) for radius in (1.0, 2.0, 4.0))
 DEFLATED_STEPS = 20
 MOST_DEFLATED = 1000  # ends whose span is left out; bounds the time of its basis
+MOST_SCALE = 1e6  # of noise, in pixels of [0, 1]; float32 has no squares of much larger ones
 CENTRE = 0.5  # grey: with queries alone, nothing is known of where the images lie
 
 
@@ -76,6 +77,8 @@ class Noise(Prior, Arm):
 
     def __post_init__(self) -> None:
         check_positive(self, "scale")
+        if self.scale > MOST_SCALE:
+            raise SettingError("scale", self.scale, f"it is a deviation in pixels of [0, 1], at most {MOST_SCALE:g}")
         if not 0 <= number(self.spectrum) <= 10:
             raise SettingError("spectrum", self.spectrum, "it is the exponent of 1/f^spectrum, from 0 (white) to 10")
 

@@ -73,6 +73,10 @@ class Search:
         for name, least in (("max_iterations", 1), ("extrapolation", 0), ("batch_size", 1), ("queries", 1)):
             check_whole(name, getattr(self, name), least)
         check_positive(self, "tolerance", "same")
+        try:
+            _ = self.method
+        except SettingError as error:
+            raise SettingError("extrapolation", self.extrapolation, error.reason) from error
         if not number(self.unseen) >= 0:
             raise SettingError("unseen", self.unseen, "it is a number of ends, at least 0")
 

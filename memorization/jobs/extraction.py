@@ -157,7 +157,8 @@ class ExtractionJob:
         table = self._table(bank, split)
         figures = summarised(table, len(split.members), bank.queries, bank.starts)
         bar.update(bank.queries - bar.n)
-        bar.set_postfix_str(f"{figures['extracted']} members, {figures['spurious']} spurious ends")
+        compared = f"{figures['extracted']} members, {figures['spurious']} spurious ends"
+        bar.set_postfix_str(compared if figures["members"] else f"{figures['ends']} distinct ends")
         tracker.log(search_metrics(figures))
 
     def _table(self, bank: Bank, split: Split, **more: object) -> pd.DataFrame:

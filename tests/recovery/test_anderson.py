@@ -105,7 +105,7 @@ def test_a_recipe_turns_it_on():
     assert Recipe(RandomPixels(), Iterate(), Known()).solving == Iterate()
 
 
-@pytest.mark.parametrize(("method", "depth"), [(Energy(), 1), (Inpaint(), 1), (Iterate(), -1)])
+@pytest.mark.parametrize(("method", "depth"), [(Energy(), 1), (Inpaint(), 1), (Iterate(), -1), (Iterate(), 51)])
 def test_what_cannot_be_extrapolated_is_named(method, depth):
     with pytest.raises(SettingError, match=rf"^depth is {depth}; it "):
         Anderson(method, depth)

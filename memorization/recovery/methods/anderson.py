@@ -26,6 +26,7 @@ from memorization.recovery.problem import Access, Method, Problem
 RIDGE = 1e-6  # of the least squares, relative to the largest of its squared columns
 GROWTH = 2.0
 NEAR = 1e-3  # in pixels of [0, 1]
+DEEPEST = 50  # steps that are kept of each image
 
 
 @cache
@@ -53,6 +54,8 @@ class Anderson(Method):
         if number(self.depth) < 1:
             raise SettingError("depth", self.depth, "it must be at least 1")
         check_whole("depth", self.depth, 1)
+        if self.depth > DEEPEST:
+            raise SettingError("depth", self.depth, f"it is at most {DEEPEST}: so many steps are kept of each image")
         if self.method.access != Access.queries:
             name = type(self.method).__name__
             raise SettingError("depth", self.depth, f"it is of a fixed-point iteration, which {name} is not")
