@@ -59,9 +59,7 @@ def labelled(summary: pd.DataFrame) -> pd.DataFrame:
     share = summary["fraction"].map(lambda value: "" if pd.isna(value) else f" {value:.0%}")
     fill = summary["fill"].map(lambda name: "" if name == "none" else f", {name}")
     noise = summary["noise"].map(lambda value: f", noise {value:g}" if value else "")
-    several = summary["dataset"].nunique() > 1
-    dataset = summary["dataset"].astype(str) + ", seed " + summary["seed"].astype(str) + ": " if several else ""
-    return summary.assign(method=method, cell=dataset + summary["degradation"] + share + fill + noise)
+    return summary.assign(method=method, cell=summary["degradation"] + share + fill + noise)
 
 
 def error_bars(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
@@ -72,6 +70,8 @@ def error_bars(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
 def heat_map(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
     """Members recovered, method against degradation; non-members recovered in brackets where there were any."""
     table = labelled(summary)
+    if table["dataset"].nunique() > 1:
+        table["cell"] = table["dataset"].astype(str) + ", seed " + table["seed"].astype(str) + ": " + table["cell"]
     methods, cells = sorted(table["method"].unique()), table["cell"].unique()
     recovered = table.pivot(index="cell", columns="method", values="members_recovered").loc[cells, methods]
     others = table.pivot(index="cell", columns="method", values="non_members_recovered").loc[cells, methods]
