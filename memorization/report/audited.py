@@ -1,4 +1,4 @@
-"""The audit from Python, whose result speaks: in six lines, in a notebook, as a plot, and as the page of a store."""
+"""The audit from Python, whose result speaks: in five lines, in a notebook, as a plot, and as the page of a store."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Audited(Audit):
         )
 
     def _repr_html_(self) -> str:
-        """The six lines, and below them the first images: original, degraded, recovered."""
+        """The five lines, and below them the first images: original, degraded, recovered."""
         from memorization.report.gallery import webp
         from memorization.report.page import environment
 
@@ -105,7 +105,7 @@ class Audited(Audit):
         return f"{self.results['architecture'].iloc[0]}: how much of its training set does it hold?"
 
     def _lines(self) -> list[str]:
-        """The answer; how well scores tell members; epsilon; the controls; the verdict; what was assumed."""
+        """The answer; how well members are told, and epsilon; the controls; the verdict; what was assumed."""
         cell = self._cell
         auc = f"AUC {TEXTS['AUC'](cell.auc.value)} ({span(cell.auc, 'AUC')}): how well the erased PSNR tells members."
         if math.isnan(cell.auc.value):
@@ -116,14 +116,8 @@ class Audited(Audit):
             controls = f"Controls, members recovered: {cell.controls_text}."
             p = "" if math.isnan(cell.verdict_p) else f" (p = {cell.verdict_p:.2g})"
             verdict = f"Verdict: {cell.verdict or 'none: no control to beat was run'}{p}."
-        return [answer(cell), auc, self._private(cell), controls, verdict, self._assumed(cell)]
-
-    @staticmethod
-    def _private(cell: Cell) -> str:
-        meaning = "a differentially private training with a smaller epsilon would rarely give such counts (95 %)"
-        if not cell.epsilon_low:
-            meaning = "these counts rule out no differentially private training"
-        return f"Epsilon {epsilon(cell)}: {meaning}. Indicative only: all images share one training."
+        private = f"Epsilon {epsilon(cell)}, indicative only: all images share one training."
+        return [answer(cell), f"{auc} {private}", controls, verdict, self._assumed(cell)]
 
     def _assumed(self, cell: Cell) -> str:
         recipe = self.recipe
