@@ -132,7 +132,8 @@ class Registry(Mapping[str, T]):
                 if point.name not in self.own and point.name not in found:
                     found[point.name] = part
                     continue
-                reason = "has a name that is taken"
+                owner = "memorization itself" if point.name in self.own else "another package"
+                reason = f"has a name that {owner} has taken (give it another name among the entry points)"
             leave_out(self.kind, name, reason)
         return found
 

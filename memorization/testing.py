@@ -35,13 +35,20 @@ REGISTRIES: dict[str, Registry[Any]] = {
 
 
 def parts(package: str = "memorization") -> list[tuple[str, str]]:
-    """The kind and the name of every registered part that a package defines and that can be made of nothing."""
-    return [
+    """The kind and the name of every registered part that a package defines and that can be made of nothing.
+
+    package: as it is imported. Raises `ValueError` if there is none: pytest would skip a test of no part, and pass.
+    """
+    found = [
         (kind, name)
         for kind, registry in REGISTRIES.items()
         for name, part in registry.items()
         if part.__module__.split(".")[0] == package and name not in ("custom", "images", "none", "chain")
     ]
+    if not found:
+        way = "give the name under which it is imported; after a change of its entry points, install it again"
+        raise ValueError(f"no part of {package!r} is registered; {way}")
+    return found
 
 
 def check(kind: str, name: str) -> None:

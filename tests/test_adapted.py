@@ -337,8 +337,8 @@ ADVICE = {
     "ModelOutput has `recon_x` of shape (2, 1, 8, 8): give input_key=data, output=recon_x": (InADict, {}, 8),
     "tuple has `1.0.sample` of shape (2, 1, 8, 8): give output=1.0.sample": (InATuple, {}, 8),
     "Slotted has `image` of shape (2, 1, 8, 8): give output=image": (InSlots, {}, 8),
-    "tuple has `0` of shape (2, 1, 8, 8): give output=0; it samples, as a VAE does: give what it makes of its "
-    "posterior mean: call=lambda model, x: model.decode(model.encode(x)[0])": (Variational, {}, 8),
+    "tuple has `0` of shape (2, 1, 8, 8); it samples, as a VAE does: give what it makes of its posterior mean: "
+    "call=lambda model, x: model.decode(model.encode(x)[0])": (Variational, {}, 8),
     "give output=0 or output=1 or output=2; it decodes another code than its posterior mean; to decode that: "
     "call=lambda model, x: model.decode(model.encode(x)[0])": (ShiftedVariational, {}, 8),
     "two calls on the same images differ by up to": (Variational, {"output": 0}, 8),

@@ -161,8 +161,11 @@ def test_results_are_read_in_pandas_as_the_page_says(smoke, tmp_path, monkeypatc
     monkeypatch.chdir(smoke[0])
     names = {}
     for code in (text for page, text in blocks("python") if page == "docs/howto/pandas.md"):
-        exec(code.replace("shares.html", str(tmp_path / "shares.html")), names)
+        for page in ("psnr.html", "shares.html"):
+            code = code.replace(page, str(tmp_path / page))
+        exec(code, names)
     assert "energy" in capsys.readouterr().out
+    assert (tmp_path / "psnr.html").is_file()
     assert (tmp_path / "shares.html").is_file()
 
 

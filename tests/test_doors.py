@@ -60,6 +60,11 @@ def test_the_parts_of_the_example_conform(installed, tmp_path):
     assert ended.stdout == f"{[*PARTS.items()]}\n"
 
 
+def test_a_package_without_a_part_is_not_taken_to_conform():
+    with pytest.raises(ValueError, match=r"^no part of 'my-package' is registered; give the name under which"):
+        testing.parts("my-package")
+
+
 @pytest.mark.parametrize(
     ("part", "old", "new", "said"),
     [
@@ -133,11 +138,14 @@ def test_a_bad_part_of_another_package_costs_a_note_and_not_the_command(tmp_path
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1\n")
     (facts / "entry_points.txt").write_text(
-        "[memorization.degradations]\ninheriting = bad:Inheriting\nnumber = bad:number\nleaving = leaving:Part\n"
+        "[memorization.degradations]\ninheriting = bad:Inheriting\nbox = bad:Inheriting\nnumber = bad:number\n"
+        "leaving = leaving:Part\n"
         "[memorization.architectures]\nunannotated = bad:unannotated\n[memorization.conf]\nbad = not_there\n"
     )
     shown = called("memorization.recover", "--help", beside=tmp_path, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "inheriting" in shown.stdout
     notes = [line for line in shown.stderr.splitlines() if line.startswith("note: memorization.")]
-    assert len({line.split(": ")[2].split()[0] for line in notes}) == 4, notes
+    assert len({line.split(": ")[2].split()[0] for line in notes}) == 5, notes
+    taken = "box of bad:Inheriting has a name that memorization itself has taken (give it another name among the entry"
+    assert any(taken in line for line in notes)

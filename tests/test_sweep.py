@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from memorization.config import schema
 from memorization.config.experiment import resolve
 from memorization.jobs import plan
 from memorization.jobs.identity import Identity
+from memorization.jobs.outcome import Outcome, Standing
+from memorization.jobs.sweep import Sweep
 from memorization.store import files, lock, reading
 from memorization.store.files import StoreError
 from memorization.store.reading import finished, load_results
@@ -180,6 +183,14 @@ def test_a_folder_that_was_there_keeps_what_was_in_it(smoke, tmp_path):
     assert "1 of 1 jobs: 1 found" in ended.stdout
     assert "of yesterday" not in ended.stdout + ended.stderr
     assert len(list(folder.rglob("thesis.txt"))) == 2
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(10, "less than a minute left"), (100, "about 4 min left")])
+def test_the_time_left_is_told_by_the_pace_of_the_jobs(seconds, left):
+    sweep = Sweep()
+    sweep.total, sweep.begin = 3, time.monotonic() - seconds
+    sweep.outcomes = {0: Outcome("first", Standing.done)}
+    assert sweep.table() == f"1 of 3 jobs: 1 done; {left}"
 
 
 def test_a_plan_writes_nothing(smoke, tmp_path):

@@ -188,6 +188,7 @@ def draw(
         other = np.asarray(apart)[order]
         trained_on, candidates = order[~other], order[other]
         has = f"{source} has {len(trained_on)} distinct ones, and `others` {len(candidates)} beside those"
+        wanted = f"with `non_members` {non_members} it needs {members} images trained on, and {non_members} of `others`"
     chosen = trained_on[:members]
     if len(chosen) < members or len(candidates) < non_members:
         raise SettingError("members", members, f"{wanted}; {has}{beside}")

@@ -188,7 +188,7 @@ class Sweep(Callback):
         worked = ended - counts[Standing.found]
         if self.total and worked and ended < self.total:
             left = (time.monotonic() - self.begin) / worked * (self.total - ended)
-            text += f"; about {math.ceil(left / 60)} min left"
+            text += f"; about {math.ceil(left / 60)} min left" if left > 60 else "; less than a minute left"
         return text
 
     def finish(self) -> list[Outcome]:

@@ -22,6 +22,7 @@ PATIENCE = 10  # seconds after which no other way is tried
 KEYS = ("data", "x", "img", "image", "images", "input", "inputs", "pixel_values", "sample")
 RANGES = ((0, 1), (-1, 1), (0, 255))  # usual values of black and white
 VAE = re.compile(r"log_?var|log_?sigma|reparam|posterior|latent_dist|(^|_)mu($|_)|vae|variational", re.IGNORECASE)
+SAMPLES = "; it samples, as a VAE does"
 # How the posterior mean of a VAE is decoded, in several packages.
 MEANS: dict[str, Callable[[Any, Any], Any]] = {
     "model.decode(model.encode(x).latent_dist.mean).sample": lambda m, x: m.decode(m.encode(x).latent_dist.mean).sample,
@@ -65,7 +66,8 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
             has = ", ".join(f"`{name}`" for name in names)
             other = Adapted(network, **{**given, **candidate, "output": names[0]})
             mean = (of_chance if _draws(other, images) else _of_mean)(other, images, prefix)
-            return f": {type(answer).__name__} has {has} of shape {tuple(own.shape)}: give {way}{mean}"
+            held = f": {type(answer).__name__} has {has} of shape {tuple(own.shape)}"
+            return held + (mean if mean.startswith(SAMPLES) else f": give {way}{mean}")  # `output` would sample
         elif not (isinstance(answer, Tensor) or prefix) and _gives(trial, own, answer):
             return "; give output=torch.as_tensor"
         else:
@@ -96,7 +98,7 @@ def _draws(autoencoder: Adapted, images: Tensor) -> bool:
 @torch.no_grad()
 def of_chance(autoencoder: Any, images: Tensor, prefix: str = "") -> str:
     """The line to write for a model that draws at random, if it is a VAE or masks; empty for another."""
-    told = "; it samples, as a VAE does: give what it makes of its posterior mean"
+    told = f"{SAMPLES}: give what it makes of its posterior mean"
     network, given = described(autoencoder)
     if masked := _of_masks(network):
         return masked
