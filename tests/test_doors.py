@@ -114,6 +114,19 @@ def test_a_package_that_cannot_be_imported_costs_a_note(installed, tmp_path):
     assert "broken" in ended.stderr
 
 
+def test_files_of_configuration_need_no_init_file(tmp_path):
+    facts = tmp_path / "bare-1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bare\nVersion: 1\n")
+    (facts / "entry_points.txt").write_text("[memorization.conf]\nbare = bare.conf\n")
+    (tmp_path / "bare" / "conf" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults:\n  - override /dataset: digits\n"
+    (tmp_path / "bare" / "conf" / "experiment" / "mine.yaml").write_text(text)
+    shown = called("memorization.recover", "-m", "experiment=mine", "--plan", beside=tmp_path, cwd=tmp_path)
+    assert "1 of 1 jobs: 1 missing" in shown.stdout, shown.stderr
+    assert shown.stderr == ""
+
+
 BAD = """
 from __future__ import annotations
 import sys

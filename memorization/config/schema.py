@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import entry_points
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -127,10 +127,13 @@ def schema_of(group: str, name: str) -> type:
 @cache
 def offered_files() -> list[Path]:
     """The folders of configuration of other packages, which they offer as entry points of `memorization.conf`."""
-    found = []
+    found: list[Path] = []
     for point in entry_points(group="memorization.conf"):
         try:
-            found.append(Path(str(files(point.value))))
+            folder = find_spec(point.value)
+            if not folder or folder.submodule_search_locations is None:
+                raise ModuleNotFoundError(f"No module named {point.value!r} that is a folder")
+            found += map(Path, folder.submodule_search_locations)  # one without an __init__.py, too
         except Exception as error:  # of another package's code
             leave_out("conf", point.name, f"cannot be imported ({type(error).__name__}: {error})")
     return found
