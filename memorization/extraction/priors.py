@@ -184,7 +184,7 @@ class Deflated(Arm):
         basis = torch.linalg.qr(apart.T).Q  # (P, K)
         length = self.radius * apart.norm(dim=1).square().mean().sqrt()
         x = starts
-        for _ in range(DEFLATED_STEPS):
+        for _ in range(self.steps):
             d = (autoencoder(x) - mean).flatten(1)
             d = d - self.share * (d @ basis) @ basis.T
             d = d * (length / d.norm(dim=1, keepdim=True).clamp_min(1e-12))

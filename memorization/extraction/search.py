@@ -285,17 +285,16 @@ def search(
         settled = settle_all(draws, bank.points)
         number += len(draws)
         bank.queries += sum(int(batch.queries.sum()) for batch in settled)
-        for draw, batch in zip(draws, settled, strict=True):
-            bank.most = max(bank.most, int(batch.queries.max()) - arms[draw.arm].steps)
         news, spent = FORGETTING * news, FORGETTING * spent
         for draw, batch in zip(draws, settled, strict=True):
+            bank.most = max(bank.most, int(batch.queries.max()) - arms[draw.arm].steps)
             news[draw.arm] += bank.add(batch, draw.arm, settings.same)
             spent[draw.arm] += int(batch.queries.sum())
         if on_round:
             on_round(bank)
         tried = spent[drawable()].min() > 0 or number >= 2 * len(arms)  # every arm, or enough of them
-        richness = bank.richness()
+        estimate = bank.richness()
         enough = tried and bank.starts >= LEAST_STARTS
-        if richness.low >= MOST_ENDS or (enough and richness.unseen <= settings.unseen):
+        if estimate.low >= MOST_ENDS or (enough and estimate.unseen <= settings.unseen):
             break
     return bank
