@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,44 @@ os.environ["WANDB_SILENT"] = "true"
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 preloaded.start()
+
+
+# Modules whose tests take long without starting a process or a browser: they train, or search at length.
+SLOW = set[str]()
+STARTING = {"subprocess", "run_script", "PYTHON", "main"}  # names in the code of what starts a command
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each test is one of `browser`, `cli`, `slow` and `unit`, as its fixtures, its code and its module tell."""
+    starts = functools.cache(starts_a_command)
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        used = [known[-1].func for name, known in item._fixtureinfo.name2fixturedefs.items()]
+        kind = "unit"
+        if "browser" in item.fixturenames:
+            kind = "browser"
+        elif any(map(starts, [item.function, *used])):
+            kind = "cli"
+        elif item.module.__name__.rpartition(".")[2] in SLOW:
+            kind = "slow"
+        item.add_marker(kind)
+
+
+def starts_a_command(function: Any, seen: frozenset[Any] = frozenset()) -> bool:
+    """Does the code of a function, or of one of the tests' own that it calls, start a command?"""
+    function = inspect.unwrap(function)
+    names = {name for code in codes(function.__code__) for name in code.co_names}
+    called = {function.__globals__.get(name) for name in names if inspect.isfunction(function.__globals__.get(name))}
+    own = {one for one in called - seen if one.__module__.startswith("tests.")}
+    return not names.isdisjoint(STARTING) or any(starts_a_command(one, seen | own) for one in own)
+
+
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code of a function and of those within it."""
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from codes(inner)
 
 
 def run_script(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
