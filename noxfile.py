@@ -10,7 +10,7 @@ from pathlib import Path
 import nox
 
 nox.options.error_on_missing_interpreters = False  # they are skipped
-nox.options.sessions = ["tests", "lowest", "wheel"]  # `newest` fails for reasons that are not ours
+nox.options.sessions = ["tests", "lowest", "wheel"]  # `newest` may fail for reasons that are not ours
 
 LOCK = ("--constraint", "requirements.lock")
 TORCH = next(line for line in Path("requirements.lock").read_text().splitlines() if line.startswith("torch=="))

@@ -201,7 +201,8 @@ def test_a_release_has_one_version():
     newest, date = re.findall(r"^## (\d\S*) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert (cited["version"], str(cited["date-released"])) == (newest, date)
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["version"]["fallback-version"] == newest
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
+    assert settings["version"]["fallback-version"] == newest
 
 
 def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
