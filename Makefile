@@ -50,7 +50,7 @@ lint: install  ## style, spelling, rooms and types
 test: lint chromium  ## lint, types and tests
 	$(BIN)/pytest -n 2 --dist worksteal
 
-coverage: install  ## lines and branches that the unit tests reach; fails below the bound in pyproject.toml
+coverage: install  ## lines and branches that the unit tests reach
 	$(BIN)/pytest -n 2 --dist worksteal -m unit --cov --cov-report=term:skip-covered
 
 test-slurm: install  ## as root: start a SLURM of one node here, run sweeps on it (5 minutes), and take it down

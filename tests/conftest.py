@@ -35,13 +35,21 @@ torch.set_num_threads(1)
 preloaded.start()
 
 
-# Modules whose tests take long without starting a process or a browser: they train, or search at length.
-SLOW = set[str]()
-STARTING = {"subprocess", "run_script", "PYTHON", "main"}  # names in the code of what starts a command
+# Tests that compute for many seconds, as `pytest --durations` shows.
+SLOW = {
+    "test_robust_and_known_agree_on_smooth_images_whatever_the_fill",
+    "test_robust_and_known_agree_without_noise",
+    "test_robust_finds_few_random_values_beside_a_constant",
+    "test_energy_has_the_minimiser_of_its_quadratic",
+    "test_known_and_true_mask_are_the_same_problem_whatever_the_fill",
+    "test_the_column_that_decides_is_found_and_the_others_are_not",
+}
+# Names in the code of what starts a command, or composes its configuration.
+STARTING = {"subprocess", "run_script", "PYTHON", "main", "compose"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each test is one of `browser`, `cli`, `slow` and `unit`, as its fixtures, its code and its module tell."""
+    """Each test is one of `browser`, `cli`, `slow` and `unit`, as its fixtures, its code and its name tell."""
     starts = functools.cache(starts_a_command)
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -51,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             kind = "browser"
         elif any(map(starts, [item.function, *used])):
             kind = "cli"
-        elif item.module.__name__.rpartition(".")[2] in SLOW:
+        elif item.originalname in SLOW:
             kind = "slow"
         item.add_marker(kind)
 
