@@ -8,11 +8,16 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
+from memorization import audit, lira
 from memorization.components import SettingError
 from memorization.evaluation import statistics
+from memorization.evaluation.attacks import scores_of
 from memorization.evaluation.lira import Variant, attacked, halves, likelihood_ratio, resolved, summarised, titles
+from memorization.recovery import PnPADMM
+from tests import problems
 
 
 def simulated(images, references, shift, *, deviation=1.0, between=5.0, seed=0):
@@ -118,7 +123,7 @@ def test_what_are_no_scores_is_refused():
         likelihood_ratio(target, scores, scores)
     with pytest.raises(SettingError, match="variant is 'median'; choose one of gaussian, kernel, offline, rank"):
         likelihood_ratio(target, scores, inside, "median")
-    with pytest.raises(ValueError, match="one reference for each image was trained with it, which shows no variance"):
+    with pytest.raises(ValueError, match="one reference for each image was trained with it, which shows no variance; add ref"):
         likelihood_ratio(target, scores[:2], inside[:2])
     scores[0, 0] = np.inf
     with pytest.raises(ValueError, match="references: 1 of 48 are NaN or infinite"):
@@ -166,3 +171,56 @@ def test_a_summary_has_a_row_for_each_attack_and_says_what_the_non_members_resol
     alone = summarised(pd.DataFrame(columns).assign(member=True))
     assert alone[["auc", "tpr", "fpr"]].isna().all(axis=None)
     assert resolved(0) == "There are no non-members: no false positive rate is resolved."
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Members, non-members, what the references were trained on, the autoencoders, and what `lira` finds."""
+    images = problems.images(24, seed=5, dtype=torch.float32)
+    members, others = images[:10], images[10:]
+    inside = halves(24, 8, seed=1)
+    target = problems.projection(members)
+    references = [problems.projection(images[torch.from_numpy(row)]) for row in inside]
+    asked = {"recovery": PnPADMM(max_iterations=20), "progress": False, "batch_size": 7}
+    return members, others, inside, (target, references), lira(target, members, others, references, inside, **asked)
+
+
+def test_each_model_is_asked_the_same_measurements_and_its_scores_are_those_of_an_audit(found):
+    members, others, inside, (target, references), attacked_ = found
+    asked = {"recovery": PnPADMM(max_iterations=20), "progress": False, "batch_size": 7}
+    scores = [audit(model, members, others, **asked).results["psnr_erased"] for model in (target, *references)]
+    scores = np.clip(np.array(scores), 0, 120)
+    table = attacked_.table
+    assert table["member"].tolist() == [True] * 10 + [False] * 14
+    assert table["psnr_erased"].to_numpy() == pytest.approx(scores[0])
+    assert table["lira"].to_numpy() == pytest.approx(likelihood_ratio(scores[0], scores[1:], inside))
+    assert table["lira_rank"].to_numpy() == pytest.approx(likelihood_ratio(scores[0], scores[1:], inside, "rank"))
+
+
+def test_the_loss_is_that_of_the_image_itself(found):
+    members, others, _, (target, _), attacked_ = found
+    images = torch.cat([members, others]).double()
+    losses = [float((problems.projection(members.double())(x[None]) - x).square().mean()) for x in images]
+    own = attacked_.table["own_psnr"].to_numpy()
+    assert own[10:] == pytest.approx(-10 * np.log10(losses[10:]), rel=1e-4)
+    assert (own[:10] > 100).all()
+    broken = scores_of(pd.DataFrame({"psnr_erased": [30.0, np.nan, 40.0], "status": [*"cc", "diverged"]}), own[:3])
+    assert broken["psnr_erased"].tolist() == [30, 0, 0]
+
+
+def test_what_was_found_is_told_in_lines(found):
+    lines = str(found[-1]).splitlines()
+    assert lines[0] == "Membership inference with 8 references:"
+    assert re.fullmatch(r"loss threshold +AUC 1.000 \(.*\)  TPR 100 % \(.*\) at FPR 7.14 %", lines[1])
+    assert len(lines) == 2 + len(titles())
+    assert lines[-1].startswith("14 non-members resolve a false positive rate of 7.14 %")
+
+
+def test_references_that_cannot_be_used_are_named(found):
+    members, others, inside, (target, references), _ = found
+    with pytest.raises(ValueError, match=re.escape("inside is (7, 24); give (8, 24): references, images")):
+        lira(target, members, others, references, inside[:7])
+    with pytest.raises(ValueError, match="inside: no reference was trained without image 0"):
+        lira(target, members, others, references, inside | (np.arange(24) == 0))
+    with pytest.raises(ValueError, match="reference 1: .*"):
+        lira(target, members, others, [references[0], lambda x: x[:, :, 1:], *references[2:]], inside)

@@ -90,11 +90,7 @@ def likelihood_ratio(
     variant = choose("variant", variant, Variant)
     t, scores, chosen = _checked(target, references, inside)
     own = len(scores) >= OWN_VARIANCE_FROM if own_variance is None else own_variance
-    parts = [("without", ~chosen)]
-    if variant in (Variant.gaussian, Variant.kernel):
-        parts.insert(0, ("with", chosen))
-    for word, part in parts:
-        _check_counts(word, part.sum(0), own, variant)
+    check_inside(chosen, variant, own)
     if variant is Variant.rank:
         return _share_below(t, scores, ~chosen)
     if variant is Variant.offline:
@@ -109,25 +105,38 @@ def _checked(target: ArrayLike, references: ArrayLike, inside: ArrayLike) -> tup
     if t.ndim != 1 or scores.ndim != 2 or scores.shape[1:] != t.shape or chosen.shape != scores.shape:
         shapes = f"{t.shape}, {scores.shape} and {chosen.shape}"
         raise ValueError(f"target, references and inside are {shapes}; give (N,), (K, N) and (K, N)")
-    if not np.isin(chosen, (0, 1)).all():
-        raise ValueError("inside holds what is neither true nor false; say of each reference and image which it is")
     for name, values in (("target", t), ("references", scores)):
         if bad := int((~np.isfinite(values)).sum()):
             raise ValueError(f"{name}: {bad} of {values.size} are NaN or infinite; give a failure the lowest score")
-    return t, scores, chosen.astype(bool)
+    return t, scores, _as_bool(chosen)
 
 
-def _check_counts(word: str, counts: NDArray[np.int_], own: bool, variant: Variant) -> None:
-    """Raise `ValueError` for an image that too few references were trained `word` (with, without) to tell of."""
-    least = 2 if own and variant is not Variant.rank else 1
-    if len(few := np.flatnonzero(counts < least)):
-        way = "give references of both kinds for each image; `halves` draws them"
-        if word == "with":
-            way += ", or choose the variant offline or rank, which need those without alone"
-        count = "no reference was" if counts[few[0]] == 0 else "only one reference was"
-        raise ValueError(f"inside: {count} trained {word} image {few[0]} ({len(few)} such images); {way}")
-    if not own and variant is not Variant.rank and counts.size and counts.max() < 2:
-        raise ValueError(f"inside: one reference for each image was trained {word} it, which shows no variance; add some")
+def _as_bool(inside: ArrayLike) -> NDArray[np.bool_]:
+    if not np.isin(inside, (0, 1)).all():
+        raise ValueError("inside holds what is neither true nor false; say of each reference and image which it is")
+    return np.asarray(inside, bool)
+
+
+def check_inside(inside: ArrayLike, variant: Variant = Variant.gaussian, own_variance: bool = False) -> None:
+    """Raise `ValueError` where `inside` (K, N) is not bool, or too few references have or lack an image to tell of it.
+
+    For `variant` and `own_variance` see `likelihood_ratio`.
+    """
+    chosen, parts = _as_bool(inside), {"without": False}
+    if variant in (Variant.gaussian, Variant.kernel):
+        parts = {"with": True, **parts}
+    varying = variant is not Variant.rank
+    for word, kind in parts.items():
+        counts = (chosen == kind).sum(0)
+        if len(few := np.flatnonzero(counts < (2 if own_variance and varying else 1))):
+            way = "give references of both kinds for each image; `halves` draws them"
+            if word == "with":
+                way += ", or choose the variant offline or rank, which need those without alone"
+            count = "no reference was" if counts[few[0]] == 0 else "only one reference was"
+            raise ValueError(f"inside: {count} trained {word} image {few[0]} ({len(few)} such images); {way}")
+        if varying and len(counts) and counts.max() < 2:
+            why = "which shows no variance; add references"
+            raise ValueError(f"inside: one reference for each image was trained {word} it, {why}")
 
 
 def _moments(scores: Floats, chosen: NDArray[np.bool_], own: bool) -> tuple[Floats, Floats]:
@@ -215,3 +224,13 @@ def resolved(non_members: int) -> str:
         f"{non_members} non-members resolve a false positive rate of {100 / non_members:.3g} % and none below; "
         f"0.1 % takes 1,000, and about 3,700 for an interval of the true positive rate that does not begin at 0."
     )
+
+
+def told(summary: pd.DataFrame) -> list[str]:
+    """`summarised` in lines, an attack each, and what false positive rate the non-members resolve."""
+    lines, width = [], max(map(len, summary["title"]))
+    for _, row in summary.iterrows():
+        area = f"AUC {row['auc']:.3f} ({row['auc_low']:.3f} to {row['auc_high']:.3f})"
+        rate = f"TPR {100 * row['tpr']:.0f} % ({100 * row['tpr_low']:.0f} to {100 * row['tpr_high']:.0f} %)"
+        lines.append(f"{row['title']:<{width}}  {area}  {rate} at FPR {100 * row['fpr']:.3g} %")
+    return [*lines, resolved(int(summary["non_members"].iloc[0]))]
