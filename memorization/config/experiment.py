@@ -19,6 +19,7 @@ from memorization.data.split import check_seed
 from memorization.engine.settings import Hardware, Training
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control
+from memorization.evaluation.lira import check_references
 from memorization.evaluation.metrics import check_threshold
 from memorization.extraction import Search
 
@@ -63,7 +64,8 @@ class Recovering:
 
     batch_size: images solved together. gallery: images kept for the report, of members and of non-members each.
     controls: also run the controls. control: be one of them. probes: how many members to make near-member probes of.
-    attractors: also find the fixed point near each image.
+    attractors: also find the fixed point near each image. references: how many reference autoencoders to train for a
+    membership inference, 0 for none.
     """
 
     recipe: Recipe
@@ -74,6 +76,7 @@ class Recovering:
     control: Control = Control.none
     probes: int = 0
     attractors: bool = False
+    references: int = 0
     objective: Objective = Objective.recovered
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class Recovering:
         for name in ("gallery", "probes"):
             if getattr(self, name) < 0:
                 raise SettingError(name, getattr(self, name), "it must be at least 0")
+        if self.references:
+            check_references(self.references)
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,6 @@ def _recovering(node: Any) -> Recovering:
         batch_size=node.recovery.batch_size,
         **{
             name: getattr(node, name)
-            for name in ("gallery", "controls", "control", "probes", "attractors", "objective")
+            for name in ("gallery", "controls", "control", "probes", "attractors", "references", "objective")
         },
     )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Pictures = dict[str, Tensor]
 
 # Keys of a recovery's configuration that an extraction has not.
-OF_RECOVERY = ("degradation", "recovery", "operator", "gallery", "probes", "attractors", "objective")
+OF_RECOVERY = ("degradation", "recovery", "operator", "gallery", "probes", "attractors", "references", "objective")
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,10 @@ class RecoveryJob:
         """Raise `ValueError` for settings that cannot be used, whatever the images."""
         self.training.check()
         self._check_applicable()
+        if self.recovering.references and self.experiment.architecture.given:
+            reason = "the weights are given, so there is nothing to train references by; train them and use "
+            reason += "memorization.lira(...), or leave it out"
+            raise SettingError("references", self.recovering.references, reason)
         if not self.experiment.architecture.given:
             self.recovering.rungs.among(self.experiment.training.rungs)
         elif self.recovering.rungs.losses:

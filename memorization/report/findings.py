@@ -26,7 +26,7 @@ from memorization.store.reading import Run, finished, results_of
 # Keys of a configuration in which repetitions over seeds may differ.
 NOT_COMPARED = (
     "seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes",
-    "attractors",
+    "attractors", "references",
 )  # fmt: skip
 
 
