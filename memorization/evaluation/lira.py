@@ -11,6 +11,7 @@ squared error. Pure functions of NumPy arrays.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ Variant = StrEnum("Variant", ["gaussian", "kernel", "offline", "rank"])
 # What is attacked with, by the column that holds it: erased PSNR after a recovery, and PSNR of the reconstruction.
 ATTACKS = {"psnr_erased": "erased PSNR", "own_psnr": "loss"}
 COLUMNS = {"psnr_erased": "lira", "own_psnr": "lira_loss"}  # of LiRA on each
+MAIN = ("own_psnr", "psnr_erased", "lira_loss", "lira")  # of the columns of `attacked`, those that are told of first
 Floats = NDArray[np.float64]
 
 
@@ -191,8 +193,8 @@ def titles() -> dict[str, str]:
     return named
 
 
-def summarised(table: pd.DataFrame) -> pd.DataFrame:
-    """One row an attack, from the columns of `attacked` and `member`, one row an image.
+def summarised(table: pd.DataFrame, attacks: Sequence[str] = ()) -> pd.DataFrame:
+    """One row an attack, from the columns of `attacked` and `member`, one row an image; of some `attacks`, or of all.
 
     Columns: `attack` (its column) and `title`; `auc`; `fpr`, the lowest false positive rate that the non-members
     resolve, `1 / non_members`; `tpr`, the true positive rate there, at a threshold that one non-member exceeds;
@@ -204,14 +206,15 @@ def summarised(table: pd.DataFrame) -> pd.DataFrame:
     member, rows = table["member"].to_numpy(bool), []
     counts = {"members": int(member.sum()), "non_members": int((~member).sum())}
     nothing = statistics.Estimate(np.nan, np.nan, np.nan)
-    for name, title in titles().items():
+    named = titles()
+    for name in attacks or named:
         scores, area, point = table[name].to_numpy(float), nothing, None
         if all(counts.values()):
             area = statistics.auc(scores[member], scores[~member])
             point = statistics.tpr_at_fpr(scores[member], scores[~member], 1 / counts["non_members"])
         tpr = point.tpr if point else nothing
         fpr = 1 / counts["non_members"] if point else np.nan
-        row: dict[str, Any] = {"attack": name, "title": title, **statistics.columns("auc", *area)}
+        row: dict[str, Any] = {"attack": name, "title": named[name], **statistics.columns("auc", *area)}
         rows.append(row | {"fpr": fpr, **statistics.columns("tpr", *tpr), **counts})
     return pd.DataFrame(rows)
 
@@ -221,8 +224,8 @@ def resolved(non_members: int) -> str:
     if not non_members:
         return "There are no non-members: no false positive rate is resolved."
     return (
-        f"{non_members} non-members resolve a false positive rate of {100 / non_members:.3g} % and none below; "
-        f"0.1 % takes 1,000, and about 3,700 for an interval of the true positive rate that does not begin at 0."
+        f"{non_members} non-members resolve a false positive rate of {100 / non_members:.3g} % and none below (0.1 % "
+        "takes 1,000). One non-member sets that threshold, so the interval of the true positive rate begins at 0."
     )
 
 

@@ -162,7 +162,7 @@ class LiraJob:
                 standing = Standing.done
                 self._make(run, results, [reference.results for _, reference in found], made_of)
         table = load_run(folder).results
-        lines = lira.told(lira.summarised(table[table["rung"] == table["rung"].min()]))
+        lines = lira.told(lira.summarised(table[table["rung"] == table["rung"].min()], lira.MAIN))
         where = f"at train loss {rung_name(float(table['rung'].min()))}, {sum(made for made, _ in found)} made → {folder}"
         return Outcome(self.name, standing, "\n    ".join([where, *lines]))
 
