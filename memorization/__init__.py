@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from memorization.evaluation.extraction import extract
     from memorization.extraction.spectrum import attractors
     from memorization.report.audited import audit
-    from memorization.store.reading import load_attractors, load_extractions, load_lira, load_results, load_run, with_attractors
+    from memorization.store.reading import (
+        load_attractors,
+        load_extractions,
+        load_lira,
+        load_results,
+        load_run,
+        with_attractors,
+    )
 
 __all__ = [
     "adapted",

@@ -104,11 +104,11 @@ def test_without_a_shift_nothing_is_told(variant):
 def test_an_image_in_or_out_of_no_reference_is_named():
     target, scores, inside, _ = simulated(6, 8, 1.0)
     inside[:, 4] = False
-    with pytest.raises(ValueError, match="no reference was trained with image 4 .*choose the variant offline or rank"):
+    with pytest.raises(ValueError, match=r"no reference was trained with image 4 .*choose the variant offline or rank"):
         likelihood_ratio(target, scores, inside)
     assert np.isfinite(likelihood_ratio(target, scores, inside, "offline")).all()
     inside[:, 2] = True
-    with pytest.raises(ValueError, match="no reference was trained without image 2 .*`halves` draws them"):
+    with pytest.raises(ValueError, match=r"no reference was trained without image 2 .*`halves` draws them"):
         likelihood_ratio(target, scores, inside, "rank")
     inside[1:, 2] = False
     with pytest.raises(ValueError, match="only one reference was trained with image 2"):
@@ -123,7 +123,9 @@ def test_what_are_no_scores_is_refused():
         likelihood_ratio(target, scores, scores)
     with pytest.raises(SettingError, match="variant is 'median'; choose one of gaussian, kernel, offline, rank"):
         likelihood_ratio(target, scores, inside, "median")
-    with pytest.raises(ValueError, match="one reference for each image was trained with it, which shows no variance; add ref"):
+    with pytest.raises(
+        ValueError, match="one reference for each image was trained with it, which shows no variance; add ref"
+    ):
         likelihood_ratio(target, scores[:2], inside[:2])
     scores[0, 0] = np.inf
     with pytest.raises(ValueError, match="references: 1 of 48 are NaN or infinite"):
@@ -198,7 +200,7 @@ def test_each_model_is_asked_the_same_measurements_and_its_scores_are_those_of_a
 
 
 def test_the_loss_is_that_of_the_image_itself(found):
-    members, others, _, (target, _), attacked_ = found
+    members, others, *_, attacked_ = found
     images = torch.cat([members, others]).double()
     losses = [float((problems.projection(members.double())(x[None]) - x).square().mean()) for x in images]
     own = attacked_.table["own_psnr"].to_numpy()
@@ -222,5 +224,5 @@ def test_references_that_cannot_be_used_are_named(found):
         lira(target, members, others, references, inside[:7])
     with pytest.raises(ValueError, match="inside: no reference was trained without image 0"):
         lira(target, members, others, references, inside | (np.arange(24) == 0))
-    with pytest.raises(ValueError, match="reference 1: .*"):
+    with pytest.raises(ValueError, match="reference 1: "):
         lira(target, members, others, [references[0], lambda x: x[:, :, 1:], *references[2:]], inside)

@@ -1,4 +1,4 @@
-"""Membership inference of the command line: references are trainings of the store, and what they say is a run beside."""
+"""Membership inference of the command line: references are trainings of the store, and what they say a run beside."""
 
 from __future__ import annotations
 
@@ -146,7 +146,9 @@ def test_a_rung_that_a_reference_did_not_reach_is_named(command, tmp_path, capsy
     from memorization.jobs.training import TrainingJob
 
     command(*SMALL)
-    monkeypatch.setattr(TrainingJob, "images", lambda self, split: torch.rand(300, *split.shape).round())  # hard to learn
+    monkeypatch.setattr(
+        TrainingJob, "images", lambda self, split: torch.rand(300, *split.shape).round()
+    )  # hard to learn
     with pytest.raises(SystemExit):
         command(*SMALL, "references=4", "training.max_steps=300")
     said = capsys.readouterr().err

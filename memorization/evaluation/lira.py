@@ -11,7 +11,7 @@ squared error. Pure functions of NumPy arrays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +169,9 @@ def _share_below(t: Floats, scores: Floats, chosen: NDArray[np.bool_]) -> Floats
     return share
 
 
-def attacked(target: dict[str, ArrayLike], references: dict[str, ArrayLike], inside: ArrayLike) -> dict[str, Floats]:
+def attacked(
+    target: Mapping[str, ArrayLike], references: Mapping[str, ArrayLike], inside: ArrayLike
+) -> dict[str, Floats]:
     """The columns of all attacks on the scores `ATTACKS` of the target (N,) and the references (K, N), each by name.
 
     The scores themselves; `lira` and `lira_loss`, of the variant gaussian; and with `_kernel`, `_offline` or `_rank`.

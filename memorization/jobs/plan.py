@@ -21,8 +21,8 @@ from memorization.store import files
 
 if TYPE_CHECKING:
     from memorization.jobs.attractors import AttractorsJob
-    from memorization.jobs.references import LiraJob
     from memorization.jobs.probes import ProbesJob
+    from memorization.jobs.references import LiraJob
 
 T = TypeVar("T")
 OBJECTIVES = {Objective.recovered: 1.0, Objective.minus_recovered: -1.0}  # of a sweeper that maximises, or minimises

@@ -62,22 +62,22 @@ class ReferenceJob:
     def name(self) -> str:
         return f"reference {self.number} of {self.recovery.name}"
 
-    def run(self, losses: dict[float, float]) -> tuple[bool, Run]:
-        """Train the reference and recover all images with it at the rungs of `losses`, or find it; was it made?
+    def run(self, rungs: list[float]) -> tuple[bool, Run]:
+        """Train the reference and recover all images with it at `rungs`, or find it; was it made?
 
         Raises `ValueError` if its training did not reach one of the rungs.
         """
         with lock.held(self.folder):
             missing = not files.is_intact(self.folder, remove=True)
             if missing:
-                self._make(losses)
+                self._make(rungs)
             files.tidy(self.folder)
         return missing, load_run(self.folder)
 
-    def _make(self, losses: dict[float, float]) -> None:
+    def _make(self, rungs: list[float]) -> None:
         job, experiment, recovering = self.recovery, self.recovery.experiment, self.recovery.recovering
         autoencoder, split, _ = self.training.obtain()
-        if unreached := [rung for rung in losses if rung not in autoencoder.rungs]:
+        if unreached := [rung for rung in rungs if rung not in autoencoder.rungs]:
             raise ValueError(
                 f"references: the training of reference {self.number} did not reach {unreached[0]:g}, as it ended at a "
                 f"loss of {autoencoder.done['train_loss']:.2e}; raise training.max_steps, or name higher rungs=[...]"
@@ -88,12 +88,12 @@ class ReferenceJob:
             "signature": self.folder.name,
             "name": self.name,
             "autoencoder": self.training.folder.name,
-            "weights": autoencoder.weights(losses),
+            "weights": autoencoder.weights(rungs),
             "revisions": revisions(job.identity.record, self.training.identity),
         }
-        bar = RecoveryBar(f"reference {self.number}", len(losses), batches, job.recipe, shown=experiment.progress)
+        bar = RecoveryBar(f"reference {self.number}", len(rungs), batches, job.recipe, shown=experiment.progress)
         with files.creating(self.folder, experiment.record, facts) as folder, closing(bar):
-            for rung in losses:
+            for rung in rungs:
                 model, loss = autoencoder.autoencoder(rung), autoencoder.rungs[rung]
                 bar.begin(rung_name(rung))
                 weights = signature_of(autoencoder.weights([rung]))
@@ -109,7 +109,8 @@ class ReferenceJob:
                     bank=bank_of(job.recipe, model, split.shape, loss, progress=experiment.progress),
                 )
                 columns = scores_of(results, own_psnr(model.cpu(), as_float(images)))
-                columns |= {"image": results["image"], "member": results["member"], "inside": self.training.inside(split)}
+                columns |= {name: results[name].to_numpy() for name in ("image", "member")}
+                columns["inside"] = self.training.inside(split)
                 tables.append(pd.DataFrame(columns).assign(rung=rung, train_loss=loss, number=self.number))
             files.write_table(folder / "results.parquet", pd.concat(tables, ignore_index=True))
 
@@ -149,8 +150,8 @@ class LiraJob:
         run = load_run(self.recovery.folder)
         wanted = self.recovery.wanted(run.done["reached"])
         results = run.results[run.results["rung"].isin(wanted)]
-        losses = {float(rung): float(part["train_loss"].iloc[0]) for rung, part in results.groupby("rung", sort=False)}
-        found = [job.run(losses) for job in self.references]
+        rungs = results["rung"].unique().tolist()
+        found = [job.run(rungs) for job in self.references]
         made_of = {reference.folder.name: reference.done["checksums"]["results.parquet"] for _, reference in found}
         folder, standing = self.folder, Standing.found
         with lock.held(folder):
@@ -163,7 +164,9 @@ class LiraJob:
                 self._make(run, results, [reference.results for _, reference in found], made_of)
         table = load_run(folder).results
         lines = lira.told(lira.summarised(table[table["rung"] == table["rung"].min()], lira.MAIN))
-        where = f"at train loss {rung_name(float(table['rung'].min()))}, {sum(made for made, _ in found)} made → {folder}"
+        where = (
+            f"at train loss {rung_name(float(table['rung'].min()))}, {sum(made for made, _ in found)} made → {folder}"
+        )
         return Outcome(self.name, standing, "\n    ".join([where, *lines]))
 
     def _make(self, run: Run, results: pd.DataFrame, scored: list[pd.DataFrame], made_of: Record) -> None:
@@ -187,6 +190,6 @@ class LiraJob:
             "made_of": made_of,
             "revisions": {"lira": lira.REVISION},
         }
-        facts = {"references": len(scored), "setup": job.identity.setup, "signature": self.folder.name}
+        columns: Record = {"references": len(scored), "setup": job.identity.setup, "signature": self.folder.name}
         with files.creating(self.folder, job.experiment.record, done) as folder:
-            files.write_table(folder / "results.parquet", pd.concat(tables, ignore_index=True).assign(**facts))
+            files.write_table(folder / "results.parquet", pd.concat(tables, ignore_index=True).assign(**columns))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import count_parameters, least_loss, reconstruction_loss
@@ -69,13 +70,14 @@ class TrainingJob:
             return split.non_members if self.swap else split.members
         return torch.cat([split.members, split.non_members])[torch.from_numpy(self.inside(split))]
 
-    def inside(self, split: Split) -> np.ndarray:
+    def inside(self, split: Split) -> NDArray[np.bool_]:
         """(N,) whether it is trained on each member, and then each non-member."""
         count, others = len(split.members), len(split.non_members)
         if self.half is not None:
             pairs = self.half // 2 + 1
-            return halves(count + others, max(FEWEST, 2 * pairs), self.experiment.seed)[self.half]
-        return (np.arange(count + others) < count) != self.swap
+            found: NDArray[np.bool_] = halves(count + others, max(FEWEST, 2 * pairs), self.experiment.seed)[self.half]
+            return found
+        return np.repeat([not self.swap, self.swap], [count, others])
 
     @property
     def folder(self) -> Path:

@@ -54,7 +54,8 @@ class Findings:
     `summary` has one more column, `verdict_holm`: each `verdict_p` adjusted for all of them (Holm), those of
     repetitions counted once, as they are shown. `runs` are those that are audited; controls are in `results` and
     `summary`, and each cell knows its own. `damaged` says of each run that was left out what is wrong with it.
-    `extractions` are in none of these, nor `inferred`, the membership inferences. A store of extractions alone has no runs and no cells.
+    `extractions` are in none of these, nor `inferred`, the membership inferences. A store of extractions alone has no
+    runs and no cells.
     """
 
     store: Path | None  # None: of an audit from Python, which is in no store
@@ -139,14 +140,16 @@ class Findings:
 
     @cached_property
     def inferences(self) -> list[Inference]:
-        """The membership inferences beside the runs of `cells`, in their order; of several, that with most references."""
+        """The membership inferences beside the runs of `cells`, in order; of several, that with most references."""
         tables: dict[tuple[str, float], pd.DataFrame] = {}
         for run in self.inferred:
             for rung, part in run.results.groupby("rung"):
                 key = (str(run.done["recovery"]), float(str(rung)))
                 if key not in tables or tables[key]["references"].iloc[0] < part["references"].iloc[0]:
                     tables[key] = part
-        found = [(cell, tables[cell.signature, cell.rung]) for cell in self.cells if (cell.signature, cell.rung) in tables]
+        found = [
+            (cell, tables[cell.signature, cell.rung]) for cell in self.cells if (cell.signature, cell.rung) in tables
+        ]
         return [
             Inference(cell, int(table["references"].iloc[0]), lira.summarised(table, lira.MAIN))
             for cell, table in found

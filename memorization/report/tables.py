@@ -164,7 +164,9 @@ def inferred(inferences: Sequence[Inference]) -> str:
     """The membership inferences in lines: each attack, with what false positive rate the non-members resolve."""
     if not inferences:
         return ""
-    lines = ["Membership inference: AUC, and true positive rate (TPR) at the lowest false positive rate (FPR) resolved."]
+    lines = [
+        "Membership inference: AUC, and true positive rate (TPR) at the lowest false positive rate (FPR) resolved."
+    ]
     for each in inferences:
         lines += ["", *_wrapped([f"{each.cell.title}; {each.references} references"])]
         *attacks, resolved = lira.told(each.summary)
