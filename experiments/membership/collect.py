@@ -51,14 +51,14 @@ def figure(table: pd.DataFrame) -> go.Figure:
     for column, share in enumerate(shares, 1):
         for attack, (name, (colour, dash)) in zip(MAIN, LOOK.items(), strict=True):
             own = table[(table["erased"] == share) & (table["attack"] == attack)].sort_values("train_loss")[::-1]
+            symbol = "circle-open" if dash == "dot" else "circle"
             for row, value in enumerate(("auc", "tpr"), 1):
                 mean = own.groupby("loss", sort=False)[value].mean()
-                look = {"line": {"color": colour, "dash": dash, "width": 2}, "marker": {"color": colour, "size": 5}}
-                shown = row == column == 1
-                plot.add_scatter(x=mean.index, y=mean, mode="lines", name=name, showlegend=shown, row=row, col=column,
-                                 line=look["line"])  # fmt: skip
-                plot.add_scatter(x=own["loss"], y=own[value], mode="markers", showlegend=False, row=row, col=column,
-                                 marker={**look["marker"], "symbol": "circle-open" if dash == "dot" else "circle"})  # fmt: skip
+                place = {"row": row, "col": column}
+                line = {"line": {"color": colour, "dash": dash, "width": 2}, "showlegend": row == column == 1}
+                plot.add_scatter(x=mean.index, y=mean, mode="lines", name=name, **line, **place)
+                dots = {"marker": {"color": colour, "size": 6, "symbol": symbol}, "showlegend": False}
+                plot.add_scatter(x=own["loss"], y=own[value], mode="markers", **dots, **place)
     rate = f"TPR at FPR {100 * table['fpr'].iloc[0]:g} %"
     plot.update_yaxes(title="AUC", range=[0.4, 1.02], row=1, col=1)
     plot.update_yaxes(title=rate, range=[-0.03, 1.03], row=2, col=1)
