@@ -15,7 +15,8 @@ from memorization import audit, lira
 from memorization.components import SettingError
 from memorization.evaluation import statistics
 from memorization.evaluation.attacks import scores_of
-from memorization.evaluation.lira import Variant, attacked, halves, likelihood_ratio, resolved, summarised, titles
+from memorization.evaluation.halves import halves
+from memorization.evaluation.lira import Variant, attacked, likelihood_ratio, resolved, summarised, titles
 from memorization.recovery import PnPADMM
 from tests import problems
 
@@ -108,7 +109,7 @@ def test_an_image_in_or_out_of_no_reference_is_named():
         likelihood_ratio(target, scores, inside)
     assert np.isfinite(likelihood_ratio(target, scores, inside, "offline")).all()
     inside[:, 2] = True
-    with pytest.raises(ValueError, match=r"no reference was trained without image 2 .*`halves` draws them"):
+    with pytest.raises(ValueError, match=r"no reference was trained without image 2 .*`evaluation.halves` draws them"):
         likelihood_ratio(target, scores, inside, "rank")
     inside[1:, 2] = False
     with pytest.raises(ValueError, match="only one reference was trained with image 2"):

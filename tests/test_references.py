@@ -10,7 +10,8 @@ import torch
 import memorization
 from memorization.cli.store import folders
 from memorization.data import as_float, mean_image
-from memorization.evaluation.lira import halves, likelihood_ratio
+from memorization.evaluation.halves import halves
+from memorization.evaluation.lira import likelihood_ratio
 from memorization.recover import main
 from memorization.report.command import summary
 from memorization.report.findings import Findings

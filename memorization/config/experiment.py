@@ -19,7 +19,7 @@ from memorization.data.split import check_seed
 from memorization.engine.settings import Hardware, Training
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control
-from memorization.evaluation.lira import check_references
+from memorization.evaluation.halves import check_references
 from memorization.evaluation.metrics import check_threshold
 from memorization.extraction import Search
 

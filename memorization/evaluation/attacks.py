@@ -94,7 +94,7 @@ def lira(
 
     references: K autoencoders of the same kind, each trained on some of the images, best a random half.
     inside: (K, N) bool, which images each was trained on, members first, then non-members. Each image must be in and
-        out of some. `evaluation.lira.halves` draws such halves.
+        out of some. `evaluation.halves` draws such halves.
 
     All other arguments are as of `audit`; all autoencoders answer the same measurements. The scores of an image are the
     PSNR of its reconstruction (the loss threshold) and the erased PSNR of its recovery, each by itself and calibrated

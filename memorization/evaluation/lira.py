@@ -19,15 +19,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from memorization.components import SettingError, choose, is_whole
+from memorization.components import choose
 from memorization.evaluation import statistics
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REVISION = 1  # of the references' halves and of the scores
+REVISION = 1  # of the scores
 OWN_VARIANCE_FROM = 64  # references from which each image has variances of its own, as in the paper
-FEWEST = 4  # references: below, no variance can be estimated
 LEAST = 1e-9  # a standard deviation, in the units of the scores, where all references agree
 
 # gaussian and kernel use references in and out, offline and rank those out alone; see `likelihood_ratio`.
@@ -37,30 +36,6 @@ ATTACKS = {"psnr_erased": "erased PSNR", "own_psnr": "loss"}
 COLUMNS = {"psnr_erased": "lira", "own_psnr": "lira_loss"}  # of LiRA on each
 MAIN = ("own_psnr", "psnr_erased", "lira_loss", "lira")  # of the columns of `attacked`, those that are told of first
 Floats = NDArray[np.float64]
-
-
-def check_references(references: Any) -> None:
-    """Raise `SettingError` unless it is a number of references that `halves` can draw: even, and at least 4."""
-    if not is_whole(references) or references < FEWEST or references % 2:
-        reason = "each image is in half of them, and variances are estimated: give an even number, at least 4, such as"
-        raise SettingError("references", references, f"{reason} 16")
-
-
-def halves(images: int, references: int, seed: int = 0) -> NDArray[np.bool_]:
-    """(references, images): which images each reference is trained on, so that every image is in exactly half of them.
-
-    References 2j and 2j + 1 share the images between them, by the `seed` and j alone: more references leave the first
-    ones as they are. Raises `SettingError` for fewer than two images, and as `check_references` does.
-    """
-    check_references(references)
-    if images < 2:
-        raise SettingError("images", images, "give at least 2, so that each half has one")
-    inside = np.zeros((references, images), bool)
-    for pair in range(references // 2):
-        first = np.random.default_rng([seed, 2, pair]).permutation(images)[: images // 2]
-        inside[2 * pair, first] = True
-        inside[2 * pair + 1] = ~inside[2 * pair]
-    return inside
 
 
 def likelihood_ratio(
@@ -131,7 +106,7 @@ def check_inside(inside: ArrayLike, variant: Variant = Variant.gaussian, own_var
     for word, kind in parts.items():
         counts = (chosen == kind).sum(0)
         if len(few := np.flatnonzero(counts < (2 if own_variance and varying else 1))):
-            way = "give references of both kinds for each image; `halves` draws them"
+            way = "give references of both kinds for each image; `evaluation.halves` draws them"
             if word == "with":
                 way += ", or choose the variant offline or rank, which need those without alone"
             count = "no reference was" if counts[few[0]] == 0 else "only one reference was"

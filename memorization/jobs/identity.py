@@ -13,7 +13,7 @@ from typing import Any
 from memorization.components import Record, revision_of, within
 from memorization.config.experiment import Experiment
 from memorization.data import DATASETS
-from memorization.evaluation import lira
+from memorization.evaluation import halves
 from memorization.evaluation.controls import Control, controlled
 from memorization.extraction import TO_RECALL
 from memorization.store.signature import signature_of
@@ -22,7 +22,7 @@ from memorization.store.signature import signature_of
 def of_autoencoder(experiment: Experiment, swap: bool = False, half: int | None = None) -> Record:
     """Of the trained autoencoder; with `swap`, of the one that is trained on the non-members.
 
-    half: of reference number `half`, which is trained on a random half of all images; see `evaluation.lira.halves`.
+    half: of reference number `half`, which is trained on a random half of all images; see `evaluation.halves`.
     """
     dataset = experiment.dataset
     with within("dataset"):
@@ -39,7 +39,7 @@ def of_autoencoder(experiment: Experiment, swap: bool = False, half: int | None 
         training = experiment.training
         identity["training"] = {"name": "training", "revision": revision_of(training), **asdict(training)}
     if half is not None:
-        identity["half"] = {"name": "lira", "number": half, "revision": lira.REVISION}
+        identity["half"] = {"name": "halves", "number": half, "revision": halves.REVISION}
     return identity | ({"swapped": True} if swap else {})
 
 

@@ -19,7 +19,7 @@ from memorization.config.experiment import Experiment
 from memorization.data import Split, as_float
 from memorization.engine.history import History, weights_of
 from memorization.engine.settings import Hardware
-from memorization.evaluation.lira import FEWEST, halves
+from memorization.evaluation.halves import FEWEST, halves
 from memorization.jobs import identity
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.recovery import Access
