@@ -39,6 +39,7 @@ from memorization.store.reading import finished
 from tests.conftest import run_script
 from tests.preloaded import PYTHON
 
+pytestmark = pytest.mark.usefixtures("composed_once")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((entry.CONF / group).glob("*.yaml"))]
 
 

@@ -147,6 +147,7 @@ class OtherPackages(SearchPathPlugin):
             search_path.append("memorization.conf", f"file://{folder}")
 
 
+@cache
 def register() -> None:
     """Make all schemas known to Hydra, and what other packages offer: choices, with or without files of their own."""
     Plugins.instance().register(OtherPackages)

@@ -7,7 +7,7 @@ watches a run (tracking, progress), where it is made (hardware but its precision
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from memorization.components import Record, revision_of, within
@@ -33,7 +33,7 @@ def of_autoencoder(experiment: Experiment, swap: bool = False) -> Record:
     }
     if not experiment.architecture.given:  # else there is no training
         training = experiment.training
-        identity["training"] = {"name": "training", "revision": revision_of(training), **asdict(training)}
+        identity["training"] = {"name": "training", "revision": revision_of(training), **training.identity()}
     return identity | ({"swapped": True} if swap else {})
 
 
