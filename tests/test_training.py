@@ -160,14 +160,14 @@ def test_nothing_to_train_is_told():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"input_noise": 0.05}, {"shift": 1}, {"mirror": True}, {"mirror": True, "batch_size": 5, "shift": 2}]
+    "changes", [{"input_noise": 0.05}, {"shift": 1}, {"mirror": True}, {"mirror": True, "batch_size": 5}]
 )
 def test_a_rung_is_the_loss_on_the_members_as_they_are(changes):
-    settings = dataclasses.replace(SETTINGS, **changes, ladder=[3e-2], target_loss=3e-2, max_steps=1200)
+    settings = dataclasses.replace(SETTINGS, **changes, ladder=[6e-2], target_loss=6e-2, max_steps=1200)
     history = train(model(), MEMBERS, settings, progress=False)
     kept = model(seed=1)
-    kept.load_state_dict(history.weights[3e-2])
-    assert (kept(MEMBERS) - MEMBERS).square().mean().item() == pytest.approx(history.rungs[3e-2], rel=1e-4)
+    kept.load_state_dict(history.weights[6e-2])
+    assert (kept(MEMBERS) - MEMBERS).square().mean().item() == pytest.approx(history.rungs[6e-2], rel=1e-4)
 
 
 def test_images_are_moved_and_mirrored_at_random_with_their_border_repeated():
@@ -183,18 +183,17 @@ def test_images_are_moved_and_mirrored_at_random_with_their_border_repeated():
     assert len(seen) == 18
 
 
-def test_noise_on_the_inputs_makes_a_loss_of_their_variance_at_the_identity():
+def test_noise_on_the_inputs_keeps_the_members_from_being_learnt_exactly():
     settings = dataclasses.replace(SETTINGS, input_noise=0.1, max_steps=300)
-    clean, noisy = (
-        train(model(), MEMBERS, s, progress=False) for s in (dataclasses.replace(SETTINGS, max_steps=300), settings)
-    )
+    noisy = train(model(), MEMBERS, settings, progress=False)
+    clean = train(model(), MEMBERS, dataclasses.replace(settings, input_noise=0.0), progress=False)
     assert clean.loss < noisy.loss / 3
     again = train(model(), MEMBERS, dataclasses.replace(settings, micro_batch=5), progress=False)
     assert again.loss == pytest.approx(noisy.loss, rel=1e-2)  # the same noise, whatever the parts
 
 
 def test_decay_shrinks_the_weights_as_adamw_does():
-    decayed, history = constant(2, weight_decay=0.5)
+    decayed, _ = constant(2, weight_decay=0.5)
     plain = constant(2)[0]
     start = model()
     rate = SETTINGS.learning_rate / SETTINGS.warmup_steps

@@ -151,13 +151,11 @@ class TrainingModule(pl.LightningModule):
         return self.averaged.module if self.averaged else self.autoencoder
 
     def configure_optimizers(self) -> Any:
-        parameters, decay = self.autoencoder.parameters(), self.settings.weight_decay
+        parameters, decay = list(self.autoencoder.parameters()), self.settings.weight_decay
         usual: dict[str, Any] = {"lr": self.settings.learning_rate, "betas": tuple(self.settings.betas), "fused": True}
-        optimiser = (
-            torch.optim.AdamW(parameters, weight_decay=decay, **usual)
-            if decay
-            else torch.optim.Adam(parameters, **usual)
-        )
+        optimiser: torch.optim.Optimizer = torch.optim.Adam(parameters, **usual)
+        if decay:
+            optimiser = torch.optim.AdamW(parameters, weight_decay=decay, **usual)
         if self.resumed:
             optimiser.load_state_dict(self.resumed["optimiser"])  # with the initial learning rate of the schedule
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.settings.rate, last_epoch=self.first_step - 1)
@@ -216,7 +214,7 @@ class TrainingModule(pl.LightningModule):
             return None
         generator = np.random.default_rng([self.seed, 3, self.step])
         drawn = torch.from_numpy(generator.standard_normal(tuple(batch.shape), np.float32))
-        return self.settings.input_noise * self.processes.own(drawn).to(self.device, self.dtype)
+        return self.settings.input_noise * self.processes.own(drawn).to(batch.device)
 
     def _record(self, loss: float) -> None:
         """Note the `loss` of a step, or that of the kept weights on all members where it is worth its measurement."""
