@@ -63,7 +63,8 @@ class Recovering:
 
     batch_size: images solved together. gallery: images kept for the report, of members and of non-members each.
     controls: also run the controls. control: be one of them. probes: how many members to make near-member probes of.
-    attractors: also find the fixed point near each image.
+    attractors: also find the fixed point near each image. sample: how many members, and non-members, are recovered; 0
+    is all.
     """
 
     recipe: Recipe
@@ -75,11 +76,12 @@ class Recovering:
     probes: int = 0
     attractors: bool = False
     objective: Objective = Objective.recovered
+    sample: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise SettingError("recovery.batch_size", self.batch_size, "it must be at least 1")
-        for name in ("gallery", "probes"):
+        for name in ("gallery", "probes", "sample"):
             if getattr(self, name) < 0:
                 raise SettingError(name, getattr(self, name), "it must be at least 0")
 
@@ -215,6 +217,6 @@ def _recovering(node: Any) -> Recovering:
         batch_size=node.recovery.batch_size,
         **{
             name: getattr(node, name)
-            for name in ("gallery", "controls", "control", "probes", "attractors", "objective")
+            for name in ("gallery", "controls", "control", "probes", "attractors", "objective", "sample")
         },
     )

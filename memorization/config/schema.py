@@ -73,10 +73,11 @@ class RecoverConfig(TrainConfig):
     threshold_db: erased-pixel PSNR from which an image counts as recovered. gallery: images kept for the report, of
     members and of non-members each. controls: also run the controls. control: be one of them instead. probes: how many
     members to make near-member probes of. attractors: also find the fixed point near each image. objective: what an
-    optimising sweeper is told.
+    optimising sweeper is told. sample: how many members, and non-members, drawn by the seed, are recovered; 0 is all.
     """
 
     rungs: Any = "all"
+    sample: int = 0
     controls: bool = False
     control: Control = Control.none
     probes: int = 0

@@ -65,6 +65,7 @@ class Identity:
             recipe["bank"] = TO_RECALL.identity()
         task = {key: autoencoder[key] for key in ("seed", "dataset", "precision")}
         task |= {key: recipe.pop(key) for key in ("degradation", "threshold_db", "revisions")}
+        task |= {"sample": recovering.sample} if recovering.sample else {}
         setup = {**recipe, "task": task, "autoencoder": autoencoder}
         names = signature_of(task), signature_of(setup)
         if control is Control.none:

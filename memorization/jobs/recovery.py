@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Pictures = dict[str, Tensor]
 
 # Keys of a recovery's configuration that an extraction has not.
-OF_RECOVERY = ("degradation", "recovery", "operator", "gallery", "probes", "attractors", "objective")
+OF_RECOVERY = ("degradation", "recovery", "operator", "gallery", "probes", "attractors", "objective", "sample")
 
 
 @dataclass(frozen=True)
