@@ -9,10 +9,15 @@ import torch
 
 import memorization
 from memorization.cli.store import folders
+from memorization.components import SettingError
+from memorization.config.experiment import Recovering
 from memorization.data import as_float, mean_image
+from memorization.degradations import RandomPixels
+from memorization.evaluation.batch import Recipe
 from memorization.evaluation.halves import halves
 from memorization.evaluation.lira import likelihood_ratio
 from memorization.recover import main
+from memorization.recovery import Known, PnPADMM
 from memorization.report.command import summary
 from memorization.report.findings import Findings
 from memorization.report.page import build
@@ -155,3 +160,9 @@ def test_a_rung_that_a_reference_did_not_reach_is_named(command, tmp_path, capsy
     said = capsys.readouterr().err
     assert "references: the training of reference 0 did not reach 0.05, as it ended at a loss of" in said
     assert "raise training.max_steps, or name higher rungs=[...]" in said
+
+
+def test_references_and_a_sample_are_not_asked_for_together():
+    recipe = Recipe(RandomPixels(0.5), PnPADMM(), Known())
+    with pytest.raises(SettingError, match=r"^sample is 4; references are asked about all images"):
+        Recovering(recipe, references=4, sample=4)

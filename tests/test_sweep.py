@@ -34,6 +34,7 @@ from tests.conftest import experiment_of, run_script
 from tests.preloaded import PYTHON
 from tests.report.store import write_run
 
+pytestmark = pytest.mark.usefixtures("composed_once")
 SWEEP = ["-m", "experiment=smoke", "recovery.max_iterations=20", "tracking=none", "progress=false"]
 
 
