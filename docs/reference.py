@@ -20,6 +20,7 @@ from memorization.cli import help, store
 from memorization.cli.entry import CONF
 from memorization.cli.help import COMMANDS, comment, kind, meaning, own_fields, shown
 from memorization.config import groups, schema
+from memorization.evaluation.attacks import Attacked
 from memorization.evaluation.extraction import Extraction
 from memorization.extraction.spectrum import Attractors
 from memorization.report.audited import Audited
@@ -144,7 +145,8 @@ def results() -> str:
         table(((name, text) for name, text in COLUMNS.items()), ("column", "meaning")),
         "An extraction has one row a distinct end; its columns are described at "
         "[load_extractions](python.md#memorizationload_extractions). Those of the attractors are at "
-        "[load_attractors](python.md#memorizationload_attractors).",
+        "[load_attractors](python.md#memorizationload_attractors), and those of a membership inference at "
+        "[load_lira](python.md#memorizationload_lira).",
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -182,8 +184,8 @@ def python() -> str:
         for member in public(module):
             thing = getattr(module, member)
             lines += [f"### {name}.{member}", signature(member, thing), prose(inspect.getdoc(thing) or "")]
-    lines += ["## Results of calls", "What `audit`, `extract`, `attractors` and `load_run` return."]
-    for result in (Audited, Extraction, Attractors, Run):
+    lines += ["## Results of calls", "What `audit`, `lira`, `extract`, `attractors` and `load_run` return."]
+    for result in (Audited, Attacked, Extraction, Attractors, Run):
         lines += [f"### {result.__name__}", prose(inspect.getdoc(result) or "")]
         names = [name for name in dir(result) if not name.startswith("_") and name not in result.__dataclass_fields__]
         for name in names:

@@ -22,6 +22,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf, open_dict
 
+from memorization.config.composing import once
 from memorization.config.experiment import Experiment, resolve
 from memorization.config.groups import GROUPS
 from memorization.config.schema import RecoverConfig, TrainConfig, schema_of
@@ -104,6 +105,13 @@ def experiment_of(config: dict[str, Any]) -> Experiment:
     for key, value in config.items():
         OmegaConf.update(root, key, node(key, json.dumps(value)) if key in GROUPS else value, merge=key not in GROUPS)
     return resolve(root)
+
+
+@pytest.fixture(scope="module")
+def composed_once() -> Iterator[None]:
+    """In the file that uses this, a set of choices is composed once by all commands that run in this process."""
+    with once():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from memorization.store import files
 from memorization.store.reading import finished
 from tests.conftest import experiment_of
 
+pytestmark = pytest.mark.usefixtures("composed_once")
 SWEEP = ["experiment=smoke", "recovery.max_iterations=20", "tracking=none", "progress=false"]
 ON_GPU = SimpleNamespace(root_device=torch.device("cuda", 0))
 SHORT = ["recovery=iterate,energy", "degradation=box,random_50"]

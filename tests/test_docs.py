@@ -158,6 +158,14 @@ def test_the_example_of_a_part_of_ones_own_works():
         names["Checkerboard"](side=0)
 
 
+def test_the_example_of_a_membership_inference_tells_members(capsys):
+    (code,) = (text for page, text in blocks("python") if page == "docs/howto/audit.md")
+    names = {}
+    exec(code, names)
+    assert "LiRA on the erased PSNR" in capsys.readouterr().out
+    assert len(names["found"].table) == 40
+
+
 def test_results_are_read_in_pandas_as_the_page_says(smoke, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(smoke[0])
     names = {}

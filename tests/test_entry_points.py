@@ -39,6 +39,7 @@ from memorization.store.reading import finished
 from tests.conftest import run_script
 from tests.preloaded import PYTHON
 
+pytestmark = pytest.mark.usefixtures("composed_once")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((entry.CONF / group).glob("*.yaml"))]
 
 
@@ -475,3 +476,23 @@ def test_only_a_file_that_hides_a_module_is_said_to(tmp_path, monkeypatch):
         importlib.import_module("colorsys")
     assert "./colorsys.py hides the module colorsys" in hiding(raised.value)
     assert not hiding(ValueError("colorsys is a word like any other"))
+
+
+def test_a_sample_is_recovered_as_the_whole_is_and_compared_with_all_members(smoke, tmp_path):
+    """Each image by itself, so that its row is the same; answers of `iterate` settle at members outside the sample."""
+    folder, _ = smoke
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    words = ["recover", "experiment=smoke", "recovery=iterate", "recovery.max_iterations=20", "degradation=box"]
+    done = run_script(*words, "sample=4", "tracking=none", cwd=tmp_path)
+    assert "done  iterate" in done.stdout
+    again = run_script(*words, "sample=4", "tracking=none", cwd=tmp_path)
+    assert "found  iterate" in again.stdout
+    table = load_results(tmp_path / "runs")
+    table = table[(table["recovery"] == "iterate") & (table["degradation"] == "box")]
+    (_, whole), (_, part) = sorted(table.groupby("signature", observed=True), key=lambda group: -len(group[1]))
+    assert part.groupby(["rung", "member"])["image"].nunique().tolist() == [4] * 4
+    keys = ["rung", "image", "member"]
+    same = whole.merge(part, on=keys, suffixes=("", "_of_sample"))
+    assert len(same) == len(part) == 16
+    for column in ("psnr_erased", "nearest_member", "iterations"):
+        assert same[column].tolist() == pytest.approx(same[f"{column}_of_sample"].tolist(), rel=1e-3)

@@ -33,7 +33,10 @@ from memorization.store.reading import finished
 from tests.conftest import run_script
 from tests.preloaded import PYTHON
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+pytestmark = [
+    pytest.mark.usefixtures("composed_once"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*"),
+]
 COMMON = ["dataset=digits", "dataset.members=6", "dataset.non_members=5", "progress=false", "tracking=none"]
 SEARCH = ["search.queries=8000", "search.batch_size=10", "search.max_iterations=60", "search.unseen=0"]
 TRAINING = ["architecture.depth=5", "architecture.width=64", "training.max_steps=800", "training.learning_rate=3e-3"]

@@ -42,7 +42,10 @@ from memorization.store.reading import finished
 from tests import problems
 
 SHAPE = (1, 8, 8)
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+pytestmark = [
+    pytest.mark.usefixtures("composed_once"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*"),
+]
 
 
 class Transformer(nn.Module):

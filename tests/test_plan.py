@@ -13,6 +13,7 @@ from memorization.store.reading import finished, load_results
 from tests.conftest import run_script
 from tests.preloaded import PYTHON
 
+pytestmark = pytest.mark.usefixtures("composed_once")
 SMALL = ["experiment=smoke", "recovery=energy", "recovery.max_iterations=5", "tracking=none", "progress=false"]
 
 

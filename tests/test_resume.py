@@ -36,7 +36,10 @@ MEMBERS = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 SETTINGS = Training(learning_rate=3e-3, max_steps=120, target_loss=1e-5, ladder=[1e-1, 1e-2, 1e-9])
 ONE = ["experiment=smoke", "recovery=energy", "recovery.batch_size=4", "degradation=box", "tracking=none"]
 STEPS = random.Random(5).sample(range(1, 118), 2)  # where a training is stopped
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+pytestmark = [
+    pytest.mark.usefixtures("composed_once"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*"),
+]
 
 
 def model():

@@ -25,6 +25,7 @@ from memorization.tracking import curves
 from memorization.tracking import tracker as module
 from tests.preloaded import PYTHON
 
+pytestmark = pytest.mark.usefixtures("composed_once")
 DEAD = "http://127.0.0.1:9"
 SETTINGS = Tracking(Mode.online, "p")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from memorization.architectures import build
+from memorization.components import SettingError
 from memorization.engine import hardware
 from memorization.engine.settings import Hardware, Training
 from memorization.engine.training import Batches, TrainingDivergedError, train
@@ -156,3 +157,63 @@ def test_weights_in_half_precision_are_refused(precision):
 def test_nothing_to_train_is_told():
     with pytest.raises(ValueError, match="Identity has no parameters to train"):
         train(torch.nn.Identity(), torch.rand(2, 1, 6, 6), Training(), progress=False)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"input_noise": 0.05}, {"shift": 1}, {"mirror": True}, {"mirror": True, "batch_size": 5}]
+)
+def test_a_rung_is_the_loss_on_the_members_as_they_are(changes):
+    settings = dataclasses.replace(SETTINGS, **changes, ladder=[6e-2], target_loss=6e-2, max_steps=1200)
+    history = train(model(), MEMBERS, settings, progress=False)
+    kept = model(seed=1)
+    kept.load_state_dict(history.weights[6e-2])
+    assert (kept(MEMBERS) - MEMBERS).square().mean().item() == pytest.approx(history.rungs[6e-2], rel=1e-4)
+
+
+def test_images_are_moved_and_mirrored_at_random_with_their_border_repeated():
+    images = (torch.rand(200, 2, 5, 4) * 255).to(torch.uint8)
+    batches = [list(Batches(images, 0, 3, seed=0, first=first, shift=1, mirror=True)) for first in (0, 2)]
+    torch.testing.assert_close(batches[0][2], batches[1][0])  # a batch depends on its step alone
+    assert not torch.equal(batches[0][0], batches[0][1])
+    padded = torch.nn.functional.pad(images.float(), (1, 1, 1, 1), mode="replicate").to(torch.uint8)
+    seen = set()
+    for image, around in zip(batches[0][0], padded, strict=True):
+        every = {(y, x, m): around[:, y : y + 5, x : x + 4] for y in range(3) for x in range(3) for m in (False, True)}
+        seen |= {key for key, moved in every.items() if torch.equal(image, moved.flip(-1) if key[2] else moved)}
+    assert len(seen) == 18
+
+
+def test_noise_on_the_inputs_keeps_the_members_from_being_learnt_exactly():
+    settings = dataclasses.replace(SETTINGS, input_noise=0.1, max_steps=300)
+    noisy = train(model(), MEMBERS, settings, progress=False)
+    clean = train(model(), MEMBERS, dataclasses.replace(settings, input_noise=0.0), progress=False)
+    assert clean.loss < noisy.loss / 3
+    again = train(model(), MEMBERS, dataclasses.replace(settings, micro_batch=5), progress=False)
+    assert again.loss == pytest.approx(noisy.loss, rel=1e-2)  # the same noise, whatever the parts
+
+
+def test_decay_shrinks_the_weights_as_adamw_does():
+    decayed, _ = constant(2, weight_decay=0.5)
+    plain = constant(2)[0]
+    start = model()
+    rate = SETTINGS.learning_rate / SETTINGS.warmup_steps
+    for one, other, before in zip(decayed.parameters(), plain.parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(other - one, rate * 0.5 * before, atol=1e-7, rtol=1e-3)
+
+
+def test_what_came_later_leaves_older_signatures():
+    assert {"weight_decay", "input_noise", "shift", "mirror"}.isdisjoint(Training().identity())
+    assert Training(shift=2).identity() == Training().identity() | {"shift": 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"weight_decay": -1}, "weight_decay is -1; it must be 0"),
+        ({"input_noise": float("nan")}, "input_noise is nan; it must be 0"),
+        ({"shift": 0.5}, "shift is 0.5; it must be a whole number"),
+    ],
+)
+def test_protection_out_of_range_is_named(settings, said):
+    with pytest.raises(SettingError, match=f"^{said}"):
+        Training(**settings)

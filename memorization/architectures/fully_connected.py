@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.initialisation import Redrawn, Shape, activated
-from memorization.components import SettingError
+from memorization.components import SettingError, number
 
 
 class FullyConnected(Redrawn):
     """Linear layers between the flattened image and itself.
 
-    depth: number of linear layers, at least 2. width: units in each hidden layer.
+    depth: number of linear layers, at least 2. width: units in each hidden layer. dropout: share of the hidden units
+    that is left out at random in each training step, the others scaled up; none in eval mode.
     """
 
     revision = 1
+    later = ("dropout",)
 
     def __init__(
         self,
@@ -29,19 +31,23 @@ class FullyConnected(Redrawn):
         width: int = 512,
         activation: str = "leaky_relu",
         initialisation: str = "he",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if depth < 2:
             raise SettingError("depth", depth, "it must be at least 2")
         if width < 1:
             raise SettingError("width", width, "it must be at least 1")
-        self.shape, self.width = shape, width
+        if not 0 <= number(dropout) < 1:
+            raise SettingError("dropout", dropout, "it must be a share from 0 (none) to below 1, such as 0.1")
+        self.shape, self.width, self.has_modes = shape, width, dropout > 0
         pixels = math.prod(shape)
         sizes = [pixels, *[width] * (depth - 1), pixels]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
             layers += activated(nn.Linear(inputs, outputs), initialisation, activation, first=not layers)
-        self.layers = nn.Sequential(*layers[:-1])
+            layers += [nn.Dropout(dropout)] if dropout else []
+        self.layers = nn.Sequential(*layers[: -2 if dropout else -1])
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layers(x.flatten(1))

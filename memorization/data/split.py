@@ -9,7 +9,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,6 +45,20 @@ class Split:
         """(C, H, W) of every image."""
         _, channels, height, width = self.members.shape
         return channels, height, width
+
+    def sampled(self, count: int, seed: int) -> "Split":
+        """At most `count` members and `count` non-members, in their order, drawn by the seed; 0 is all."""
+        if not count:
+            return self
+        generator, sizes = np.random.default_rng([seed, 4]), (len(self.members), len(self.non_members))
+        own, others = (np.sort(generator.permutation(size)[:count]).tolist() for size in sizes)
+        return replace(
+            self,
+            members=self.members[own],
+            non_members=self.non_members[others],
+            member_indices=[self.member_indices[row] for row in own],
+            non_member_indices=[self.non_member_indices[row] for row in others],
+        )
 
     @property
     def left_out(self) -> Record:

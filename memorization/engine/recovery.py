@@ -113,11 +113,13 @@ def recover(
     hardware: Hardware | None = None,
     loss: float | None = None,
     bank: Tensor | None = None,
+    members: Tensor | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Recover all members and non-members; shards go to `folder`, and those that it holds already are taken as done.
 
     `observers` are further callbacks of the predict loop. `loss` is the train loss, None if unknown; `bank`
-    (M, C, H, W) holds the images that are recalled. Mixed precision is for training alone: a recovery is in float32.
+    (M, C, H, W) holds the images that are recalled; `members` (N, C, H, W) all that answers are compared with, of which
+    those of `split` are a sample. Mixed precision is for training alone: a recovery is in float32.
     Returns the scores, one row an image, members first, and the images of the `gallery`'s rows: `original`, `degraded`,
     `answer` (K, C, H, W) uint8 and `row` (K,); and `path` (K, P, C, h, w) uint8, reduced: the answers after the P
     numbers of iterations `steps`, black from an image's last iteration on.
@@ -135,7 +137,8 @@ def recover(
     runner = trainer_on(hardware, **arguments)
     if runner.world_size > len(missing) > 0:  # each process needs a batch of its own
         runner = trainer_on(replace(hardware, devices=len(missing)), num_nodes=1, **arguments)
-    module = RecoveryModule(autoencoder, recipe, split.members, found=len(starts) - len(missing), loss=loss, bank=bank)
+    known = split.members if members is None else members
+    module = RecoveryModule(autoencoder, recipe, known, found=len(starts) - len(missing), loss=loss, bank=bank)
     if missing:
         # one item is a whole batch already
         loader = DataLoader(Batches(split, batch_size, missing), batch_size=1, collate_fn=itemgetter(0))

@@ -1,10 +1,10 @@
-"""What a training is told: the optimiser, its schedule, the budget and the ladder of train losses."""
+"""What a training is told: the optimiser, its schedule, the budget, the ladder of train losses, and what protects."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import ClassVar
 
-from memorization.components import SettingError
+from memorization.components import Record, SettingError, is_whole, number
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,12 @@ class Training:
     max_steps: the budget; the training ends there or at `target_loss`, whichever comes first.
     target_loss: mean squared error at which the training stops; not above the highest rung.
     ladder: train losses at which weights are kept, the first time each is reached.
+
+    What may keep an autoencoder from holding its members; the train loss is always that of the members as they are:
+    weight_decay: decoupled from the gradient (AdamW, Loshchilov and Hutter, 2019), times the learning rate.
+    input_noise: standard deviation of Gaussian noise on the inputs, not on what they are compared with.
+    shift: pixels by which an image is moved at random in a step, up to so many along each axis; the border is repeated.
+    mirror: images are mirrored left to right at random, each half of the time.
     """
 
     learning_rate: float = 1e-3
@@ -34,7 +40,12 @@ class Training:
     max_steps: int = 2000
     target_loss: float = 1e-8
     ladder: list[float] = field(default_factory=lambda: [10.0**-k for k in range(2, 9)])
+    weight_decay: float = 0.0
+    input_noise: float = 0.0
+    shift: int = 0
+    mirror: bool = False
 
+    later: ClassVar[tuple[str, ...]] = ("weight_decay", "input_noise", "shift", "mirror")  # no part of older signatures
     revision: ClassVar[int] = 1  # of this, and of all in `engine` that trains
 
     def __post_init__(self) -> None:
@@ -44,6 +55,11 @@ class Training:
         for name in ("warmup_steps", "batch_size", "micro_batch"):
             if getattr(self, name) < 0:
                 raise SettingError(name, getattr(self, name), "it must be at least 0")
+        for name in ("weight_decay", "input_noise"):
+            if not 0 <= number(getattr(self, name)) < math.inf:
+                raise SettingError(name, getattr(self, name), "it must be 0 (none) or above, and finite")
+        if not is_whole(self.shift) or self.shift < 0:
+            raise SettingError("shift", self.shift, "it must be a whole number of pixels, 0 for none")
         if not 0 <= self.ema < 1:
             raise SettingError("ema", self.ema, "it must be from 0 (no average) to below 1, such as 0.99")
         if not all(0 <= beta < 1 for beta in self.betas) or len(self.betas) != 2:
@@ -63,6 +79,16 @@ class Training:
     def rungs(self) -> list[float]:
         """The rungs of the ladder, the highest first."""
         return sorted({float(rung) for rung in self.ladder}, reverse=True)
+
+    @property
+    def augments(self) -> bool:
+        """Do the images of a step differ from the members?"""
+        return self.shift > 0 or self.mirror
+
+    def identity(self) -> Record:
+        """What can change the weights, as plain values; what came later counts where it is not at its default."""
+        usual = {known.name: known.default for known in fields(self) if known.name in self.later}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
     def rate(self, step: int) -> float:
         """The learning rate of a step as a share of `learning_rate`."""

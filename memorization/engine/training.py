@@ -55,11 +55,30 @@ class Batches:
     steps: int
     seed: int
     first: int = 0  # step, of a training that goes on
+    shift: int = 0  # as of `Training`, and so is the next
+    mirror: bool = False
 
     def __len__(self) -> int:
         return self.steps - self.first
 
     def __iter__(self) -> Iterator[Tensor]:
+        for step, batch in enumerate(self._drawn(), start=self.first):
+            yield self._augmented(batch, step) if self.shift or self.mirror else batch
+
+    def _augmented(self, batch: Tensor, step: int) -> Tensor:
+        """`batch` (B, C, H, W) with each image moved and mirrored at random, in its own type."""
+        generator = np.random.default_rng([self.seed, 2, step])
+        count, channels, *sides = batch.shape
+        moved = generator.integers(-self.shift, self.shift, (2, count, 1), endpoint=True)
+        rows, columns = ((np.arange(side) + by).clip(0, side - 1) for side, by in zip(sides, moved, strict=True))
+        if self.mirror:
+            mirrored = generator.random((count, 1)) < 0.5
+            columns = np.where(mirrored, columns[:, ::-1], columns)
+        image, channel = torch.arange(count), torch.arange(channels)
+        at = image.view(-1, 1, 1, 1), channel.view(-1, 1, 1), torch.tensor(rows).view(count, 1, -1, 1)
+        return batch[(*at, torch.tensor(columns).view(count, 1, 1, -1))]
+
+    def _drawn(self) -> Iterator[Tensor]:
         count = len(self.images)
         size = min(self.batch_size or count, count)
         if size == count:
@@ -95,6 +114,7 @@ class TrainingModule(pl.LightningModule):
         self.settings = settings
         self.members = members
         self.full_batch = settings.batch_size == 0 or settings.batch_size >= len(members)
+        self.disturbed = settings.augments or settings.input_noise > 0
         self.steps_per_epoch = 1 if self.full_batch else math.ceil(len(members) / settings.batch_size)
         self.has_modes = has_modes(autoencoder)
         self.history = History()
@@ -131,12 +151,11 @@ class TrainingModule(pl.LightningModule):
         return self.averaged.module if self.averaged else self.autoencoder
 
     def configure_optimizers(self) -> Any:
-        optimiser = torch.optim.Adam(
-            self.autoencoder.parameters(),
-            lr=self.settings.learning_rate,
-            betas=(self.settings.betas[0], self.settings.betas[1]),
-            fused=True,
-        )
+        parameters, decay = list(self.autoencoder.parameters()), self.settings.weight_decay
+        usual: dict[str, Any] = {"lr": self.settings.learning_rate, "betas": tuple(self.settings.betas), "fused": True}
+        optimiser: torch.optim.Optimizer = torch.optim.Adam(parameters, **usual)
+        if decay:
+            optimiser = torch.optim.AdamW(parameters, weight_decay=decay, **usual)
         if self.resumed:
             optimiser.load_state_dict(self.resumed["optimiser"])  # with the initial learning rate of the schedule
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.settings.rate, last_epoch=self.first_step - 1)
@@ -172,11 +191,14 @@ class TrainingModule(pl.LightningModule):
 
     def _backward(self, batch: Tensor) -> float:
         """The loss of a batch, summed over the processes as its gradients are."""
-        loss, own = 0.0, self.processes.own(batch)
+        loss, own, noise = 0.0, self.processes.own(batch), self._noise(batch)
+        size = self.settings.micro_batch or len(batch)
         with self._no_averaging():
-            for part in own.split(self.settings.micro_batch or len(batch)) if len(own) else ():
+            for first in range(0, len(own), size):
+                part = own[first : first + size]
                 images, share = as_float(part).to(self.dtype), len(part) / len(batch)
-                of_part = nn.functional.mse_loss(self.autoencoder(images), images)
+                inputs = images if noise is None else images + noise[first : first + size]
+                of_part = nn.functional.mse_loss(self.autoencoder(inputs), images)
                 self.manual_backward(of_part * share)
                 loss += of_part.item() * share
         if self.has_modes:
@@ -186,10 +208,18 @@ class TrainingModule(pl.LightningModule):
             self.processes.sum_gradients(self.autoencoder)
         return loss
 
+    def _noise(self, batch: Tensor) -> Tensor | None:
+        """What this process adds to its part of the inputs of a step: drawn by the seed and the step alone."""
+        if not self.settings.input_noise:
+            return None
+        generator = np.random.default_rng([self.seed, 3, self.step])
+        drawn = torch.from_numpy(generator.standard_normal(tuple(batch.shape), np.float32))
+        return self.settings.input_noise * self.processes.own(drawn).to(batch.device)
+
     def _record(self, loss: float) -> None:
         """Note the `loss` of a step, or that of the kept weights on all members where it is worth its measurement."""
         mixed = "mixed" in str(self.trainer.precision)
-        whole = self.full_batch and not (self.averaged or mixed or self.has_modes)
+        whole = self.full_batch and not (self.averaged or mixed or self.has_modes or self.disturbed)
         if not whole and self._due(loss):
             loss, whole = self.train_loss(), True
         self.history.steps, self.history.loss = self.step, loss
@@ -206,7 +236,7 @@ class TrainingModule(pl.LightningModule):
         """Is the loss on the whole training set worth a measurement before this step, whose batch had `loss`?"""
         if self.step == self.settings.max_steps - 1:
             return True
-        if self.averaged:  # often far below the batch's loss
+        if self.averaged or self.disturbed:  # often far below the batch's loss
             epochs = math.ceil(AVERAGED_EVERY / self.steps_per_epoch)
             return self.step % (epochs * self.steps_per_epoch) == 0
         goal = max(self.next_rung or 0.0, self.settings.target_loss)
@@ -273,7 +303,8 @@ def train(
         logger=list(loggers) if alone else False,
         enable_progress_bar=progress,
     )
-    batches = Batches(members, settings.batch_size, settings.max_steps, seed, module.first_step)
+    given = settings.batch_size, settings.max_steps, seed, module.first_step, settings.shift, settings.mirror
+    batches = Batches(members, *given)
     with interruption.deferred() if alone else stopping(runner):
         runner.fit(module, batches)
     if module.failure:

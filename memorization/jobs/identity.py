@@ -7,19 +7,23 @@ watches a run (tracking, progress), where it is made (hardware but its precision
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from memorization.components import Record, revision_of, within
 from memorization.config.experiment import Experiment
 from memorization.data import DATASETS
+from memorization.evaluation import halves
 from memorization.evaluation.controls import Control, controlled
 from memorization.extraction import TO_RECALL
 from memorization.store.signature import signature_of
 
 
-def of_autoencoder(experiment: Experiment, swap: bool = False) -> Record:
-    """Of the trained autoencoder; with `swap`, of the reference, which is trained on the non-members."""
+def of_autoencoder(experiment: Experiment, swap: bool = False, half: int | None = None) -> Record:
+    """Of the trained autoencoder; with `swap`, of the one that is trained on the non-members.
+
+    half: of reference number `half`, which is trained on a random half of all images; see `evaluation.halves`.
+    """
     dataset = experiment.dataset
     with within("dataset"):
         images = dataset.identity()
@@ -33,7 +37,9 @@ def of_autoencoder(experiment: Experiment, swap: bool = False) -> Record:
     }
     if not experiment.architecture.given:  # else there is no training
         training = experiment.training
-        identity["training"] = {"name": "training", "revision": revision_of(training), **asdict(training)}
+        identity["training"] = {"name": "training", "revision": revision_of(training), **training.identity()}
+    if half is not None:
+        identity["half"] = {"name": "halves", "number": half, "revision": halves.REVISION}
     return identity | ({"swapped": True} if swap else {})
 
 
@@ -65,6 +71,7 @@ class Identity:
             recipe["bank"] = TO_RECALL.identity()
         task = {key: autoencoder[key] for key in ("seed", "dataset", "precision")}
         task |= {key: recipe.pop(key) for key in ("degradation", "threshold_db", "revisions")}
+        task |= {"sample": recovering.sample} if recovering.sample else {}
         setup = {**recipe, "task": task, "autoencoder": autoencoder}
         names = signature_of(task), signature_of(setup)
         if control is Control.none:

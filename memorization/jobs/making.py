@@ -33,6 +33,7 @@ class Making:
     def __init__(self, job: "RecoveryJob", subject: "Subject") -> None:
         self.job, self.subject = job, subject
         self.experiment, self.recovering, self.folder = job.experiment, job.recovering, job.folder
+        self.split = subject.split.sampled(self.recovering.sample, self.experiment.seed)
         self.reached = list(subject.autoencoder.rungs) if subject.autoencoder else []
         self.earlier = self._earlier()
         self.missing = [rung for rung in subject.losses if rung not in self.earlier]
@@ -40,7 +41,7 @@ class Making:
 
     def make(self) -> None:
         """Recover, and write the run."""
-        experiment, split, grows = self.experiment, self.subject.split, files.is_done(self.folder)
+        experiment, split, grows = self.experiment, self.split, files.is_done(self.folder)
         record, facts = self._record(), self._facts()
         batches = -(-(len(split.members) + len(split.non_members)) // self.recovering.batch_size)
         bar = RecoveryBar(self.job.name, len(self.missing), batches, self.job.recipe, shown=experiment.progress)
@@ -69,12 +70,12 @@ class Making:
 
     def _recovered(self, rung: float, bar: RecoveryBar, tracker: Tracker) -> Found:
         """The results at a rung and the pictures of its gallery, by the names that they have in a run."""
-        split, name = self.subject.split, rung_name(rung)
+        name, members = rung_name(rung), self.subject.split.members
         bar.begin(name)
         table, shown = recover(
             self.subject.model(rung),
-            split,
-            controlled(self.recovering.recipe, self.job.control, as_float(split.members)),
+            self.split,
+            controlled(self.recovering.recipe, self.job.control, as_float(members)),
             self.folder / files.SHARDS / signature_of(self.subject.weights([rung])) / name,  # of these weights
             batch_size=self.recovering.batch_size,
             gallery=self._gallery(),
@@ -83,6 +84,7 @@ class Making:
             hardware=self.experiment.hardware,
             loss=self.subject.losses[rung],
             bank=self.subject.bank(rung),
+            members=members,
         )
         table = table.assign(rung=rung, train_loss=self.subject.losses[rung], **self._columns())
         metrics = rung_metrics(summarise(table).iloc[0])
@@ -99,7 +101,7 @@ class Making:
         for _, pictures in self.earlier.values():
             rows: list[int] = pictures["row"].tolist()
             return rows
-        count, others = len(self.subject.split.members), len(self.subject.split.non_members)
+        count, others = len(self.split.members), len(self.split.non_members)
         return [
             *range(min(self.recovering.gallery, count)),
             *(count + i for i in range(min(self.recovering.gallery, others))),

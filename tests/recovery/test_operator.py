@@ -227,8 +227,8 @@ to_the_end = pytest.mark.parametrize(
     "method",
     [
         Energy(max_iterations=500, tolerance=1e-9),
-        PnPADMM(max_iterations=2000, tolerance=1e-12),
-        NullSpace(max_iterations=3000, tolerance=1e-12),
+        PnPADMM(max_iterations=1500, tolerance=1e-11),
+        NullSpace(max_iterations=2000, tolerance=1e-11),
     ],
     ids=lambda method: type(method).__name__,
 )
