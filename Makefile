@@ -50,6 +50,9 @@ lint: install  ## style, spelling, rooms and types
 test: lint chromium  ## lint, types and tests
 	$(BIN)/pytest -n 2 --dist worksteal
 
+coverage: install  ## lines and branches that the unit tests reach
+	$(BIN)/pytest -n 2 --dist worksteal -m unit --cov --cov-report=term:skip-covered
+
 test-slurm: install  ## as root: start a SLURM of one node here, run sweeps on it (5 minutes), and take it down
 	tests/slurm/cluster.sh up && $(BIN)/pytest tests/slurm -v; status=$$?; tests/slurm/cluster.sh down; exit $$status
 
@@ -73,4 +76,4 @@ chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke sweep plan bench report lint test test-slurm test-models docs docs-serve chromium
+.PHONY: help install run smoke sweep plan bench report lint test coverage test-slurm test-models docs docs-serve chromium

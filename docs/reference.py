@@ -1,7 +1,8 @@
 """The reference pages, made from the code each time the site is built, so that they cannot be out of date.
 
-A key's type and default come from the part that has it, its meaning from `keys.yaml`. A test fails for a key without a
-meaning, a meaning without a key, and a column of results that `COLUMNS` does not explain.
+A key's type and default come from the part that has it, its meaning from `memorization/cli/keys.yaml`.
+A test fails for a key without a meaning, a meaning without a key, and a column of results that `COLUMNS` does not
+explain.
 """
 
 import contextlib
@@ -11,43 +12,21 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
-from itertools import takewhile
-from pathlib import Path
-from types import UnionType
-from typing import Any, get_args
-
-import yaml
+from typing import Any
 
 import memorization
 from memorization import architectures, data, degradations, extraction, recovery, report, testing
-from memorization.cli import store
+from memorization.cli import help, store
 from memorization.cli.entry import CONF
+from memorization.cli.help import COMMANDS, comment, kind, meaning, own_fields, shown
 from memorization.config import groups, schema
-from memorization.engine.settings import Hardware
+from memorization.evaluation.attacks import Attacked
 from memorization.evaluation.extraction import Extraction
 from memorization.extraction.spectrum import Attractors
 from memorization.report.audited import Audited
 from memorization.store.reading import Run
 from memorization.tracking import dashboard
 
-COMMANDS = {
-    "memorization-train": schema.TrainConfig,
-    "memorization-recover": schema.RecoverConfig,
-    "memorization-extract": schema.ExtractConfig,
-}
-NODES = {"tracking": schema.Tracking, "trainer": Hardware, "search": schema.searching()}  # keys below a key, no group
-ASKS = {
-    "dataset": "Which images are members and non-members.",
-    "architecture": "Which autoencoder is trained, or loaded.",
-    "training": "How it is trained.",
-    "degradation": "What is done to the images before they are recovered.",
-    "recovery": "Which method recovers them.",
-    "operator": "What the method knows of the degradation.",
-    "prior": "Where an extraction starts.",
-    "tracking": "What Weights & Biases is told.",
-    "cluster": "Where the jobs of a sweep run.",
-    "experiment": "A question with all its settings, to be run with `-m`.",
-}
 COLUMNS = {
     "image": "index of the image in its data set",
     "member": "whether it is a member",
@@ -106,7 +85,7 @@ STATUSES = {
     "143": "Stopped by SIGTERM.",
 }
 Row = tuple[str, ...]
-MEANINGS: dict[str, str] = yaml.safe_load(Path(__file__).with_name("keys.yaml").read_text(encoding="utf-8"))
+NODES = help.nodes("extract")  # keys below a key that is no choice of a group
 MODULES = (memorization, data, degradations, recovery, extraction, architectures, testing)
 
 
@@ -130,10 +109,10 @@ def configuration() -> str:
     ]
     known: set[str] = set()
     for command, node in COMMANDS.items():
-        own = [field for field in own_fields(node) if field[0] not in known]
+        own = [field for field in own_fields(command) if field[0] not in known]
         said = "Beside the keys of `memorization-train`:" if known else "All three commands have these keys."
         known |= {name for name, *_ in own} if node is schema.TrainConfig else set()
-        lines += [f"## {command}", said, table(rows_of("", own))]
+        lines += [f"## memorization-{command}", said, table(rows_of("", own))]
     for name, node in NODES.items():
         lines += [f"## {name}", table(rows_of(name, fields_of(node)))]
     return "\n\n".join(lines) + "\n"
@@ -142,7 +121,7 @@ def configuration() -> str:
 def choices() -> str:
     """The groups: their choices, and the keys of each."""
     lines = ["# Choices", "Each group is set as `GROUP=CHOICE`. The keys of a choice are set as `KEY=VALUE`."]
-    for group, asks in ASKS.items():
+    for group, asks in help.ASKS.items():
         parts = dict(ours()).get(group, {})
         lines += [f"## {group}", asks]
         if not parts:
@@ -166,7 +145,8 @@ def results() -> str:
         table(((name, text) for name, text in COLUMNS.items()), ("column", "meaning")),
         "An extraction has one row a distinct end; its columns are described at "
         "[load_extractions](python.md#memorizationload_extractions). Those of the attractors are at "
-        "[load_attractors](python.md#memorizationload_attractors).",
+        "[load_attractors](python.md#memorizationload_attractors), and those of a membership inference at "
+        "[load_lira](python.md#memorizationload_lira).",
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -177,7 +157,7 @@ def commands() -> str:
     lines += [
         "The first three take `KEY=VALUE` and `GROUP=CHOICE`, see [Configuration](configuration.md) and "
         "[Choices](choices.md). `-m` runs all combinations, `--plan` says what would be done, `--help` lists the "
-        "choices and keys, `--cfg job` prints the configuration.",
+        "choices and keys, `--help GROUP` explains those of a group, `--cfg job` prints the configuration.",
         "## Exit statuses",
         table(STATUSES.items(), ("status", "when")),
         "An error is one line on standard error. It names the wrong value and the way out.",
@@ -204,8 +184,8 @@ def python() -> str:
         for member in public(module):
             thing = getattr(module, member)
             lines += [f"### {name}.{member}", signature(member, thing), prose(inspect.getdoc(thing) or "")]
-    lines += ["## Results of calls", "What `audit`, `extract`, `attractors` and `load_run` return."]
-    for result in (Audited, Extraction, Attractors, Run):
+    lines += ["## Results of calls", "What `audit`, `lira`, `extract`, `attractors` and `load_run` return."]
+    for result in (Audited, Attacked, Extraction, Attractors, Run):
         lines += [f"### {result.__name__}", prose(inspect.getdoc(result) or "")]
         names = [name for name in dir(result) if not name.startswith("_") and name not in result.__dataclass_fields__]
         for name in names:
@@ -261,14 +241,6 @@ def described(group: str) -> list[tuple[str, str]]:
     return [(name, files.get(name) or first_paragraph(parts[name])) for name in names]
 
 
-def comment(path: Path) -> str:
-    """What the comment at the top of a file says, without the command and what comes after it."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package")]
-    said = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
-    text = " ".join(takewhile(lambda line: not line.startswith("Command:"), said)).removeprefix("Question:").strip()
-    return text[:1].upper() + text[1:]
-
-
 def first_paragraph(part: Any) -> str:
     """Of a docstring."""
     return " ".join((inspect.getdoc(part) or "").split("\n\n")[0].split())
@@ -280,22 +252,16 @@ def rows_of(path: str, fields: Iterable[tuple[str, Any, Any]]) -> list[Row]:
     return [(before + name, meaning(path, name), kind(hint), shown(default)) for name, hint, default in fields]
 
 
-def meaning(path: str, key: str) -> str:
-    """That of the choice, else that of its group."""
-    places = [path, path.split(".")[0]]
-    return next((MEANINGS[name] for place in places if (name := f"{place}.{key}".lstrip(".")) in MEANINGS), "")
-
-
 def explained() -> tuple[set[str], set[str]]:
     """The keys without a meaning, and the meanings that no key uses."""
-    places = {"": [field for node in COMMANDS.values() for field in own_fields(node)]}
+    places = {"": [field for command in COMMANDS for field in own_fields(command)]}
     places |= {name: fields_of(node) for name, node in NODES.items()}
     places |= {f"{group}.{name}": fields_of(part) for group, parts in ours() for name, part in parts.items()}
     places |= dict(groups.EXTRA)
     names = {(path, key) for path, fields in places.items() for key, *_ in fields}
     lacking = {f"{path}.{key}" for path, key in names if not meaning(path, key)}
     used = {f"{place}.{key}".lstrip(".") for path, key in names for place in (path, path.split(".")[0])}
-    return lacking, {*MEANINGS} - used
+    return lacking, {*help.meanings()} - used
 
 
 def ours() -> list[tuple[str, Mapping[str, Any]]]:
@@ -311,37 +277,6 @@ def fields_of(part: Any) -> list[tuple[str, Any, Any]]:
         else {}
     )
     return [(name, hint, filled.get(name, default)) for name, hint, default in groups.component_fields(part)]
-
-
-def own_fields(node: Any) -> list[tuple[str, Any, Any]]:
-    """Those of a command that no group and no node has."""
-    return [field for field in fields_of(node) if field[0] not in {*NODES, *groups.GROUPS}]
-
-
-def kind(hint: Any) -> str:
-    """A type in words."""
-    if inspect.isclass(hint) and issubclass(hint, StrEnum):
-        return ", ".join(f"`{word}`" for word in hint)
-    words = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null", Any: "any"}
-    if hint in words:
-        return words[hint]
-    if isinstance(hint, UnionType):
-        return " or ".join(kind(one) for one in get_args(hint))
-    if get_args(hint):
-        return f"list of {kind(get_args(hint)[0])}s".replace("texts", "words")
-    return getattr(hint, "__name__", str(hint))
-
-
-def shown(default: Any) -> str:
-    """A default as it is typed."""
-    if default == groups.MISSING:
-        return "must be chosen"
-    words = {True: "true", False: "false", None: "null", "": "empty"}
-    if isinstance(default, bool | None) or default == "":
-        return words[default]
-    if isinstance(default, list | tuple):
-        return f"`[{', '.join(f'{value:g}' if isinstance(value, float) else str(value) for value in default)}]`"
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
 def table(rows: Iterable[Row], heads: Row = ("key", "meaning", "type", "default")) -> str:

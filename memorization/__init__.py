@@ -8,18 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memorization.architectures.external.adapted import adapted
+    from memorization.evaluation.attacks import lira
     from memorization.evaluation.extraction import extract
     from memorization.extraction.spectrum import attractors
     from memorization.report.audited import audit
-    from memorization.store.reading import load_attractors, load_extractions, load_results, load_run, with_attractors
+    from memorization.store.reading import (
+        load_attractors,
+        load_extractions,
+        load_lira,
+        load_results,
+        load_run,
+        with_attractors,
+    )
 
 __all__ = [
     "adapted",
     "attractors",
     "audit",
     "extract",
+    "lira",
     "load_attractors",
     "load_extractions",
+    "load_lira",
     "load_results",
     "load_run",
 ]
@@ -30,6 +40,7 @@ _WHERE = {
     "attractors": "extraction.spectrum",
     "audit": "report.audited",
     "extract": "evaluation.extraction",
+    "lira": "evaluation.attacks",
 }
 
 

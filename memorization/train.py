@@ -14,7 +14,7 @@ def application(config: DictConfig) -> float:
 
 def main() -> None:
     """The console script `memorization-train`."""
-    entry.main(application)
+    entry.main(application, "train")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,52 @@ os.environ["WANDB_SILENT"] = "true"
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 preloaded.start()
+
+
+# Tests that compute for many seconds, as `pytest --durations` shows.
+SLOW = {
+    "test_robust_and_known_agree_on_smooth_images_whatever_the_fill",
+    "test_robust_and_known_agree_without_noise",
+    "test_robust_finds_few_random_values_beside_a_constant",
+    "test_energy_has_the_minimiser_of_its_quadratic",
+    "test_known_and_true_mask_are_the_same_problem_whatever_the_fill",
+    "test_the_column_that_decides_is_found_and_the_others_are_not",
+}
+# Names in the code of what starts a command, or composes its configuration.
+STARTING = {"subprocess", "run_script", "PYTHON", "main", "compose"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each test is one of `browser`, `cli`, `slow` and `unit`, as its fixtures, its code and its name tell."""
+    starts = functools.cache(starts_a_command)
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        used = [known[-1].func for name, known in item._fixtureinfo.name2fixturedefs.items()]
+        kind = "unit"
+        if "browser" in item.fixturenames:
+            kind = "browser"
+        elif any(map(starts, [item.function, *used])):
+            kind = "cli"
+        elif item.originalname in SLOW:
+            kind = "slow"
+        item.add_marker(kind)
+
+
+def starts_a_command(function: Any, seen: frozenset[Any] = frozenset()) -> bool:
+    """Does the code of a function, or of one of the tests' own that it calls, start a command?"""
+    function = inspect.unwrap(function)
+    names = {name for code in codes(function.__code__) for name in code.co_names}
+    called = {function.__globals__.get(name) for name in names if inspect.isfunction(function.__globals__.get(name))}
+    own = {one for one in called - seen if one.__module__.startswith("tests.")}
+    return not names.isdisjoint(STARTING) or any(starts_a_command(one, seen | own) for one in own)
+
+
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code of a function and of those within it."""
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from codes(inner)
 
 
 def run_script(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
@@ -157,6 +158,14 @@ def test_the_example_of_a_part_of_ones_own_works():
         names["Checkerboard"](side=0)
 
 
+def test_the_example_of_a_membership_inference_tells_members(capsys):
+    (code,) = (text for page, text in blocks("python") if page == "docs/howto/audit.md")
+    names = {}
+    exec(code, names)
+    assert "LiRA on the erased PSNR" in capsys.readouterr().out
+    assert len(names["found"].table) == 40
+
+
 def test_results_are_read_in_pandas_as_the_page_says(smoke, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(smoke[0])
     names = {}
@@ -194,6 +203,14 @@ def test_extras_that_are_named_exist():
     named = {name for page in PAGES for name in re.findall(r"memorization\[([a-z]+)\]", page.read_text())}
     assert named
     assert named <= set(extras)
+
+
+def test_a_release_has_one_version():
+    newest, date = re.findall(r"^## (\d\S*) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (cited["version"], str(cited["date-released"])) == (newest, date)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
+    assert settings["version"]["fallback-version"] == newest
 
 
 def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path):

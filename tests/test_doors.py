@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def called(module, *words, beside, cwd):
 
 def test_the_example_is_listed_swept_and_reported(installed, tmp_path):
     shown = called("memorization.recover", "--help", beside=installed, cwd=tmp_path)
-    assert all(f" {name} " in shown.stdout for kind, name in PARTS.items() if kind != "priors"), shown.stderr
+    assert all(re.search(rf" {name}\b", shown.stdout) for kind, name in PARTS.items() if kind != "priors"), shown.stderr
     words = ["-m", "experiment=waves", "recovery.share=0.3,0.5", "operator=known", "tracking=none", "progress=false"]
     swept = called("memorization.recover", *words, beside=installed, cwd=tmp_path)
     assert "2 of 2 jobs: 2 done" in swept.stdout, swept.stderr
@@ -44,7 +45,10 @@ def test_the_example_is_listed_swept_and_reported(installed, tmp_path):
     assert "checkerboard 50 %, zero fill" in told
     assert "blended known, share=0.3" in told
     shown = called("memorization.extract", "--help", beside=installed, cwd=tmp_path)
-    assert " stripes " in shown.stdout, shown.stderr
+    assert re.search(r" prior .*\bstripes\b", shown.stdout), shown.stderr
+    explained = called("memorization.recover", "--help", "recovery", beside=installed, cwd=tmp_path).stdout
+    assert "\nrecovery=blended\n" in explained
+    assert "recovery.share: number; default " in explained
     wrong = called(
         "memorization.recover", "degradation=checkerboard", "degradation.side=0", beside=installed, cwd=tmp_path
     )

@@ -20,14 +20,14 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 from PIL import Image
 
 from memorization import architectures, load_results, load_run
-from memorization.cli import entry
+from memorization.cli import entry, help
 from memorization.config import schema
 from memorization.config.experiment import resolve
-from memorization.config.groups import GROUPS
+from memorization.config.groups import EXTRA, GROUPS
 from memorization.config.hiding import hiding
 from memorization.config.messages import as_typed
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
@@ -358,6 +358,38 @@ def test_help_names_every_choice():
     assert shown.returncode == 0
     for group, choice in CHOICES:
         assert choice in shown.stdout or group == "prior"
+
+
+@pytest.mark.parametrize("name", help.COMMANDS)
+def test_help_fits_a_screen(name):
+    lines = run_script(name, "--help", cwd=Path("/")).stdout.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+    assert any("--help GROUP" in line for line in lines)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_help_on_a_group_explains_each_choice_and_key(group, capsys, monkeypatch):
+    name = "extract" if group == "prior" else "recover"
+    monkeypatch.setattr(sys, "argv", ["", "--help", group])
+    entry.main(pytest.fail, name)
+    shown = " ".join(capsys.readouterr().out.split())
+    for choice in (choice for known, choice in CHOICES if known == group):
+        fields = schema.choices()[group][choice].fields if choice in GROUPS[group] else []
+        _, _, said = shown.partition(f" {group}={choice} ")
+        assert said, choice
+        for key, kind, default in (field for field in fields if field not in EXTRA.get(group, [])):
+            ends = "must be chosen" if default == MISSING else f"default {help.shown(default)}"
+            told = f"{group}.{key}: {help.kind(kind)}; {ends} {help.meaning(f'{group}.{choice}', key)}"
+            assert " ".join(told.replace("`", "").split()) in said
+    for key, kind, default in EXTRA.get(group, []):
+        assert f"{group}.{key}: {help.kind(kind)}; default {help.shown(default)}".replace("`", "") in shown
+
+
+def test_help_on_a_group_that_is_none_names_those_that_are():
+    shown = run_script("train", "--help", "recovery", cwd=Path("/"))
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert shown.stderr.startswith("error: --help recovery: there is no such group; take one of dataset, architecture")
 
 
 def test_a_width_that_cannot_reach_the_target_is_told_before_the_training(tmp_path):

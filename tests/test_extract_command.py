@@ -492,5 +492,5 @@ def test_a_sweeper_is_told_of_the_share(tmp_path, monkeypatch):
 def test_help_lists_the_priors_and_the_keys_of_the_search(command):
     status, shown, _ = command("--help")
     assert status == 0
-    for word in ("mixture", "combinations", "images", "noise", "spectra, scales", "queries", "memorization-extract"):
+    for word in ("mixture", "combinations", "images", "noise", "spectra", "search.queries", "memorization-extract"):
         assert word in shown

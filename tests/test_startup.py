@@ -24,6 +24,8 @@ SHOWN = [
     ("recover", "--help"),
     ("train", "--help"),
     ("extract", "--help"),
+    ("recover", "--help", "recovery"),
+    ("extract", "--help", "keys"),
     ("recover", "--cfg", "job"),
     ("extract", "--cfg", "job"),
     ("recover", "recovery.wieght=2"),

@@ -259,7 +259,8 @@ def test_slurm_composes_and_requeues(composed):
 # Keys that cannot change a number of a table; everything else must change the signature.
 SILENT = {
     "store", "study", "progress", "checkpoint_seconds", "gallery", "objective", "controls", "probes", "plan", "rungs",
-    "attractors",    "tracking.mode", "tracking.project", "tracking.entity", "trainer.accelerator", "trainer.devices",
+    "attractors", "references", "tracking.mode", "tracking.project", "tracking.entity", "trainer.accelerator",
+    "trainer.devices",
 }  # fmt: skip
 ALSO_SILENT = {  # of some choices: images and files count by their content, and a blind method alone uses an operator
     "dataset": {f"dataset.{key}" for key in ("path", "unusable")},
@@ -273,7 +274,7 @@ REFUSED = {  # by some degradations and methods, by a folder of images, and by a
 }  # fmt: skip
 OTHER = {
     "rungs": "last", "control": "untrained", "trainer.precision": "bf16-mixed", "training.betas": [0.8, 0.9],
-    "recovery.starts": 2,  # one is what most methods do by themselves
+    "references": 4, "recovery.starts": 2,  # one is what most methods do by themselves
     "training.ladder": [0.5], "architecture.activation": "elu", "architecture.initialisation": "orthogonal",
     "architecture.output": "sigmoid", "degradation.fill": "grey", "degradation.second.fill": "grey",
     "degradation.side": "left", "degradation.direction": "vertical", "degradation.angle": 30.0, "dataset.path": "copy",

@@ -4,12 +4,14 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -39,6 +41,7 @@ NOISE = (
     "The `srun` command is available.*",
 )
 OUTCOMES: list[Outcome] = []  # of the jobs of this process
+HELP = ("--help", "-h")  # before the name of a group, it explains that
 PLAN = "--plan"  # says what would be done, and does nothing
 LAUNCHING = ("cluster=", "hydra.launcher.", "hydra/launcher=")  # they say where jobs run, of which a plan has none
 
@@ -90,11 +93,20 @@ if multiprocessing.current_process().name != "MainProcess":  # one of several th
     quieten()
 
 
-def main(application: Callable[[], Any]) -> None:
-    """Run a Hydra application as a console script; exits with status 1 if a job failed, 143 or 130 if stopped."""
+def main(application: Callable[[], Any], command: str) -> None:
+    """Run a Hydra application as the console script `memorization-<command>`.
+
+    Exits with status 1 if a job failed, 143 or 130 if stopped.
+    """
     streams.settle()
+    if group := _asked_of(sys.argv):
+        try:
+            print(help.explained(CONF, command, group))
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+        return
     schema.register()
-    OmegaConf.register_new_resolver("choices", partial(help.choices, CONF), replace=True)
+    OmegaConf.register_new_resolver("overview", partial(help.overview, CONF), replace=True)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed by Hydra
     quieten()
     OUTCOMES.clear()
@@ -134,6 +146,11 @@ def main(application: Callable[[], Any]) -> None:
         print(stopped, file=sys.stderr)
     if status or failed:
         sys.exit(status or 1)
+
+
+def _asked_of(words: list[str]) -> str:
+    """The group of `--help GROUP` on a command line; empty without."""
+    return next((group for word, group in pairwise(words) if word in HELP and re.fullmatch(r"\w+", group)), "")
 
 
 def _planning(words: list[str], folder: str) -> list[str]:

@@ -1,47 +1,172 @@
-"""The choices that `--help` lists: those of every group, our own and other packages', each with what its file says.
+"""What `--help` shows: the groups and keys of a command on one screen, and with `--help GROUP` those of one in full.
 
-A choice is described by the first sentence of its file, or, where another package brings no file, by the first line of
-its docstring; behind it, in brackets, stand its keys.
+A choice is described by the comment at the top of its file, or, where another package brings no file, by the first
+line of its docstring. A key's type and default come from the part that has it, its meaning from `keys.yaml`. The
+reference of the documentation is made of the same. Nothing here needs torch.
 """
 
+import inspect
 import textwrap
+from collections.abc import Iterable
+from enum import StrEnum
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from types import UnionType
+from typing import Any, get_args
 
-from memorization.config import choices as choices_of
-from memorization.config.schema import offered_files
+import yaml
+from omegaconf import MISSING
 
-WIDTH, INDENT = 114, 32  # columns of a terminal, and those before a description
+from memorization.config import schema
+from memorization.config.choices import choices
+from memorization.config.groups import EXTRA, GROUPS, component_fields
+from memorization.engine.settings import Hardware
+
+WIDTH = 100  # columns of a terminal
+COMMANDS = {"train": schema.TrainConfig, "recover": schema.RecoverConfig, "extract": schema.ExtractConfig}
+KEYS = "keys"  # no group: the keys that no group has
+ASKS = {
+    "dataset": "Which images are members and non-members.",
+    "architecture": "Which autoencoder is trained, or loaded.",
+    "training": "How it is trained.",
+    "degradation": "What is done to the images before they are recovered.",
+    "recovery": "Which method recovers them.",
+    "operator": "What the method knows of the degradation.",
+    "prior": "Where an extraction starts.",
+    "tracking": "What Weights & Biases is told.",
+    "cluster": "Where the jobs of a sweep run.",
+    "experiment": "A question with all its settings, to be run with `-m`.",
+}
+USAGE = """\
+Usage: memorization-{command} [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
+  -m            run every combination of the values that are separated by commas
+  --plan        say what would be run and what the store has, and run nothing
+  --help GROUP  explain the choices of a group, and their keys with type, default and meaning
+  --help keys   the same of the keys that no group has
+  --cfg job     print the whole configuration, and run nothing
+  --hydra-help  list Hydra's own options
+
+Groups, each set as GROUP=CHOICE (* is the default):"""
+Field = tuple[str, Any, Any]  # name, type, default
 
 
-def choices(conf: Path, *groups: str) -> str:
-    """A paragraph a group: its name, its choices, and a line or two on each."""
-    return "\n\n".join(_paragraph(group, _described(conf, group)) for group in groups)
+def overview(conf: Path, command: str) -> str:
+    """What `memorization-<command> --help` shows."""
+    lines = [_filled(comment(conf / f"{command}.yaml")), "", USAGE.format(command=command)]
+    for group, default in defaults(conf, command).items():
+        names = ", ".join(name + "*" * (name == default) for name in described(conf, group))
+        lines.append(_filled(names, f"  {group:<14} ", 17))
+    keys = [name for name, *_ in own_fields(command)]
+    keys += [f"{name}.{key}" for name, node in nodes(command).items() for key, *_ in component_fields(node)]
+    return "\n".join([*lines, "", "Keys that no group has, each set as KEY=VALUE:", _filled(", ".join(keys), "  ", 2)])
 
 
-def _described(conf: Path, group: str) -> dict[str, str]:
-    known = choices_of.choices().get(group, {})
-    found = {path.stem: path for folder in (conf, *offered_files()) for path in sorted((folder / group).glob("*.yaml"))}
-    described = {name: _comment(found[name]) for name in sorted(found, key=lambda name: [*known, name].index(name))}
-    for name, choice in known.items():
-        text = described.get(name) or choice.told
-        keys = ", ".join(key for key, _, _ in choice.fields)
-        described[name] = text + (f" [{keys}]" if keys else "")
-    return described
+def explained(conf: Path, command: str, group: str) -> str:
+    """What `memorization-<command> --help <group>` shows; raises ValueError for a group that the command lacks."""
+    known, below = defaults(conf, command), nodes(command)
+    if group == KEYS:
+        parts = [("", own_fields(command)), *((name, component_fields(node)) for name, node in below.items())]
+        head = f"Keys of memorization-{command} that no group has, each set as KEY=VALUE:"
+        return "\n".join([head, *(line for name, fields in parts for line in _keys(name, fields))])
+    if group not in known:
+        raise ValueError(f"--help {group}: there is no such group; take one of {', '.join([*known, KEYS])}")
+    default = f" The default is {known[group]}." if known[group] else ""
+    paragraphs = [[_filled(f"{group}: {ASKS[group]}{default}")]]
+    if shared := EXTRA.get(group) or (component_fields(below[group]) if group in below else []):
+        paragraphs.append(["Keys, whatever is chosen:", *_keys(group, shared)])
+    for name, text in described(conf, group).items():
+        choice = choices().get(group, {}).get(name)
+        own = [field for field in (choice.fields if choice else ()) if field not in shared]
+        paragraphs.append([f"{group}={name}", _filled(text, "    ", 4), *_keys(f"{group}.{name}", own)])
+    return "\n\n".join("\n".join(lines) for lines in paragraphs)
 
 
-def _comment(path: Path) -> str:
-    """The first sentence of a file's comment, or the question of a study."""
+def defaults(conf: Path, command: str) -> dict[str, str | None]:
+    """The groups of a command with the choice that each has by default, as its file says them."""
+    listed = yaml.safe_load((conf / f"{command}.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {group: name for item in listed if isinstance(item, dict) for group, name in item.items() if group in ASKS}
+
+
+def described(conf: Path, group: str) -> dict[str, str]:
+    """The choices of a group, ours and other packages', with what their files, or else the parts, say of them."""
+    known = choices().get(group, {})
+    found = {path.stem: path for folder in (conf, *schema.offered_files()) for path in (folder / group).glob("*.yaml")}
+    names = [*known, *(name for name in sorted(found) if name not in known)]
+    return {name: (comment(found[name]) if name in found else "") or known[name].told for name in names}
+
+
+def comment(path: Path) -> str:
+    """What the comment at the top of a file says, without the command and what comes after it."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package")]
-    comment = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
-    text = " ".join(takewhile(lambda line: not line.startswith("Command:"), comment))
-    text = text.removeprefix("Question:").strip().partition(". ")[0]
-    return textwrap.shorten(text[:1].upper() + text[1:], WIDTH - INDENT, placeholder="…")
+    said = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
+    text = " ".join(takewhile(lambda line: not line.startswith("Command:"), said)).removeprefix("Question:").strip()
+    return text[:1].upper() + text[1:]
 
 
-def _paragraph(group: str, described: dict[str, str]) -> str:
-    lines: list[str] = []
-    for name, text in described.items():
-        head = f"{group if not lines else '':<14} {name:<{INDENT - 16}} "
-        lines += textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=" " * INDENT) or [head.rstrip()]
-    return "\n".join(lines)
+@cache
+def meanings() -> dict[str, str]:
+    """The meaning of each key, by `key`, `group.key` or `group.choice.key`."""
+    found: dict[str, str] = yaml.safe_load(Path(__file__).with_name("keys.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def meaning(path: str, key: str) -> str:
+    """That of the choice `group.choice`, else that of its group; empty of a key of another package."""
+    places = [path, path.split(".")[0]]
+    return next((meanings()[name] for place in places if (name := f"{place}.{key}".lstrip(".")) in meanings()), "")
+
+
+def nodes(command: str) -> dict[str, Any]:
+    """The keys of a command below a key that is no choice of a group."""
+    below = {"tracking": schema.Tracking, "trainer": Hardware}
+    return below | {"search": schema.searching()} if command == "extract" else below
+
+
+def own_fields(command: str) -> list[Field]:
+    """The keys of a command that no group and no node has."""
+    return [field for field in component_fields(COMMANDS[command]) if field[0] not in {*nodes(command), *GROUPS}]
+
+
+def kind(hint: Any) -> str:
+    """A type in words."""
+    if inspect.isclass(hint) and issubclass(hint, StrEnum):
+        return ", ".join(f"`{word}`" for word in hint)
+    words = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null", Any: "any"}
+    if hint in words:
+        return words[hint]
+    if isinstance(hint, UnionType):
+        return " or ".join(kind(one) for one in get_args(hint))
+    if get_args(hint):
+        return f"list of {kind(get_args(hint)[0])}s".replace("texts", "words")
+    return getattr(hint, "__name__", str(hint))
+
+
+def shown(default: Any) -> str:
+    """A default as it is typed."""
+    if default == MISSING:
+        return "must be chosen"
+    words = {True: "true", False: "false", None: "null", "": "empty"}
+    if isinstance(default, bool | None) or default == "":
+        return words[default]
+    if isinstance(default, list | tuple):
+        return f"`[{', '.join(f'{value:g}' if isinstance(value, float) else str(value) for value in default)}]`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def _keys(path: str, fields: Iterable[Field]) -> list[str]:
+    """Of each key its name, type and default, and below these its meaning."""
+    lines = []
+    for name, hint, default in fields:
+        key = f"{path.split('.')[0]}.{name}".lstrip(".")
+        value = shown(default) if default == MISSING else f"default {shown(default)}"
+        lines.append(_filled(f"{key}: {kind(hint)}; {value}", "    ", 8))
+        if text := meaning(path, name):
+            lines.append(_filled(text, " " * 8, 8))
+    return lines
+
+
+def _filled(text: str, first: str = "", indent: int = 0) -> str:
+    """A text for a terminal: `first` stands before it, and `indent` blanks before its other lines."""
+    text = text.replace("`", "")
+    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False)

@@ -19,7 +19,7 @@ from memorization.engine import streams
 from memorization.store import files, lock, reading, versions
 from memorization.store.files import StoreError
 
-KINDS = ("autoencoders", "recoveries", "probes", "extractions", "attractors")
+KINDS = ("autoencoders", "recoveries", "probes", "extractions", "attractors", "references", "lira")
 
 
 def folders(store: Path) -> Iterator[tuple[str, Path]]:

@@ -19,10 +19,12 @@ from memorization.data.split import check_seed
 from memorization.engine.settings import Hardware, Training
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control
+from memorization.evaluation.halves import check_references
 from memorization.evaluation.metrics import check_threshold
 from memorization.extraction import Search
 
 RECIPE_EXTRA = ("starts", "recall", "extrapolation")  # keys of the group `recovery` that are the recipe's
+ASKED = ("gallery", "controls", "control", "probes", "attractors", "references", "objective", "sample")
 UNNAMED, LONGEST = r"/\#?%:", 128  # characters that W&B takes in no name of a project, and how many it takes
 RECIPE_KEYS = {"method": "recovery"} | {key: f"recovery.{key}" for key in RECIPE_EXTRA}
 
@@ -63,8 +65,8 @@ class Recovering:
 
     batch_size: images solved together. gallery: images kept for the report, of members and of non-members each.
     controls: also run the controls. control: be one of them. probes: how many members to make near-member probes of.
-    attractors: also find the fixed point near each image. sample: how many members, and non-members, are recovered; 0
-    is all.
+    attractors: also find the fixed point near each image. references: how many reference autoencoders to train for a
+    membership inference, 0 for none. sample: how many members, and non-members, are recovered; 0 is all.
     """
 
     recipe: Recipe
@@ -75,6 +77,7 @@ class Recovering:
     control: Control = Control.none
     probes: int = 0
     attractors: bool = False
+    references: int = 0
     objective: Objective = Objective.recovered
     sample: int = 0
 
@@ -84,6 +87,12 @@ class Recovering:
         for name in ("gallery", "probes", "sample"):
             if getattr(self, name) < 0:
                 raise SettingError(name, getattr(self, name), "it must be at least 0")
+        if self.references:
+            check_references(self.references)
+        if self.references and self.sample:
+            raise SettingError(
+                "sample", self.sample, "`references` are asked about all images: set one of the two to 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -215,8 +224,5 @@ def _recovering(node: Any) -> Recovering:
         recipe=recipe,
         rungs=Rungs.parse(node.rungs),
         batch_size=node.recovery.batch_size,
-        **{
-            name: getattr(node, name)
-            for name in ("gallery", "controls", "control", "probes", "attractors", "objective", "sample")
-        },
+        **{name: getattr(node, name) for name in ASKED},
     )

@@ -72,8 +72,9 @@ class RecoverConfig(TrainConfig):
 
     threshold_db: erased-pixel PSNR from which an image counts as recovered. gallery: images kept for the report, of
     members and of non-members each. controls: also run the controls. control: be one of them instead. probes: how many
-    members to make near-member probes of. attractors: also find the fixed point near each image. objective: what an
-    optimising sweeper is told. sample: how many members, and non-members, drawn by the seed, are recovered; 0 is all.
+    members to make near-member probes of. attractors: also find the fixed point near each image. references: how many
+    reference autoencoders to train for a membership inference. objective: what an optimising sweeper is told. sample:
+    how many members, and non-members, drawn by the seed, are recovered; 0 is all.
     """
 
     rungs: Any = "all"
@@ -82,6 +83,7 @@ class RecoverConfig(TrainConfig):
     control: Control = Control.none
     probes: int = 0
     attractors: bool = False
+    references: int = 0
     threshold_db: float = 25.0
     gallery: int = 6
     objective: Objective = Objective.recovered

@@ -127,7 +127,7 @@ def audit(
     kind = type(autoencoder).__name__
     autoencoder = adapted(autoencoder, **description)
     recipe = Recipe(degradation, recovery, operator, seed, threshold_db, starts, recall=recall)
-    images = _Images.of(members, non_members, indices, batch_size)
+    images = Images.of(members, non_members, indices, batch_size)
     with evaluating(autoencoder):
         images.check(recipe, autoencoder)
         loss = reconstruction_loss(autoencoder, images.members, batch_size)
@@ -158,7 +158,7 @@ def audit(
 
 
 @dataclass(frozen=True)
-class _Images:
+class Images:
     """members: (N, C, H, W) float. every: these and then the non-members. numbers: what each is degraded by."""
 
     members: Tensor
@@ -167,7 +167,7 @@ class _Images:
     batch_size: int
 
     @classmethod
-    def of(cls, members: Tensor, non_members: Tensor, indices: Sequence[int] | None, batch_size: int) -> _Images:
+    def of(cls, members: Tensor, non_members: Tensor, indices: Sequence[int] | None, batch_size: int) -> Images:
         """Raises `ValueError` for images that cannot be audited."""
         _check_images("members", members)
         _check_images("non_members", non_members)

@@ -13,13 +13,17 @@ from typing import Any
 from memorization.components import Record, revision_of, within
 from memorization.config.experiment import Experiment
 from memorization.data import DATASETS
+from memorization.evaluation import halves
 from memorization.evaluation.controls import Control, controlled
 from memorization.extraction import TO_RECALL
 from memorization.store.signature import signature_of
 
 
-def of_autoencoder(experiment: Experiment, swap: bool = False) -> Record:
-    """Of the trained autoencoder; with `swap`, of the reference, which is trained on the non-members."""
+def of_autoencoder(experiment: Experiment, swap: bool = False, half: int | None = None) -> Record:
+    """Of the trained autoencoder; with `swap`, of the one that is trained on the non-members.
+
+    half: of reference number `half`, which is trained on a random half of all images; see `evaluation.halves`.
+    """
     dataset = experiment.dataset
     with within("dataset"):
         images = dataset.identity()
@@ -34,6 +38,8 @@ def of_autoencoder(experiment: Experiment, swap: bool = False) -> Record:
     if not experiment.architecture.given:  # else there is no training
         training = experiment.training
         identity["training"] = {"name": "training", "revision": revision_of(training), **training.identity()}
+    if half is not None:
+        identity["half"] = {"name": "halves", "number": half, "revision": halves.REVISION}
     return identity | ({"swapped": True} if swap else {})
 
 

@@ -22,6 +22,7 @@ from memorization.store import files
 if TYPE_CHECKING:
     from memorization.jobs.attractors import AttractorsJob
     from memorization.jobs.probes import ProbesJob
+    from memorization.jobs.references import LiraJob
 
 T = TypeVar("T")
 OBJECTIVES = {Objective.recovered: 1.0, Objective.minus_recovered: -1.0}  # of a sweeper that maximises, or minimises
@@ -66,6 +67,8 @@ def run(experiment: Experiment) -> tuple[Outcome, float]:
             print(found.run(), flush=True)
     except InapplicableError as error:
         print(f"not applicable  attractors: {error}", flush=True)
+    for inference in lira_of(job):
+        print(inference.run(), flush=True)
     return outcome, OBJECTIVES[experiment.recovering.objective] * share(results)
 
 
@@ -129,6 +132,8 @@ def plan(experiment: Experiment) -> Outcome:
         parts["; probes "] = probes.plan()
     for found in attractors_of(job):
         parts[f"; {found.name} "] = found.plan()
+    for inference in lira_of(job):
+        parts[f"; {inference.name}: "] = inference.plan()
     complete = all(part.status is Standing.found for part in parts.values())
     detail = "".join(text + part.detail for text, part in parts.items())
     return Outcome(parts[""].name, Standing.found if complete else Standing.missing, detail)
@@ -184,3 +189,12 @@ def attractors_of(job: RecoveryJob) -> list[AttractorsJob]:
     from memorization.jobs.attractors import AttractorsJob
 
     return [AttractorsJob(job, rung) for rung in job.rungs()]
+
+
+def lira_of(job: RecoveryJob) -> list[LiraJob]:
+    """The membership inference that a recovery asks for; a control has none."""
+    if not job.recovering.references or job.control is not Control.none:
+        return []
+    from memorization.jobs.references import LiraJob
+
+    return [LiraJob(job)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from memorization.components import SettingError, within
 from memorization.config.experiment import Experiment, Extracting, Recovering
 from memorization.config.groups import flat
+from memorization.config.schema import ExtractConfig, RecoverConfig
 from memorization.data import Split, as_float
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.controls import Control, InapplicableError, controlled, untrained
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 Pictures = dict[str, Tensor]
 
 # Keys of a recovery's configuration that an extraction has not.
-OF_RECOVERY = ("degradation", "recovery", "operator", "gallery", "probes", "attractors", "objective", "sample")
+OF_RECOVERY = {key.name for key in fields(RecoverConfig)} - {key.name for key in fields(ExtractConfig)}
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,10 @@ class RecoveryJob:
         """Raise `ValueError` for settings that cannot be used, whatever the images."""
         self.training.check()
         self._check_applicable()
+        if self.recovering.references and self.experiment.architecture.given:
+            reason = "the weights are given, so there is nothing to train references by; train them and use "
+            reason += "memorization.lira(...), or leave it out"
+            raise SettingError("references", self.recovering.references, reason)
         if not self.experiment.architecture.given:
             self.recovering.rungs.among(self.experiment.training.rungs)
         elif self.recovering.rungs.losses:

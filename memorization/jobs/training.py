@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import count_parameters, least_loss, reconstruction_loss
@@ -17,6 +19,7 @@ from memorization.config.experiment import Experiment
 from memorization.data import Split, as_float
 from memorization.engine.history import History, weights_of
 from memorization.engine.settings import Hardware
+from memorization.evaluation.halves import FEWEST, halves
 from memorization.jobs import identity
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.recovery import Access
@@ -31,6 +34,8 @@ NAMED = 5  # skipped images that a note lists
 class TrainingJob:
     """The autoencoder of an experiment; with `swap` its reference, trained on the non-members instead of the members.
 
+    half: be reference number `half` of a membership inference: the same training, on one of the `halves` of members and
+        non-members together, from first weights of its own.
     access, at_once: what a recovery will ask of an autoencoder of the user's own, and for how many images at once.
     """
 
@@ -38,11 +43,41 @@ class TrainingJob:
     swap: bool = False
     access: Access = Access.queries
     at_once: int = BATCH
+    half: int | None = None
 
     @cached_property
     def identity(self) -> Record:
         """What the signature is made of."""
-        return identity.of_autoencoder(self.experiment, self.swap)
+        return identity.of_autoencoder(self.experiment, self.swap, self.half)
+
+    @property
+    def seed(self) -> int:
+        """Of the first weights and of the order of batches."""
+        if self.half is None:
+            return self.experiment.seed
+        return int(np.random.SeedSequence([self.experiment.seed, self.half]).generate_state(1)[0])
+
+    @property
+    def trained_on(self) -> str:
+        """Which images, in words."""
+        if self.half is not None:
+            return f"images of reference {self.half}"
+        return "non-members" if self.swap else "members"
+
+    def images(self, split: Split) -> Tensor:
+        """Those of `split` that it is trained on, (N, C, H, W)."""
+        if self.half is None:
+            return split.non_members if self.swap else split.members
+        return torch.cat([split.members, split.non_members])[torch.from_numpy(self.inside(split))]
+
+    def inside(self, split: Split) -> NDArray[np.bool_]:
+        """(N,) whether it is trained on each member, and then each non-member."""
+        count, others = len(split.members), len(split.non_members)
+        if self.half is not None:
+            pairs = self.half // 2 + 1
+            found: NDArray[np.bool_] = halves(count + others, max(FEWEST, 2 * pairs), self.experiment.seed)[self.half]
+            return found
+        return np.repeat([not self.swap, self.swap], [count, others])
 
     @property
     def folder(self) -> Path:
@@ -52,7 +87,8 @@ class TrainingJob:
     @property
     def name(self) -> str:
         """The architecture and the images, in words."""
-        return "{architecture} on {dataset}".format(**self.experiment.names)
+        own = "" if self.half is None else f", reference {self.half}"
+        return "{architecture} on {dataset}".format(**self.experiment.names) + own
 
     @property
     def title(self) -> str:
@@ -81,7 +117,7 @@ class TrainingJob:
         with within("dataset"):
             split = experiment.dataset.load(experiment.seed)
         with within("architecture"):
-            model = experiment.architecture.build(split.shape, experiment.seed)
+            model = experiment.architecture.build(split.shape, self.seed)
         if experiment.architecture.external:
             some = torch.cat([split.members[:1], split.non_members[:1]])
             some = some if experiment.dataset.has_images else some_images(split.shape)
@@ -133,13 +169,13 @@ class TrainingJob:
 
         experiment, given = self.experiment, self.experiment.architecture.given
         split, model = self.prepared
-        images = split.non_members if self.swap else split.members
+        images = self.images(split)
         parameters = count_parameters(model)
         facts: Record = {
             "signature": self.folder.name,
             "name": self.name,
             "shape": split.shape,
-            "trained_on": "non_members" if self.swap else "members",
+            "trained_on": self.trained_on.replace("-", "_"),
             "parameters": parameters,
             "parameters_per_pixel": parameters / images[:, 0].numel() if len(images) else math.nan,
             "left_out": split.left_out,
@@ -161,7 +197,7 @@ class TrainingJob:
                         model,
                         images,
                         experiment.training,
-                        seed=experiment.seed,
+                        seed=self.seed,
                         loggers=tracker.loggers,
                         progress=experiment.progress,
                         hardware=experiment.hardware,
@@ -203,7 +239,7 @@ class TrainingJob:
             yield f"{begun}: images of {shape}, none given, {parameters}"
             return
         yield (
-            f"{begun}: {len(images)} {'non-members' if self.swap else 'members'} of {shape}, "
+            f"{begun}: {len(images)} {self.trained_on} of {shape}, "
             f"{parameters} ({facts['parameters_per_pixel']:.1f} a pixel of the training set)"
         )
         if any(split.left_out.values()):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from memorization.engine import interruption
 from memorization.report.findings import Findings
-from memorization.report.tables import comparisons, headline, over_seeds, records
+from memorization.report.tables import comparisons, headline, inferred, over_seeds, records
 from memorization.report.unasked import figures_of, table
 from memorization.store.files import StoreError, write
 
@@ -72,8 +72,8 @@ def publish(output: Path, page: str) -> bool:
 
 
 def summary(findings: Findings) -> str:
-    """The headline table of the recoveries, and the table of the extractions below it; of which a store has."""
-    parts = [headline(findings) if findings.cells else "", table(findings.extractions)]
+    """The headline table of the recoveries, membership inferences and extractions below it; of which a store has."""
+    parts = [headline(findings) if findings.cells else "", inferred(findings.inferences), table(findings.extractions)]
     return "\n\n".join(filter(None, parts))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from memorization.evaluation import lira
 from memorization.evaluation.comparison import MemberScores, compare
 from memorization.evaluation.statistics import Estimate, SeedVariation, columns, holm, seed_excess, seed_variation
 from memorization.evaluation.summary import attraction, summarise
@@ -26,7 +27,7 @@ from memorization.store.reading import Run, finished, results_of
 # Keys of a configuration in which repetitions over seeds may differ.
 NOT_COMPARED = (
     "seed", "store", "study", "progress", "tracking", "trainer", "gallery", "controls", "control", "probes",
-    "attractors",
+    "attractors", "references",
 )  # fmt: skip
 
 
@@ -38,6 +39,14 @@ class Repeated(NamedTuple):
     excess: Estimate  # of members over non-members; NaN where there are none
 
 
+class Inference(NamedTuple):
+    """A membership inference by references beside a recovery, at one rung."""
+
+    cell: Cell
+    references: int
+    summary: pd.DataFrame  # `lira.summarised` of the attacks `lira.MAIN`
+
+
 @dataclass(frozen=True)
 class Findings:
     """A store that was read: `results` has one row an image (and rung), `summary` is `summarise` of it.
@@ -45,7 +54,8 @@ class Findings:
     `summary` has one more column, `verdict_holm`: each `verdict_p` adjusted for all of them (Holm), those of
     repetitions counted once, as they are shown. `runs` are those that are audited; controls are in `results` and
     `summary`, and each cell knows its own. `damaged` says of each run that was left out what is wrong with it.
-    `extractions` are in none of these. A store of extractions alone has no runs and no cells.
+    `extractions` are in none of these, nor `inferred`, the membership inferences. A store of extractions alone has no
+    runs and no cells.
     """
 
     store: Path | None  # None: of an audit from Python, which is in no store
@@ -57,6 +67,7 @@ class Findings:
     damaged: tuple[str, ...] = ()
     mixed: str = ""  # `versions.differing` of all runs, with the controls
     extractions: tuple[Extraction, ...] = ()  # with the controls
+    inferred: tuple[Run, ...] = ()
 
     @classmethod
     def load(cls, store: Path) -> Findings:
@@ -76,8 +87,10 @@ class Findings:
             empty = pd.DataFrame()
             return cls(store, {}, empty, empty, empty, {}, tuple(damaged), mixed, extractions)
         found, broken = _whole(store, "probes")
-        notes = (*damaged, *broken)
+        inferred, torn = _whole(store, "lira")
+        notes = (*damaged, *broken, *torn)
         about: dict[str, Any] = {"damaged": notes, "mixed": mixed, "extractions": extractions}
+        about["inferred"] = tuple(inferred)
         return cls.of(audited, results_of(whole), store=store, probes=attraction_of(found), **about)
 
     @classmethod
@@ -124,6 +137,23 @@ class Findings:
             return []
         tables = dict(iter(self.probes.groupby(["setup", "rung"])))
         return [(cell, tables[cell.setup, cell.rung]) for cell in self.last_cells if (cell.setup, cell.rung) in tables]
+
+    @cached_property
+    def inferences(self) -> list[Inference]:
+        """The membership inferences beside the runs of `cells`, in order; of several, that with most references."""
+        tables: dict[tuple[str, float], pd.DataFrame] = {}
+        for run in self.inferred:
+            for rung, part in run.results.groupby("rung"):
+                key = (str(run.done["recovery"]), float(str(rung)))
+                if key not in tables or tables[key]["references"].iloc[0] < part["references"].iloc[0]:
+                    tables[key] = part
+        found = [
+            (cell, tables[cell.signature, cell.rung]) for cell in self.cells if (cell.signature, cell.rung) in tables
+        ]
+        return [
+            Inference(cell, int(table["references"].iloc[0]), lira.summarised(table, lira.MAIN))
+            for cell, table in found
+        ]
 
     @cached_property
     def scores(self) -> dict[str, MemberScores]:

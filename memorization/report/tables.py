@@ -2,15 +2,16 @@
 
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
+from memorization.evaluation import lira
 from memorization.evaluation.statistics import Estimate
 from memorization.evaluation.summary import DELTA
 from memorization.report.cells import Cell, Group, estimate_of, partition, strength
-from memorization.report.findings import Findings, Repeated, rows_of
+from memorization.report.findings import Findings, Inference, Repeated, rows_of
 from memorization.report.labels import Labels, percent
 from memorization.store.signature import rung_name
 
@@ -157,6 +158,21 @@ def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
         text = "{captured:.0f} of {probes} ({attracted:.0f}) at {distance:.3f}"
         lines.append(f"    {kind}: {', '.join(map(text.format_map, rows_of(counted)))}")
     return lines
+
+
+def inferred(inferences: Sequence[Inference]) -> str:
+    """The membership inferences in lines: each attack, with what false positive rate the non-members resolve."""
+    if not inferences:
+        return ""
+    lines = [
+        "Membership inference: AUC, and true positive rate (TPR) at the lowest false positive rate (FPR) resolved."
+    ]
+    for each in inferences:
+        lines += ["", *_wrapped([f"{each.cell.title}; {each.references} references"])]
+        *attacks, resolved = lira.told(each.summary)
+        lines += [f"  {attack}" for attack in attacks]
+        lines.append(textwrap.fill(resolved, WIDTH, initial_indent="  ", subsequent_indent="  "))
+    return "\n".join(lines)
 
 
 def epsilon(cell: Cell) -> str:

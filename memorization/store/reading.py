@@ -163,6 +163,20 @@ def load_attractors(store: str | Path) -> pd.DataFrame:
     return results_of(runs)
 
 
+def load_lira(store: str | Path) -> pd.DataFrame:
+    """The scores of all membership inferences of a store, in one table; one row an image, recovery and rung.
+
+    Columns: `image`, `member`, `rung`, `train_loss`; `own_psnr` (dB; minus the logarithm of the image's loss) and
+    `psnr_erased` (dB, within 0 and 120), whose thresholds are the plain attacks; `lira` and `lira_loss`, the
+    log-likelihood ratios of both, and the same with `_kernel`, `_offline` and `_rank`; see
+    `evaluation.lira.likelihood_ratio`. `references` is how many there were, `setup` that of the recovery's results.
+    """
+    runs = finished(store, "lira")
+    if not runs:
+        raise StoreError(f"{store} holds no membership inference; make one with memorization-recover references=16")
+    return results_of(runs)
+
+
 def with_attractors(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
     """Rows of recoveries, as of `load_results`, with the columns of `load_attractors` for their image and rung.
 
