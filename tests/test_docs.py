@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -223,3 +224,26 @@ def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
     tour = (site / "tour" / "index.html").read_text()
     assert "members extracted" in tour  # it was run
     assert "Traceback" not in tour
+
+
+README_ROWS = {  # of the front page's table: the method, and what it knows
+    "`energy`, mask known (ours)": ("energy", "known"),
+    "`energy`, blind (ours)": ("energy", "robust"),
+    "`pnp_admm`, mask known (the paper's)": ("pnp_admm", "known"),
+    "`pnp_admm`, blind (the paper's)": ("pnp_admm", "alternating"),
+    "`iterate`: apply the autoencoder again and again": ("iterate", "none"),
+}
+
+
+def test_the_numbers_of_the_front_page_are_those_of_the_table():
+    table = pd.read_csv(ROOT / "experiments/faces/seeds.csv").set_index(["recovery", "operator", "rung"])
+    assert (table["seeds"] == 3).all()
+    assert table["non_members_recovered"].sum() == 0
+    quoted = [
+        row.strip("| ").split(" | ") for row in (ROOT / "README.md").read_text().splitlines() if row.startswith("| `")
+    ]
+    assert [row[0] for row in quoted] == list(README_ROWS)
+    for name, *cells in quoted:
+        for rung, cell in zip((1e-2, 1e-4, 1e-8), cells, strict=True):
+            found = 100 * table.loc[(*README_ROWS[name], rung), ["recovered", "recovered_low", "recovered_high"]]
+            assert cell == "{:.0f} % ({:.0f} to {:.0f})".format(*found)

@@ -29,7 +29,9 @@ PROTECTIONS = {  # what the study sets, by the group and key of the configuratio
     "weight decay": ("training", "weight_decay", ""),
     "dropout": ("architecture", "dropout", ""),
 }
+NONE = "none, stopped early"
 SHARES = {"energy": "recovered by energy", "pnp_admm": "recovered by pnp_admm", "extracted": "extracted unasked"}
+SIZE = 620  # pixels, the height of the figure
 COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666"]
 
 
@@ -38,7 +40,7 @@ def protection_of(run: Run) -> tuple[str, float]:
     for kind, (group, key, _) in PROTECTIONS.items():
         if strength := run.config[group].get(key):
             return kind, float(strength)
-    return "none, stopped early", 0.0
+    return NONE, 0.0
 
 
 def rows_of(store: Path, autoencoder: Run) -> list[dict[str, object]]:
@@ -91,27 +93,32 @@ def summary_of(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def name_of(kind: str, strength: float, rung: float) -> str:
+    """What a row is called."""
+    if np.isfinite(rung):
+        return f"{kind} at {rung:.0e}"
+    return kind if kind == "mirrored" else f"{kind} {strength:g}{PROTECTIONS[kind][2]}"
+
+
 def drawn(summary: pd.DataFrame) -> go.Figure:
-    """The shares of members against the error on non-members, a panel a question and a line a kind of protection."""
-    figure = make_subplots(rows=1, cols=len(SHARES), subplot_titles=[*SHARES.values()], shared_yaxes=True)
-    for colour, (kind, lines) in zip(COLOURS, summary.groupby("protection", sort=False), strict=True):
-        part = lines.sort_values("error_on_non_members")
-        unit = PROTECTIONS.get(kind, ("", "", ""))[2]
-        told = [
-            f"{at:.0e}" if np.isfinite(at) else f"{by:g}{unit}" for at, by in zip(part.rung, part.strength, strict=True)
-        ]
-        for column, name in enumerate(SHARES, start=1):
-            bars = {"array": part[f"{name}_high"] - part[name], "arrayminus": part[name] - part[f"{name}_low"]}
-            figure.add_scatter(
-                x=part["error_on_non_members"], y=part[name], error_y={**bars, "thickness": 1}, text=told,
-                mode="markers+lines+text", textposition="top center", textfont={"size": 9, "color": colour},
-                line={"color": colour}, name=kind, legendgroup=kind, showlegend=column == 1, row=1, col=column,
-            )  # fmt: skip
-    figure.update_xaxes(title="mean squared error on non-members", type="log", exponentformat="power")
-    figure.update_yaxes(tickformat=".0%", range=[-0.05, 1.12])
-    figure.update_yaxes(title="share of members", col=1)
-    legend = {"orientation": "h", "y": -0.18}
-    return figure.update_layout(width=1260, height=520, template="plotly_white", legend=legend, margin_t=40)
+    """A row a protection: the shares of members with their intervals, and the error on non-members."""
+    titles = [*SHARES.values(), "error on non-members"]
+    figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
+    settings = summary[["protection", "strength", "rung"]].itertuples(index=False)
+    named = [name_of(kind, strength, rung) for kind, strength, rung in settings]
+    colours = dict(zip(summary["protection"].unique(), COLOURS, strict=True))
+    marker = {"color": summary["protection"].map(colours), "size": 8}
+    for column, name in enumerate(SHARES, start=1):
+        bars = {"array": summary[f"{name}_high"] - summary[name], "arrayminus": summary[name] - summary[f"{name}_low"]}
+        looks = {"mode": "markers", "marker": marker, "showlegend": False}
+        error = {**bars, "thickness": 1, "color": "#999"}
+        figure.add_scatter(x=summary[name], y=named, error_x=error, **looks, row=1, col=column)
+    figure.add_scatter(x=summary["error_on_non_members"], y=named, **looks, row=1, col=len(titles))
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(tickformat=".0%", range=[-0.04, 1.04])
+    figure.update_xaxes(tickformat=".2f", range=[0, 0.11], title="mean squared error", col=len(titles))
+    figure.update_xaxes(title="share of members", col=2)
+    return figure.update_layout(width=1260, height=SIZE, template="plotly_white", margin={"t": 40, "l": 180})
 
 
 def main(store: Path) -> None:
@@ -122,9 +129,10 @@ def main(store: Path) -> None:
     )
     table = table.sort_values(["protection", "strength", "rung", "seed"], ignore_index=True)
     table.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
-    summary = summary_of(table)
+    order = [NONE, *PROTECTIONS]
+    summary = summary_of(table).sort_values("protection", key=lambda kind: kind.map(order.index), kind="stable")
     summary.to_csv(HERE / "summary.csv", index=False, float_format="%.6g")
-    still(drawn(summary), HERE / "figure.png", 1260, 520)
+    still(drawn(summary), HERE / "figure.png", 1260, SIZE)
     print(summary.to_string())
 
 

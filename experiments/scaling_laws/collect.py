@@ -2,7 +2,8 @@
 
 `results.csv` has a row an autoencoder: how many of its members were recovered and extracted at its last rung, and its
 parameters a pixel of the training set, r. `fits.csv` has the r at which half of the members come back, by a logistic
-regression on log r; its interval is the range of 95 % of 500 resamples of the autoencoders.
+regression on log r, of the autoencoders that reached the lowest rung. Its interval is the range of 95 % of 500
+resamples of these. It is empty where half lies outside of what was tried.
 """
 
 from __future__ import annotations
@@ -78,6 +79,10 @@ def fits_of(table: pd.DataFrame) -> pd.DataFrame:
     reached = table[table["rung"] == table["rung"].min()]
     for name in SHARES:
         part = reached.dropna(subset=[f"{name}_members"])
+        share = part[f"{name}_members"] / part[f"{name}_members_asked"]
+        if not share.min() < 0.5 <= share.max():  # half lies outside of what was tried
+            rows.append({"share": name, "autoencoders": len(part)})
+            continue
         model = logistic(part, name)
         draws = []
         for _ in range(RESAMPLES):
@@ -98,12 +103,12 @@ def drawn(table: pd.DataFrame, fits: pd.DataFrame) -> go.Figure:
     r = np.geomspace(table["parameters_a_pixel"].min(), table["parameters_a_pixel"].max(), 100)
     for column, name in enumerate(SHARES, start=1):
         fit = fits.set_index("share").loc[name]
-        figure.add_vrect(
-            fit["half_at_low"], fit["half_at_high"], fillcolor="#ddd", opacity=0.6, line_width=0, col=column
-        )
-        curve = 1 / (1 + np.exp(-(fit["intercept"] + fit["slope"] * np.log(r))))
-        line = {"color": "#555", "width": 1}
-        figure.add_scatter(x=r, y=curve, mode="lines", line=line, showlegend=False, row=1, col=column)
+        if fit.notna().all():
+            curve = 1 / (1 + np.exp(-(fit["intercept"] + fit["slope"] * np.log(r))))
+            line = {"color": "#555", "width": 1}
+            figure.add_scatter(x=r, y=curve, mode="lines", line=line, showlegend=False, row=1, col=column)
+            low, high = fit["half_at_low"], fit["half_at_high"]
+            figure.add_vrect(low, high, fillcolor="#ddd", opacity=0.6, line_width=0, row=1, col=column)
         for width, part in table.groupby("width"):
             done = part["rung"] == table["rung"].min()
             figure.add_scatter(
