@@ -12,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from memorization.evaluation import statistics
+from memorization.evaluation import seeds, statistics
 
 TRIALS = 50
 COUNTS = np.arange(TRIALS + 1)
@@ -235,10 +235,10 @@ def test_what_is_no_sample_is_refused():
     with pytest.raises(ValueError, match=r"fpr is 10; a rate lies in \[0, 1\]"):
         statistics.tpr_at_fpr([1.0], [1.0, 2.0], 10)
     with pytest.raises(ValueError, match="not between 0 and the trials"):
-        statistics.seed_variation([6, 1], [5, 5])
+        seeds.seed_variation([6, 1], [5, 5])
     for trials in ([], [5, 0]):
         with pytest.raises(ValueError, match="at least one seed, each with images"):
-            statistics.seed_variation([0] * len(trials), trials)
+            seeds.seed_variation([0] * len(trials), trials)
     assert statistics.mcnemar([], []) == 1
     assert statistics.holm([]).tolist() == []
 
@@ -414,24 +414,24 @@ def test_variation_over_seeds_is_told_from_that_over_images():
     generator = np.random.default_rng(0)
     for spread in (0.1, 0.0):
         p = generator.normal(0.5, spread, 200).clip(0, 1)
-        found = statistics.seed_variation(generator.binomial(50, p), np.full(200, 50))
+        found = seeds.seed_variation(generator.binomial(50, p), np.full(200, 50))
         assert found.training == pytest.approx(spread, abs=0.03)
         assert found.within == pytest.approx(math.sqrt(0.25 / 50), abs=0.005)
         assert found.between**2 == pytest.approx(found.within**2 + spread**2, abs=0.003)
         assert found.mean.low < 0.5 < found.mean.high
-    alone = statistics.seed_variation([25], [50])
+    alone = seeds.seed_variation([25], [50])
     assert alone.mean.value == 0.5
     assert np.isnan([alone.between, alone.training, alone.mean.low]).all()
 
 
 def test_the_variation_over_images_is_that_of_an_unbiased_variance():
-    found = statistics.seed_variation([1, 3], [4, 4])
+    found = seeds.seed_variation([1, 3], [4, 4])
     assert found.within == pytest.approx(math.sqrt((0.25 * 0.75) / 3))
 
 
 def test_seeds_that_agree_leave_the_error_of_the_images():
     for successes in (50, 25):
-        found = statistics.seed_variation([successes] * 2, [50] * 2).mean
+        found = seeds.seed_variation([successes] * 2, [50] * 2).mean
         assert (found.low, found.high) == pytest.approx(statistics.proportion_interval(2 * successes, 100))
 
 
@@ -439,7 +439,7 @@ def test_seeds_that_agree_leave_the_error_of_the_images():
 def test_the_mean_over_seeds_is_covered(spread):
     generator = np.random.default_rng(0)
     p = generator.normal(0.8, spread, (2000, 3)).clip(0.6, 1)  # symmetric about 0.8
-    found = [statistics.seed_variation(k, np.full(3, 50)).mean for k in generator.binomial(50, p)]
+    found = [seeds.seed_variation(k, np.full(3, 50)).mean for k in generator.binomial(50, p)]
     assert 0.94 < np.mean([estimate.low <= 0.8 <= estimate.high for estimate in found]) < 0.99
 
 
@@ -454,16 +454,16 @@ def test_the_mean_and_the_excess_over_five_seeds_are_covered(spread):
         return generator.binomial(50, generator.beta(mean * size, (1 - mean) * size, (1000, 5)))
 
     members, others = drawn(0.8), drawn(0.3)
-    means = [statistics.seed_variation(k, trials).mean for k in members]
-    excesses = [statistics.seed_excess((k, trials), (m, trials)) for k, m in zip(members, others, strict=True)]
+    means = [seeds.seed_variation(k, trials).mean for k in members]
+    excesses = [seeds.seed_excess((k, trials), (m, trials)) for k, m in zip(members, others, strict=True)]
     for found, truth in ((means, 0.8), (excesses, 0.5)):
         assert 0.935 < np.mean([estimate.low <= truth <= estimate.high for estimate in found]) < 0.985
 
 
 def test_the_excess_over_seeds_has_no_interval_of_one_seed_and_needs_both_kinds():
-    alone = statistics.seed_excess(([25], [50]), ([5], [50]))
+    alone = seeds.seed_excess(([25], [50]), ([5], [50]))
     assert alone.value == pytest.approx(0.4)
     assert np.isnan([alone.low, alone.high]).all()
-    assert np.isnan(statistics.seed_excess(([25, 20], [50, 50]), ([5, 0], [50, 0]))).all()
-    agreed = statistics.seed_excess(([25, 25], [50, 50]), ([5, 5], [50, 50]))
+    assert np.isnan(seeds.seed_excess(([25, 20], [50, 50]), ([5, 0], [50, 0]))).all()
+    agreed = seeds.seed_excess(([25, 25], [50, 50]), ([5, 5], [50, 50]))
     assert agreed[1:] == pytest.approx(statistics.difference_interval((50, 100), (10, 100)))

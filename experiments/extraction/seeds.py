@@ -1,7 +1,7 @@
 """Write `seeds.csv`, what the extractions of a store found, by seed: `python experiments/extraction/seeds.py STORE`.
 
 Those of `memorization-extract`, without the banks of recoveries. It also prints the mean share over the seeds with its
-interval, see `memorization.evaluation.statistics.seed_variation`.
+interval, see `memorization.evaluation.seeds.seed_variation`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from memorization.evaluation.statistics import seed_variation
+from memorization.evaluation.seeds import seed_variation
 from memorization.store.reading import finished
 
 rows = []

@@ -1,7 +1,7 @@
 """Write `seeds.csv`, the mean over the seeds in a store: `python experiments/faces/seeds.py STORE`.
 
 A row a method, degradation and rung: the share of the members recovered, with the interval of
-`memorization.evaluation.statistics.seed_variation`, and how many non-members were.
+`memorization.evaluation.seeds.seed_variation`, and how many non-members were.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from memorization import load_results
-from memorization.evaluation.statistics import seed_variation
+from memorization.evaluation.seeds import seed_variation
 
 CELL = ["dataset", "degradation", "fraction", "recovery", "operator", "rung"]
 

@@ -1,7 +1,7 @@
 """Write `results.csv`, `summary.csv` and `figure.png` of the study from its store: `python collect.py STORE`.
 
 `results.csv` has a row an autoencoder and rung, `summary.csv` a row a protection: means over the seeds with intervals,
-see `memorization.evaluation.statistics.seed_variation`. What a protection costs is the mean squared error with which
+see `memorization.evaluation.seeds.seed_variation`. What a protection costs is the mean squared error with which
 the autoencoder reconstructs images that it never saw.
 """
 
@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 
 from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.data import DATASETS
-from memorization.evaluation.statistics import seed_variation
+from memorization.evaluation.seeds import seed_variation
 from memorization.report.browser import still
 from memorization.store.reading import Run, finished, load_run
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from memorization.evaluation import lira
 from memorization.evaluation.comparison import MemberScores, compare
-from memorization.evaluation.statistics import Estimate, SeedVariation, columns, holm, seed_excess, seed_variation
+from memorization.evaluation.seeds import SeedVariation, seed_excess, seed_variation
+from memorization.evaluation.statistics import Estimate, columns, holm
 from memorization.evaluation.summary import attraction, summarise
 from memorization.report.cells import Cell, cell_of, order, partition, strength
 from memorization.report.extractions import Extraction, extractions_of
