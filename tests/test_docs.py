@@ -199,6 +199,12 @@ def test_what_the_front_page_links_to_is_there():
         assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_every_experiment_is_listed_among_the_sweeps():
+    cells = re.findall(r"^\|(.*?)\|", (ROOT / "docs/howto/sweeps.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"`(\w+)`", "".join(cells))
+    assert {path.stem for path in (ROOT / "conf/experiment").glob("*.yaml")} <= set(listed)
+
+
 def test_extras_that_are_named_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {name for page in PAGES for name in re.findall(r"memorization\[([a-z]+)\]", page.read_text())}

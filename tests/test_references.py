@@ -60,6 +60,7 @@ def test_references_are_trained_once_on_their_halves_and_score_every_image(comma
     assert all(f"reference {number} autoencoder new" in planned for number in range(4))
     said = command(*SMALL, "references=4")
     assert len(trained(said)) == 4
+    assert any("10 images of reference 0, each 1x8x8; " in line for line in said)
     assert [line.split("  ")[0] for line in said if "membership inference" in line] == ["done"]
     assert "    10 non-members resolve a false positive rate of 10 % and none below (0.1 % takes 1,000)." in said[-2]
     assert [run.folder.name for run in finished(store)] == [recovery.folder.name]

@@ -256,6 +256,13 @@ def test_the_environment_merges_no_runs_and_names_none(tmp_path, monkeypatch):
         assert not any(word in values for word in ("abc123", "theirs", "s1'", "resume"))
 
 
+def test_a_short_training_says_nothing_of_lightning(tmp_path):
+    settings = ["dataset=digits", "dataset.members=5", "tracking=offline", "progress=false", "training.max_steps=20"]
+    command = [*PYTHON, "-m", "memorization.train", *settings]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "logging interval" not in done.stdout + done.stderr
+
+
 def test_what_the_environment_says_of_a_run_stays_for_others(monkeypatch, tmp_path):
     for name, value in SAID.items():
         monkeypatch.setenv(f"WANDB_{name}", value)

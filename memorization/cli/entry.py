@@ -37,6 +37,7 @@ CONF = next(home / "conf" for home in HOMES if (home / "conf" / "recover.yaml").
 # Of Lightning, about its own internals, or about `srun`, which starts none of our processes; nothing to act on.
 NOISE = (
     ".*does not have many workers.*",
+    ".*smaller than the logging interval.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
     "The `srun` command is available.*",
 )

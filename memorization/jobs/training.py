@@ -239,7 +239,7 @@ class TrainingJob:
             yield f"{begun}: images of {shape}, none given, {parameters}"
             return
         yield (
-            f"{begun}: {len(images)} {self.trained_on} of {shape}, "
+            f"{begun}: {len(images)} {self.trained_on}, each {shape}; "
             f"{parameters} ({facts['parameters_per_pixel']:.1f} a pixel of the training set)"
         )
         if any(split.left_out.values()):
