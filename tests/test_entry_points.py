@@ -206,6 +206,7 @@ MISTAKES = {
     "-m recovery=iterat,energy": "recovery=iterat: there is no such choice",
     "recovery.penalty=1e-300": "recovery.penalty is 1e-300; it must be from 1e-06 to 1e+06",
     "probes=-1": "probes is -1; it must be at least 0",
+    "sample=60": "sample is 60; there are 50 members and 50 non-members: leave it at 0, which is all of them",
     "control=none_such": "control is 'none_such'; choose one of none, untrained, inpaint, reference, nearest",
     "control=inpaint degradation=blur": "control is 'inpaint'; it is not applicable: the degradation blur is no",
     "tracking.mode=wandb": "choose one of offline, online, none",

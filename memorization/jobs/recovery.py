@@ -143,6 +143,10 @@ class RecoveryJob:
     def prepared(self) -> Split:
         """The images, once all has been tried that they may not allow."""
         split, _ = self.training.prepared
+        members, others, sample = len(split.members), len(split.non_members), self.recovering.sample
+        if sample > max(members, others):
+            reason = f"there are {members} members and {others} non-members: leave it at 0, which is all of them"
+            raise SettingError("sample", sample, reason)
         with within("degradation"):
             self.recipe.degradation(as_float(split.members[:1]), [0])
         if self.control is Control.untrained:
