@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,22 @@ def composed_once() -> Iterator[None]:
     """In the file that uses this, a set of choices is composed once by all commands that run in this process."""
     with once():
         yield
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str]]:
+    """`memorization-recover` in this process and in `tmp_path`: the lines that it printed."""
+    from memorization.recover import main
+
+    def call(*arguments: str) -> list[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["memorization-recover", *arguments])
+        main()
+        return capsys.readouterr().out.splitlines()
+
+    return call
 
 
 @pytest.fixture(scope="session")

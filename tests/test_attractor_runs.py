@@ -12,26 +12,12 @@ import memorization
 from memorization.cli.store import folders
 from memorization.data import as_float
 from memorization.jobs.attractors import COLUMNS, told
-from memorization.recover import main
 from memorization.store.files import StoreError
 from memorization.store.reading import finished
 from tests.conftest import experiment_of
 
 SMALL = ["experiment=smoke", "tracking=none", "progress=false", "recovery.max_iterations=5", "gallery=0"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """`memorization-recover` in this process and in `tmp_path`: the lines that it printed."""
-
-    def call(*arguments: str) -> list[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", ["memorization-recover", *arguments])
-        main()
-        return capsys.readouterr().out.splitlines()
-
-    return call
 
 
 def test_they_are_made_once_for_an_autoencoder_and_shared(command, tmp_path):

@@ -16,7 +16,6 @@ from memorization.degradations import RandomPixels
 from memorization.evaluation.batch import Recipe
 from memorization.evaluation.halves import halves
 from memorization.evaluation.lira import likelihood_ratio
-from memorization.recover import main
 from memorization.recovery import Known, PnPADMM
 from memorization.report.command import summary
 from memorization.report.findings import Findings
@@ -29,19 +28,6 @@ from tests.conftest import experiment_of
 SMALL = ["experiment=smoke", "tracking=none", "progress=false", "recovery=pnp_admm", "recovery.max_iterations=5"]
 SMALL += ["gallery=0", "rungs=last", "training.ladder=[1e-1,5e-2]", "training.target_loss=5e-2"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """`memorization-recover` in this process and in `tmp_path`: the lines that it printed."""
-
-    def call(*arguments: str) -> list[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", ["memorization-recover", *arguments])
-        main()
-        return capsys.readouterr().out.splitlines()
-
-    return call
 
 
 def trained(lines):

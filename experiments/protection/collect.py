@@ -8,6 +8,7 @@ the autoencoder reconstructs images that it never saw.
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +44,10 @@ def protection_of(run: Run) -> tuple[str, float]:
     return NONE, 0.0
 
 
-def rows_of(store: Path, autoencoder: Run) -> list[dict[str, object]]:
+def rows_of(autoencoder: Run, recoveries: list[Run], extractions: dict[float, Run]) -> list[dict[str, object]]:
     """A row for each rung of an autoencoder at which it was recovered from."""
     settings = {key: value for key, value in autoencoder.config["dataset"].items() if key != "name"}
     split = DATASETS[autoencoder.config["dataset"]["name"]](**settings).load(autoencoder.config["seed"])
-    recoveries = [run for run in finished(store) if run.done["autoencoder"] == autoencoder.folder.name]
-    extractions = {
-        run.done["rung"]: run
-        for run in finished(store, "extractions")
-        if run.done["autoencoder"] == autoencoder.folder.name
-    }
     kind, strength = protection_of(autoencoder)
     rows = []
     for rung, loss in autoencoder.rungs.items():
@@ -123,10 +118,15 @@ def drawn(summary: pd.DataFrame) -> go.Figure:
 
 def main(store: Path) -> None:
     """Write all three."""
-    runs = {run.done["autoencoder"] for run in finished(store)}
-    table = pd.DataFrame(
-        [row for name in sorted(runs) for row in rows_of(store, load_run(store / "autoencoders" / name))]
-    )
+    recovered, extracted = defaultdict(list), defaultdict(dict)
+    for run in finished(store):
+        recovered[run.done["autoencoder"]].append(run)
+    for run in finished(store, "extractions"):
+        extracted[run.done["autoencoder"]][run.done["rung"]] = run
+    rows = []
+    for name, runs in sorted(recovered.items()):
+        rows += rows_of(load_run(store / "autoencoders" / name), runs, extracted[name])
+    table = pd.DataFrame(rows)
     table = table.sort_values(["protection", "strength", "rung", "seed"], ignore_index=True)
     table.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
     order = [NONE, *PROTECTIONS]
