@@ -13,12 +13,15 @@ from torch import Tensor
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.components import Status
 from memorization.degradations import Measurement
-from memorization.recovery.knowledge.estimate import OperatorKnowledge
+from memorization.recovery.knowledge.estimate import Estimate, OperatorKnowledge
 from memorization.recovery.problem import Access, Method, Problem, neutral_image, rms
-from memorization.recovery.tries import Start
+from memorization.recovery.tries import Source, Start
 
 FIXED = 1e-3  # in pixels of [0, 1]: a fixed point moves by no more under the autoencoder, root mean square
 MOVED, SETTLING = 0.025, 10  # a solved image that is none yet settles at one no farther away in so many iterations
+LEEWAY = 3.0  # times the root of the train loss: how far from fixed points an autoencoder holds its members
+EXACT, CLOSE = 3e-4, 0.01  # an image is ended before the last iteration at no more, nor at more than the root of the train loss
+ENDINGS = (0.15, 0.2, 0.3, 0.5, 0.85)  # shares of the iterations after which images that are near are tried to be ended
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 STATUSES = tuple(status.value for status in Status)
 
@@ -71,14 +74,8 @@ class Task:
     @torch.no_grad()
     def attempt(self, start: Start, image: Tensor | None = None) -> Recovery:
         """The recovery from one start, with its hypothesis; `image` (B, C, H, W) is that to start from, if any."""
-        first = start.first_iteration(self.method)
-        self.tell(first)
-        attempt, count = _Attempt(self, start, image), first
-        while len(attempt.active):
-            attempt.step(count)
-            count += 1
-            self.tell(1)
-        self.tell(self.method.max_iterations - count)
+        attempt = _Attempt(self, start, image)
+        attempt.run()
         return attempt.finish()
 
     def of(self, rows: Tensor) -> "Task":
@@ -116,7 +113,9 @@ class _Attempt:
     found, status: the recovery so far, and the index into `STATUSES` of each image.
     """
 
-    def __init__(self, task: Task, start: Start, image: Tensor | None = None) -> None:
+    def __init__(
+        self, task: Task, start: Start, image: Tensor | None = None, estimate: Estimate | None = None
+    ) -> None:
         self.first = start.first_iteration(task.method)
         self.task, self.y = task, task.measurement.y
         self.active = torch.arange(len(self.y), device=self.y.device)
@@ -128,13 +127,25 @@ class _Attempt:
             self.estimate = knowledge.start(task.measurement, hypothesis)
             self.state = task.method.start(self._problem(), start.index)
         else:
-            self.estimate = knowledge.recall(task.measurement, image, hypothesis)
+            self.estimate = estimate or knowledge.recall(task.measurement, image, hypothesis)
             self.state = task.method.start(replace(self._problem(), recalled=image), -1)
         self.status = torch.zeros_like(self.active)
         self.found = self._nothing_found(start.number(knowledge.hypotheses), hypothesis)
-        self.trace: list[Tensor] = []
+        last = task.method.last.max_iterations if task.method.last else 0
+        self.trace = self.y.new_full((len(self.y), task.method.max_iterations + last if task.trace else 0), torch.nan)
         # a method that asks the autoencoder for nothing takes one step, on the first estimate
         self.annealed = 0.0 if task.method.access == Access.none else task.knowledge.annealed
+
+    def run(self) -> Recovery:
+        """Iterate until all images have left."""
+        task, count = self.task, self.first
+        task.tell(count)
+        while len(self.active):
+            self.step(count)
+            count += 1
+            task.tell(1)
+        task.tell(task.method.max_iterations - count)
+        return self.found
 
     def step(self, k: int) -> None:
         """Iteration `k`, from 0 on; the images that are done after it leave, after the last one all of them."""
@@ -151,9 +162,10 @@ class _Attempt:
         found, residual = self.found, torch.where(diverged, torch.inf, change)
         found.residual[self.active], found.iterations[self.active] = residual, k + 1 - self.first
         if self.task.trace:
-            self.trace.append(torch.full_like(found.residual, torch.nan))
-            self.trace[-1][self.active] = residual
+            self.trace[self.active, k - self.first] = residual
         done = converged | diverged
+        if (stalled := method.stalled(self.state)) is not None and progress >= self.annealed:
+            done |= stalled
         leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
         if leaving.any():
             before = _finite(method.answer(previous)[leaving], self.neutral)
@@ -163,13 +175,51 @@ class _Attempt:
         for place, count in enumerate(self.task.path):
             if count == k + 1 - self.first and found.path is not None:
                 found.path[self.active, place] = method.answer(self.state).clamp(0, 1)
+        if method.last and len(self.active) and k + 1 in {round(share * method.max_iterations) for share in ENDINGS}:
+            self._end(method.last, k)
+
+    def _end(self, method: Method, k: int) -> None:
+        """Take the last steps of the images that are near their answers with `method`; those that it solves leave."""
+        near = self.task.method.near(self.state)
+        if not near.any():
+            return
+        which, hypothesis = self.active[near], int(self.found.hypothesis[0])
+        task = replace(self.task.of(which), method=method, rate=True, judge=True, path=(), on_iteration=None)
+        start = Start(hypothesis=hypothesis, source=Source.bank)
+        attempt = _Attempt(task, start, self.state.x[near], self.estimate.select(near))
+        ended = attempt.run()
+        gap = rms(ended.images - task.query(ended.images))
+        self.queries[which] += ended.queries + 1
+        solved = ended.solved & (gap <= max(EXACT, min(0.6 * task.level / LEEWAY, CLOSE)))
+        self._keep(which[solved], ended, solved)
+        if self.task.trace:
+            after = k + 1 - self.first
+            self.trace[which[solved], after : after + attempt.trace.shape[1]] = attempt.trace[solved]
+        stay = torch.ones_like(near)
+        stay[near.nonzero().flatten()[solved]] = False
+        self._drop(~stay)
+
+    def _keep(self, rows: Tensor, ended: Recovery, solved: Tensor) -> None:
+        """Take the answers of the images `rows` from `ended`, where they are those of `solved`."""
+        found = self.found
+        pairs = [(found.images, ended.images), (found.residual, ended.residual)]
+        pairs += [(found.estimates[name], value) for name, value in ended.estimates.items()]
+        if found.mask is not None and ended.mask is not None:
+            pairs.append((found.mask, ended.mask))
+        if self.task.rate:
+            pairs.append((found.energy, ended.energy))
+        for into, values in pairs:
+            into[rows] = values[solved]
+        found.solved[rows] = self.task.judge
+        found.iterations[rows] += ended.iterations[solved]
+        self.status[rows] = STATUSES.index(Status.converged)
 
     def finish(self) -> Recovery:
         """What was found, once all images have left."""
         found = self.found
         found.status = [STATUSES[code] for code in self.status.tolist()]
         if self.task.trace:
-            found.trace = torch.stack(self.trace, 1)
+            found.trace = self.trace[:, : int(found.iterations.max())]
         if self.task.rate:
             found.queries += 1
             difference = found.images - self.task.query(found.images)
@@ -243,6 +293,10 @@ class _Attempt:
             if self.task.judge:
                 explained = knowledge.solved(estimate, self.y[leaving], images, max(FIXED, self.task.level))
                 found.solved[which] = ~failed & explained
+        self._drop(leaving)
+
+    def _drop(self, leaving: Tensor) -> None:
+        """Go on without the images that `leaving` (B,) names."""
         keep = ~leaving
         self.active, self.y, self.estimate = self.active[keep], self.y[keep], self.estimate.select(keep)
         self.state = type(self.state)(*(tensor[keep] for tensor in self.state))

@@ -113,6 +113,19 @@ class Method(ABC):
         """(B,) how far each image is from being solved, in pixels of [0, 1]: converged at `tolerance` or less."""
         return rms(state.x - previous.x)
 
+    @property
+    def last(self) -> "Method | None":
+        """A faster method for the last steps of images that are near their answer, if there is one; see `near`."""
+        return None
+
+    def near(self, state: Any) -> Tensor:
+        """(B,) bool: is each image so near an answer that `last` is worth a try?"""
+        raise NotImplementedError
+
+    def stalled(self, state: Any) -> Tensor | None:
+        """(B,) bool: will nothing more come of each image? None if that is never asked."""
+        return None
+
 
 def starting_image(problem: Problem, start: int, own: Literal["measurement", "neutral"]) -> Tensor:
     """The starting point of number `start`, (B, C, H, W): the method's `own`, the other of these two, random values.

@@ -11,7 +11,7 @@ from torch.nn import functional
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.components import SettingError
 from memorization.degradations import Measurement
-from memorization.recovery.attempt import Recovery, Task, ordinary
+from memorization.recovery.attempt import LEEWAY, Recovery, Task, ordinary
 from memorization.recovery.knowledge.estimate import OperatorKnowledge
 from memorization.recovery.knowledge.known import Known
 from memorization.recovery.problem import Method, rms
@@ -19,7 +19,6 @@ from memorization.recovery.tries import Source, Start, Tries
 
 REVISION = 1  # of the loop, as `revision` is of a part: raised whenever the same settings may give other numbers
 SETTLED = 40  # iterations after which an answer that is not solved is started from again
-LEEWAY = 3.0  # times the root of the train loss: how far from fixed points an autoencoder holds its members
 
 
 def solve(

@@ -17,8 +17,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memorization.degradations.checks import check_positive
+from memorization.degradations.checks import check_flag, check_positive
+from memorization.recovery.methods.quasi_newton import QuasiNewton, energy_gradient
 from memorization.recovery.problem import Access, Method, Problem, rms, starting_image
+
+NEAR = 0.025  # root mean square of x - f(x), in pixels of [0, 1], at which an answer may be near
+LOOK, FALL = 10, 0.01  # the energy has stalled if it falls by less than this share in so many iterations
 
 
 class State(NamedTuple):
@@ -29,6 +33,9 @@ class State(NamedTuple):
     residual: Tensor  # (B,), see `Energy.residual`
     first: Tensor  # Adam's running mean of gradients
     second: Tensor  # and of squared gradients
+    gap: Tensor  # (B,), the root mean square of x - f(x) before the last step
+    before: Tensor  # (B,), the energy a pixel when it was last looked at
+    falls: Tensor  # (B,) bool, had it fallen then?
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,11 @@ class Energy(Method):
     learning_rate: float = 0.1  # of Adam, falls to a hundredth over the iterations
     max_iterations: int = 200
     tolerance: float = 1e-4  # of the root mean square of the gradient times the last lambda over the present one
+    ending: bool = True  # is an image ended before the last iteration, when it is solved or gets nowhere?
 
     access = Access.gradients
     restarts = True
+    revision = 2
     knows = (
         "the measurement, the model's own mean image if it holds one, H as far as it is told; where it recalls, "
         "a bank of images extracted from f with queries alone"
@@ -51,22 +60,17 @@ class Energy(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "weight", "first_weight", "learning_rate")
+        check_flag("ending", self.ending)
 
     def start(self, problem: Problem, start: int = 0) -> State:
         x = starting_image(problem, start, own="neutral")
         zeros = torch.zeros_like(x)
-        return State(x, x, x.new_full((len(x),), torch.inf), zeros, zeros)
+        nothing = x.new_full((len(x),), torch.inf)
+        return State(x, x, nothing, zeros, zeros, nothing, nothing, torch.ones_like(nothing, dtype=torch.bool))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         weight = self.weight * (self.first_weight / self.weight) ** max(0.0, 1 - 2 * progress)
-        with torch.enable_grad():
-            x = state.x.detach().requires_grad_()
-            output = problem.autoencoder(x)
-        fx = output.detach()
-        difference = state.x - fx
-        (pulled,) = torch.autograd.grad(output, x, difference)  # J^T (x - f(x))
-        gradient = 2 * problem.trust.view(-1, 1, 1, 1) * problem.operator.gradient(state.x, problem.y)
-        gradient = gradient.add_(difference - pulled, alpha=2 * weight)
+        fx, gradient = energy_gradient(problem, state.x, weight)
 
         steps = 1 + round(progress * self.max_iterations)
         first = torch.lerp(state.first, gradient, 0.1)
@@ -74,10 +78,25 @@ class Energy(Method):
         scale = (second / (1 - 0.99**steps)).sqrt_().add_(1e-8)
         rate = self.learning_rate * 0.01**progress / (1 - 0.9**steps)
         residual = rms(gradient) * self.weight / weight
-        return State(torch.addcdiv(state.x, first, scale, value=-rate), fx, residual, first, second)
+        gap = rms(state.x - fx)
+        before, falls = state.before, torch.ones_like(state.falls)
+        if weight == self.weight and steps % LOOK == 0:
+            energy = problem.trust * problem.operator.misfit(state.x, problem.y) / fx[0].numel() + weight * gap.square()
+            before, falls = energy, ~(energy > (1 - FALL) * before)
+        return State(torch.addcdiv(state.x, first, scale, value=-rate), fx, residual, first, second, gap, before, falls)
 
     def answer(self, state: State) -> Tensor:
         return state.fx
 
     def residual(self, previous: State, state: State) -> Tensor:
         return state.residual
+
+    @property
+    def last(self) -> QuasiNewton | None:
+        return QuasiNewton(self.weight, 0.2 * self.tolerance) if self.ending else None
+
+    def near(self, state: State) -> Tensor:
+        return state.gap <= NEAR
+
+    def stalled(self, state: State) -> Tensor | None:
+        return ~state.falls if self.ending else None
