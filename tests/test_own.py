@@ -863,7 +863,7 @@ def test_an_onnx_program_is_run_by_onnxruntime(tmp_path, monkeypatch):
         Exported(path)
     monkeypatch.setitem(sys.modules, "onnxruntime", types.SimpleNamespace(InferenceSession=Session))
     for words, message in [
-        ({}, r"returns a dict; .* has `y` of shape \(2, 1, 8, 8\): give output=y"),
+        ({}, r"returns a dict; .* has `y` of shape \(2, 1, 8, 8\): give output=\"y\""),
         ({"output": "y"}, r"Got: 1 Expected: 2; give batch=2"),
     ]:
         with pytest.raises(ValueError, match=message):
