@@ -96,7 +96,7 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
 
 
 def _images_in(answer: Any, own: Tensor) -> list[str]:
-    """The parts of an answer that have the shape of what was given, `own`; what is handed back as it was, if no other."""
+    """The parts of an answer that have the shape of what was given, `own`, but are not that, unless all are."""
     names = [name for name, shape in tensors_in(answer).items() if shape == own.shape]
     made = [name for name in names if not torch.equal(torch.as_tensor(chosen(answer, name)).to(own), own)]
     return made or names
