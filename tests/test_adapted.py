@@ -610,6 +610,26 @@ def test_a_model_that_is_refused_is_left_as_it_was():
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
+class Remembering(Convolution):
+    """Keeps what it saw last, in buffers of another size, of another type, and of none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("last", "count", "spare"):
+            self.register_buffer(name, torch.zeros(3))
+
+    def forward(self, x):
+        self.last, self.count, self.spare = x.detach(), self.count.double() + 1, None
+        return self.layer(x)
+
+
+def test_buffers_that_a_model_replaces_are_put_back():
+    model = Remembering()
+    before = copy.deepcopy(model.state_dict())
+    assert len(audit(model, MEMBERS, OTHERS, recovery=FEW).results) == 8
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
 def test_a_frozen_script_is_audited():
     plain = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)).eval()
     with pytest.warns(DeprecationWarning, match="torch.jit"):

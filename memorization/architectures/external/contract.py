@@ -7,6 +7,7 @@ else is in the batch, lies where the images lie and in their precision, and give
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -107,8 +108,16 @@ def evaluating(autoencoder: Autoencoder) -> Iterator[None]:
                 weight.requires_grad_(grad)
         with torch.no_grad():
             for module, name, value in kept:
-                if not torch.equal(buffer := getattr(module, name), value):
+                if not _is_alike(buffer := getattr(module, name, None), value):
+                    setattr(module, name, value)  # what keeps the last batch, for instance, was replaced
+                elif not torch.equal(buffer, value):
                     buffer.copy_(value)
+
+
+def _is_alike(buffer: Tensor | None, other: Tensor) -> TypeGuard[Tensor]:
+    if buffer is None or buffer.shape != other.shape:
+        return False
+    return buffer.dtype == other.dtype and buffer.device == other.device
 
 
 def _check_placement(autoencoder: nn.Module, images: Tensor) -> None:
