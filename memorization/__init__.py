@@ -52,7 +52,9 @@ def __getattr__(name: str) -> Any:
 
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say in one line that a file of the user's hides a module that a command begins with."""
+    """Say in one line that a file of the user's hides a module that a command begins with; nothing of Ctrl-C."""
+    if issubclass(kind, KeyboardInterrupt):
+        return
     from memorization.config.hiding import hiding
 
     if line := hiding(error):

@@ -172,6 +172,73 @@ class Conditioned(Convolution):
         return self.layer(x) + condition.mean()
 
 
+class Named(Convolution):
+    def forward(self, *, image):
+        return self.layer(image)
+
+
+class Channelless(Convolution):
+    """Takes and gives (B, H, W)."""
+
+    def forward(self, x):
+        batch, height, width = x.shape
+        return self.layer(x.view(batch, 1, height, width)).view(x.shape)
+
+
+class OneByOne(Convolution):
+    """Takes and gives (C, H, W)."""
+
+    def forward(self, x):
+        channels, height, width = x.shape
+        return self.layer(x).view(channels, height, width)
+
+
+class Halves(nn.Module):
+    """Has no `forward`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(64, 4), nn.Linear(4, 64)
+
+
+class Echoing(Convolution):
+    """Hands back what it was given, beside what it made of it."""
+
+    def forward(self, x):
+        return {"target": x, "made": self.layer(x)}
+
+
+class InADistribution(Variational):
+    """Its code is a distribution of torch."""
+
+    def encode(self, x):
+        return torch.distributions.Normal(self.layer(x), 1.0)
+
+    def forward(self, x):
+        return self.decode(self.encode(x).rsample())
+
+
+class InWords(Variational):
+    """Its code is a dict."""
+
+    def encode(self, x):
+        return {"mu": self.layer(x), "logvar": torch.zeros_like(x)}
+
+    def forward(self, x):
+        return self.decode(self.encode(x)["mu"] + torch.randn_like(x))
+
+
+class AlwaysTraining(nn.Module):
+    """Uses the statistics of the batch, whatever its mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Unflatten(1, (1, 8, 8)))
+
+    def forward(self, x):
+        return self.layers.train()(x)
+
+
 class InPatches(Convolution):
     """Answers in patches, as a masked autoencoder, and joins them by a method."""
 
@@ -328,15 +395,15 @@ def test_extractions_and_attractors_are_of_a_described_model():
 
 
 ADVICE = {
-    "DecoderOutput has `sample` of shape (2, 1, 8, 8): give output=sample": (InAnObject, {}, 8),
-    "without smaple: DecoderOutput has `sample` of shape (2, 1, 8, 8): give output=sample": (
+    'DecoderOutput has `sample` of shape (2, 1, 8, 8): give output="sample"': (InAnObject, {}, 8),
+    'without smaple: DecoderOutput has `sample` of shape (2, 1, 8, 8): give output="sample"': (
         InAnObject,
         {"output": "smaple"},
         8,
     ),
-    "ModelOutput has `recon_x` of shape (2, 1, 8, 8): give input_key=data, output=recon_x": (InADict, {}, 8),
-    "tuple has `1.0.sample` of shape (2, 1, 8, 8): give output=1.0.sample": (InATuple, {}, 8),
-    "Slotted has `image` of shape (2, 1, 8, 8): give output=image": (InSlots, {}, 8),
+    'ModelOutput has `recon_x` of shape (2, 1, 8, 8): give input_key="data", output="recon_x"': (InADict, {}, 8),
+    'tuple has `1.0.sample` of shape (2, 1, 8, 8): give output="1.0.sample"': (InATuple, {}, 8),
+    'Slotted has `image` of shape (2, 1, 8, 8): give output="image"': (InSlots, {}, 8),
     "tuple has `0` of shape (2, 1, 8, 8); it samples, as a VAE does: give what it makes of its posterior mean: "
     "call=lambda model, x: model.decode(model.encode(x)[0])": (Variational, {}, 8),
     "give output=0 or output=1 or output=2; it decodes another code than its posterior mean; to decode that: "
@@ -355,7 +422,7 @@ ADVICE = {
         {},
         30,
     ),
-    "mat1 and mat2 shapes cannot be multiplied (56x28 and 784x784); give layout=flat, with which it does": (
+    'mat1 and mat2 shapes cannot be multiplied (56x28 and 784x784); give layout="flat", with which it does': (
         lambda: nn.Linear(784, 784),
         {},
         28,
@@ -368,12 +435,28 @@ ADVICE = {
     "to have 5 channels, but got 1 channels instead; are these images in its layout": (lambda: Convolution(5), {}, 8),
     "returns a ndarray; it must return the images alone; give output=torch.as_tensor": (Array, {}, 8),
     "argument: 'timestep'; give call=lambda model, x: model(x, timestep=0), with which it does": (Stepped, {}, 8),
-    "`sample` of shape (2, 1, 8, 8): give call=lambda model, x: model(x, timestep=0), output=sample": (
+    '`sample` of shape (2, 1, 8, 8): give call=lambda model, x: model(x, timestep=0), output="sample"': (
         Denoising,
         {},
         8,
     ),
     "argument: 'condition'; say how it is called: call=lambda model, x: model(x, condition=...)": (Conditioned, {}, 8),
+    "fails on images of (2, 1, 8, 8): Named.forward() takes 1 positional argument but 2 were given; give call=lambda "
+    "model, x: model(image=x), with which it does": (Named, {}, 8),
+    "give call=lambda model, x: model(x.squeeze(1)).unsqueeze(1), with which it does": (Channelless, {}, 8),
+    "give call=lambda model, x: torch.stack([model(image) for image in x]), with which": (OneByOne, {}, 8),
+    'give call=lambda model, x: model.decoder(model.encoder(x)), layout="flat", with which': (Halves, {}, 8),
+    'dict has `made` of shape (2, 1, 8, 8): give output="made"': (Echoing, {}, 8),
+    "posterior mean: call=lambda model, x: model.decode(model.encode(x).mean)": (InADistribution, {}, 8),
+    "posterior mean: call=lambda model, x: model.decode(model.encode(x)['mu'])": (InWords, {}, 8),
+    "more than 1 value per channel when training, got input size torch.Size([1, 64]); in eval mode it must treat each "
+    "image on its own, without statistics of the batch": (AlwaysTraining, {}, 8),
+    "changes its input in place; give call=lambda model, x: model(x.clone())": (lambda: lambda x: x.mul_(0.5), {}, 8),
+    "to torch.float16 on cpu; it must keep both: give call=lambda model, x: model(x).to(x)": (
+        lambda: lambda x: x.half(),
+        {},
+        8,
+    ),
     "`logits` holds patches: join them: call=lambda model, x: model.unpatchify(model(x).logits)": (InPatches, {}, 8),
     "unpatchify(model(x).logits); it hides parts at random: set model.config.mask_ratio = 0.0": (Masked, {}, 8),
     "by up to 0.5; it hides parts": (Masked, {"call": lambda model, x: model.unpatchify(model(x).logits)}, 8),
@@ -408,14 +491,16 @@ def test_a_vae_that_decodes_its_mean_is_not_told_to():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Conditioned, "say how it is called, {}model(x, condition=...)"),
-        (InPatches, "`logits` holds patches: join them, {}model.unpatchify(model(x).logits)"),
-        (Variational, "of its posterior mean, {}model.decode(model.encode(x)[0])"),
-        (lambda: Convolution(3), "as such, {}model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)"),
+        (Conditioned, "say how it is called: {}model(x, condition=...))"),
+        (InPatches, "`logits` holds patches: join them: {}model.unpatchify(model(x).logits))"),
+        (Variational, "of its posterior mean: {}model.decode(model.encode(x)[0]))"),
+        (Denoising, "give {}model(x, timestep=0)) architecture.output=sample"),
+        (lambda: Convolution(3), "as such: {}model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True))"),
     ],
 )
 def test_where_no_call_can_be_given_a_function_is_named_in_its_place(model, message):
-    message = message.format("by a function that is named as architecture.target: lambda model, x: ")
+    made = f"memorization.adapted({type(model()).__name__}(...), call=lambda model, x: "
+    message = message.format(f"architecture.target=MODULE.net, of def net(): return {made}")
     with pytest.raises(ValueError, match=re.escape(message)):
         check_contract(model().eval(), MEMBERS, prefix="architecture.")
 
@@ -428,8 +513,13 @@ def test_what_is_advised_is_taken(model, size, words):
     assert len(audit(model(), *faces(size), recovery=FEW, **words).results) == 8
 
 
+def test_the_range_of_values_that_is_advised_is_the_best_of_the_usual(capsys):
+    audit(lambda x: 0.9 * x + 20, MEMBERS, OTHERS, recovery=FEW)
+    assert "With value_range=[0,255] it is" in capsys.readouterr().out
+
+
 def test_a_layout_is_found_by_trying():
-    with pytest.raises(ValueError, match="; give layout=channels_last, with which it does"):
+    with pytest.raises(ValueError, match='; give layout="channels_last", with which it does'):
         audit(ChannelsLast(), *faces(8, 3), recovery=FEW)
     assert len(audit(ChannelsLast(), *faces(8, 3), recovery=FEW, layout="channels_last").results) == 8
 
@@ -478,6 +568,24 @@ def test_torch_s_own_reason_for_no_gradients_is_told():
         audit(rounded, MEMBERS, OTHERS, recovery=Energy(max_iterations=2))
 
 
+class Stubborn(AlwaysTraining):
+    """Cannot be put in eval mode as others."""
+
+    def forward(self, x):
+        return self.layers(x)
+
+    def train(self, mode=True):
+        raise NotImplementedError("its mode is its own")
+
+
+def test_a_model_whose_eval_fails_is_put_in_eval_mode_all_the_same():
+    model = Stubborn()
+    expected = audit(nn.Sequential(*Stubborn().layers).eval(), MEMBERS, OTHERS, recovery=FEW)
+    found = audit(model, MEMBERS, OTHERS, recovery=FEW)
+    np.testing.assert_array_equal(found.results["psnr"], expected.results["psnr"])
+    assert all(module.training for module in model.modules())
+
+
 class Refused(nn.Module):
     """Goes on learning whatever its mode, and changes more than that."""
 
@@ -499,6 +607,26 @@ def test_a_model_that_is_refused_is_left_as_it_was():
         audit(model, MEMBERS, OTHERS)
     assert [module.training for module in model.modules()] == [True, False, True]
     assert [weight.requires_grad for weight in model.parameters()] == [True, True, False, False]
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+class Remembering(Convolution):
+    """Keeps what it saw last, in buffers of another size, of another type, and of none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("last", "count", "spare"):
+            self.register_buffer(name, torch.zeros(3))
+
+    def forward(self, x):
+        self.last, self.count, self.spare = x.detach(), self.count.double() + 1, None
+        return self.layer(x)
+
+
+def test_buffers_that_a_model_replaces_are_put_back():
+    model = Remembering()
+    before = copy.deepcopy(model.state_dict())
+    assert len(audit(model, MEMBERS, OTHERS, recovery=FEW).results) == 8
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 

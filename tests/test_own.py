@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from memorization import audit, load_run, recover, train
+from memorization import adapted, audit, load_run, recover, train
 from memorization.architectures import Adapted, build
 from memorization.architectures.external.contract import check_contract
 from memorization.architectures.external.custom import custom
@@ -782,6 +782,35 @@ def test_functions_are_targets(command, tmp_path):
     assert "target is 'tests.test_own.number'; it returns a int; give a function that makes a module, or of ima" in err
 
 
+def called():
+    """As a message tells to write, of a model that is called in another way."""
+    return adapted(Keyed(), call=lambda model, x: model({"img": 2 * x - 1})["recon"])
+
+
+def test_weights_are_loaded_into_the_model_that_a_function_adapts(composed, tmp_path):
+    save_file({key: 2 * value for key, value in Keyed().state_dict().items()}, tmp_path / "own.safetensors")
+    named = [f"architecture.target={__name__}.called", ALLOWED, f"architecture.weights={tmp_path}/own.safetensors"]
+    model = resolve(composed(*COMMON, *named)).architecture.build(SHAPE, 0)
+    expected = 2 * Keyed()({"img": 2 * SPLIT.members - 1})["recon"]
+    torch.testing.assert_close(model(SPLIT.members), expected)
+
+
+class Leaving(nn.Module):
+    """A script that reads the command line as its own, and ends."""
+
+    def __init__(self, status: int = 2) -> None:
+        raise SystemExit(status)
+
+
+def test_code_that_ends_the_process_is_an_error_of_its_own(command, tmp_path, monkeypatch):
+    _, err = command(f"architecture.target={__name__}.Leaving", ALLOWED, "recovery=iterate")
+    assert err == (f"error: architecture.kwargs is {{}}; {__name__}.Leaving cannot be made of them: SystemExit: 2\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    _, err = command("architecture.target=leaving.Net", "architecture.allowed=[leaving]", "recovery=iterate")
+    assert err == "error: architecture.target is 'leaving.Net'; SystemExit: 3\n"
+
+
 @functools.cache
 def script() -> bytes:
     """A convolution as TorchScript, traced."""
@@ -834,7 +863,7 @@ def test_an_onnx_program_is_run_by_onnxruntime(tmp_path, monkeypatch):
         Exported(path)
     monkeypatch.setitem(sys.modules, "onnxruntime", types.SimpleNamespace(InferenceSession=Session))
     for words, message in [
-        ({}, r"returns a dict; .* has `y` of shape \(2, 1, 8, 8\): give output=y"),
+        ({}, r"returns a dict; .* has `y` of shape \(2, 1, 8, 8\): give output=\"y\""),
         ({"output": "y"}, r"Got: 1 Expected: 2; give batch=2"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from enum import EnumType
@@ -142,3 +143,9 @@ def test_of_parts_of_other_packages_nothing_is_kept(alone: Path, monkeypatch: py
     monkeypatch.setattr(choices, "entry_points", Installed)
     assert "energy" in choices.choices()["recovery"]
     assert not alone.exists()
+
+
+def test_ctrl_c_while_a_command_begins_is_no_traceback() -> None:
+    code = "import sys; sys.argv = ['memorization-recover']; import memorization; raise KeyboardInterrupt"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")

@@ -49,15 +49,16 @@ class Audited(Audit):
     __repr__ = __str__
 
     def report(self, path: str | Path) -> Path:
-        """Write the page that `memorization-report` makes, of this audit, to the file `path`, and give it back.
+        """Write the page that `memorization-report` makes, of this audit, to the file `path`, and give that back.
 
         Raises `StoreError` if it cannot be written.
         """
+        from memorization.report.command import publish
         from memorization.report.page import build
 
         output = expanded(path)
         with self._findings() as findings:
-            files.write(output, build(findings))
+            publish(output, build(findings))
         return output
 
     def plot(self) -> Figure:

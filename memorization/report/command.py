@@ -47,12 +47,15 @@ def run(options: argparse.Namespace) -> None:
     else:
         from memorization.report.page import build
 
-        aside = publish(output, build(findings))
+        aside = publish(output, build(findings), "--output ")
         print(f"{summary(findings)}\n\nreport: {output}", file=sys.stderr if aside else sys.stdout)
 
 
-def publish(output: Path, page: str) -> bool:
-    """Write a page to the file that `output` leads to, or into a pipe or device; is it standard output?"""
+def publish(output: Path, page: str, option: str = "") -> bool:
+    """Write a page to the file that `output` leads to, or into a pipe or device; is it standard output?
+
+    Raises `StoreError` if it cannot be written; `option` is what named it.
+    """
     try:
         if output.exists() and os.path.samestat(output.stat(), os.fstat(1)):
             sys.stdout.buffer.write(page.encode())
@@ -67,7 +70,7 @@ def publish(output: Path, page: str) -> bool:
     except (StoreError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         reason = getattr(cause, "strerror", "")
-        raise StoreError(f"--output {output}: cannot be written ({reason}); name another file") from error
+        raise StoreError(f"{option}{output}: cannot be written ({reason}); name another file") from error
     return False
 
 
@@ -111,10 +114,10 @@ def watch(store: Path, output: Path, seconds: float = 2.0) -> None:
                     print(f"waiting: {' '.join(str(error).split())}", flush=True)
                 else:
                     written = True
-                    publish(output, build(findings, watching=True))
+                    publish(output, build(findings, watching=True), "--output ")
                     print(f"{len(findings.runs) + len(findings.extractions)} runs: {output}", flush=True)
             seen = now
             time.sleep(seconds)
     except (KeyboardInterrupt, interruption.Interrupted):
         if written:
-            publish(output, build(Findings.load(store)))
+            publish(output, build(Findings.load(store)), "--output ")

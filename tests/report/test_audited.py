@@ -134,8 +134,15 @@ def test_its_page_is_the_one_of_a_store(result, tmp_path):
     assert str(tmp_path) not in page
     assert not re.search(r"/recoveries/|/tmp", page.split("<footer>")[0].split("plotly.js")[0])
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"cannot be written"):
+    with pytest.raises(StoreError, match=r"file.audit.html: cannot be written \(File exists\); name another file"):
         result.report(tmp_path / "file" / "audit.html")
+    with pytest.raises(StoreError, match=rf"^{tmp_path}: cannot be written \(Is a directory\); name another file"):
+        result.report(tmp_path)
+    (tmp_path / "link.html").symlink_to("audit.html")
+    (tmp_path / "audit.html").write_text("old")
+    result.report(tmp_path / "link.html")
+    assert (tmp_path / "link.html").is_symlink()
+    assert answer in (tmp_path / "audit.html").read_text()
 
 
 def test_the_pictures_are_those_of_the_first_images_of_each_kind(result):

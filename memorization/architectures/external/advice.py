@@ -5,6 +5,9 @@ layout, size or batch, or by another part of its answer. It costs some calls, an
 """
 
 import contextlib
+import functools
+import inspect
+import json
 import math
 import re
 import time
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from memorization.architectures.autoencoder import reconstruction_loss
 from memorization.architectures.external.adapted import Adapted, Description, Layout, chosen, tensors_in, told
 
+NORMED = "more than 1 value per channel when training"  # what torch says of a batch norm in training mode, of one image
 PATIENCE = 10  # seconds after which no other way is tried
 KEYS = ("data", "x", "img", "image", "images", "input", "inputs", "pixel_values", "sample")
 RANGES = ((0, 1), (-1, 1), (0, 255))  # usual values of black and white
@@ -26,7 +30,9 @@ SAMPLES = "; it samples, as a VAE does"
 # How the posterior mean of a VAE is decoded, in several packages.
 MEANS: dict[str, Callable[[Any, Any], Any]] = {
     "model.decode(model.encode(x).latent_dist.mean).sample": lambda m, x: m.decode(m.encode(x).latent_dist.mean).sample,
+    "model.decode(model.encode(x).mean)": lambda m, x: m.decode(m.encode(x).mean),
     "model.decode(model.encode(x)[0])": lambda m, x: m.decode(m.encode(x)[0]),
+    "model.decode(model.encode(x)['mu'])": lambda m, x: m.decode(m.encode(x)["mu"]),
     "model.decode_forward(model.encode_forward(x)[0], model.use_sigmoid)": lambda m, x: m.decode_forward(
         m.encode_forward(x)[0], m.use_sigmoid
     ),
@@ -35,6 +41,15 @@ MEANS: dict[str, Callable[[Any, Any], Any]] = {
     ),
     "model.decoder(model.encoder(x)[0])": lambda m, x: m.decoder(m.encoder(x)[0]),
     "model.reconstruct(x)": lambda m, x: m.reconstruct(x),
+}
+# Other ways to call a model: it has no `forward`, takes images without their channel or one at a time, or with labels.
+CALLS: dict[str, Callable[[Any, Any], Any]] = {
+    "model.decode(model.encode(x))": lambda m, x: m.decode(m.encode(x)),
+    "model.decoder(model.encoder(x))": lambda m, x: m.decoder(m.encoder(x)),
+    "model(x.squeeze(1)).unsqueeze(1)": lambda m, x: m(x.squeeze(1)).unsqueeze(1),
+    "torch.stack([model(image) for image in x])": lambda m, x: torch.stack([m(image) for image in x]),
+    "torch.stack([model(image[0]) for image in x])[:, None]": lambda m, x: torch.stack([m(i[0]) for i in x])[:, None],
+    "model((x, None))": lambda m, x: m((x, None)),
 }
 
 
@@ -48,9 +63,9 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
     until = time.monotonic() + PATIENCE
     first: Any = None
     sizes: dict[str, str] = {}  # the first way of padding, and of resizing
-    for candidate in _candidates(network, images, reason, prefix):
+    for candidate in _candidates(network, images, reason):
         kind = next(iter(candidate), "")
-        if kind in sizes or time.monotonic() > until:
+        if kind in sizes or (sizes and kind == "call") or time.monotonic() > until:
             continue
         try:
             trial = Adapted(network, **{**given, **candidate})
@@ -60,9 +75,9 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
             continue
         first = answer if first is None else first
         if candidate and _gives(trial, own, answer):
-            way = _written(candidate, prefix)
-        elif names := [name for name, shape in tensors_in(answer).items() if shape == own.shape]:
-            way = " or ".join(_written({**candidate, "output": name}, prefix) for name in names)
+            way = _written(candidate, prefix, network)
+        elif names := _images_in(answer, own):
+            way = " or ".join(_written({**candidate, "output": name}, prefix, network) for name in names)
             has = ", ".join(f"`{name}`" for name in names)
             other = Adapted(network, **{**given, **candidate, "output": names[0]})
             mean = (of_chance if _draws(other, images) else _of_mean)(other, images, prefix)
@@ -77,7 +92,14 @@ def of_failure(autoencoder: Any, images: Tensor, reason: str, prefix: str = "") 
         sizes[kind] = way
     if sizes:
         return f"; give {' or '.join(sizes.values())}, with which it does"
-    return _of_patches(network, images, first, prefix) or _in_words(first, reason, prefix)
+    return _of_patches(network, images, first, prefix) or _in_words(network, first, reason, prefix)
+
+
+def _images_in(answer: Any, own: Tensor) -> list[str]:
+    """The parts of an answer that have the shape of what was given, `own`, but are not that, unless all are."""
+    names = [name for name, shape in tensors_in(answer).items() if shape == own.shape]
+    made = [name for name in names if not torch.equal(torch.as_tensor(chosen(answer, name)).to(own), own)]
+    return made or names
 
 
 def _gives(trial: Adapted, own: Tensor, answer: Any) -> bool:
@@ -105,7 +127,7 @@ def of_chance(autoencoder: Any, images: Tensor, prefix: str = "") -> str:
     if isinstance(network, nn.Module) and not given.get("call"):
         text, _ = _mean(network, given, images)
         if text or _is_variational(network):
-            return told + _as_call(text or "... that decodes its mean", prefix)
+            return f"{told}: {written_call(text or '... that decodes its mean', prefix, network)}"
     return ""
 
 
@@ -115,7 +137,8 @@ def _of_mean(autoencoder: Adapted, images: Tensor, prefix: str) -> str:
     if isinstance(network, nn.Module) and not given.get("call") and _is_variational(network):
         text, answer = _mean(network, given, images)
         if text and not torch.allclose(answer, autoencoder(images), rtol=0, atol=1e-5):
-            return "; it decodes another code than its posterior mean; to decode that" + _as_call(text, prefix)
+            way = written_call(text, prefix, network)
+            return f"; it decodes another code than its posterior mean; to decode that: {way}"
     return ""
 
 
@@ -140,14 +163,16 @@ def _is_variational(network: nn.Module) -> bool:
 
 @torch.no_grad()
 def of_loss(autoencoder: Any, images: Tensor, loss: float, prefix: str = "") -> str:
-    """The range of values with which the `loss` on images would be less than half; empty if there is none."""
+    """The range of values with which the `loss` on images would be least, if less than half; else empty."""
     network, given = described(autoencoder)
-    for low, high in RANGES:
-        trial = Adapted(network, **{**given, "value_range": (low, high)})
+    losses: dict[tuple[int, int], float] = {}
+    for ends in RANGES:
+        trial = Adapted(network, **{**given, "value_range": ends})
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):  # of the user's code
-            if (other := reconstruction_loss(trial, images)) < loss / 2:
-                return f" With {prefix}value_range=[{low},{high}] it is {other:.2g}."
-    return ""
+            losses[ends] = reconstruction_loss(trial, images)
+    low, high = min(losses, key=lambda ends: losses[ends], default=RANGES[0])
+    other = losses.get((low, high), math.inf)
+    return f" With {prefix}value_range=[{low},{high}] it is {other:.2g}." if other < loss / 2 else ""
 
 
 def described(autoencoder: Any) -> tuple[Any, dict[str, Any]]:
@@ -157,17 +182,29 @@ def described(autoencoder: Any) -> tuple[Any, dict[str, Any]]:
     return autoencoder.network, {**autoencoder.description}
 
 
-class _Zeros:
-    """Calls a model with 0 for the arguments that it lacks, such as the time step of a denoiser."""
+class _Written:
+    """A way to call a model that can be read: an expression of `model` and `x`, and the function that it stands for."""
 
-    def __init__(self, names: list[str]) -> None:
-        self.words = dict.fromkeys(names, 0)
+    def __init__(self, text: str, function: Callable[[Any, Any], Any]) -> None:
+        self.text, self.function = text, function
 
     def __call__(self, model: Any, x: Any) -> Any:
-        return model(x, **self.words)
+        return self.function(model, x)
 
-    def __str__(self) -> str:
-        return f"lambda model, x: model(x, {', '.join(f'{name}=0' for name in self.words)})"
+
+def _by_name(network: Any, reason: str) -> Iterator[_Written]:
+    """Calls with 0 for the arguments that are lacking, such as the time step of a denoiser, or with a name for `x`."""
+    if names := _lacking(reason):
+        words = ", ".join(f"{name}=0" for name in names)
+        yield _Written(f"model(x, {words})", lambda model, x: model(x, **dict.fromkeys(names, 0)))
+    with contextlib.suppress(TypeError, ValueError):  # of what has no signature
+        for one in inspect.signature(getattr(network, "forward", network)).parameters.values():
+            if one.kind is one.KEYWORD_ONLY and one.default is one.empty:
+                yield _Written(f"model({one.name}=x)", functools.partial(_call_by_name, one.name))
+
+
+def _call_by_name(name: str, model: Any, x: Any) -> Any:
+    return model(**{name: x})
 
 
 def _lacking(reason: str) -> list[str]:
@@ -176,14 +213,15 @@ def _lacking(reason: str) -> list[str]:
     return re.findall(r"'(\w+)'", missing[1]) if missing else []
 
 
-def _candidates(network: Any, images: Tensor, reason: str, prefix: str) -> Iterator[Description]:
+def _candidates(network: Any, images: Tensor, reason: str) -> Iterator[Description]:
     """Other descriptions, the likelier first; sizes are those that the `reason` names."""
     yield {}
-    if not prefix and (names := _lacking(reason)):
-        yield {"call": _Zeros(names)}
+    for call in _by_name(network, reason):
+        yield {"call": call}
     numbers = {int(number) for number in re.findall(r"\d+", reason)[:24] if len(number) < 7}
-    for count in [1, 2, *sorted(number for number in numbers if 2 < number <= 256)]:
-        yield {"batch": count}
+    if NORMED not in reason:
+        for count in [1, 2, *sorted(number for number in numbers if 2 < number <= 256)]:
+            yield {"batch": count}
     for layout in (Layout.flat, Layout.channels_last):
         yield {"layout": layout.value}
     if not re.search(r"mat1 and mat2", reason):
@@ -201,6 +239,9 @@ def _candidates(network: Any, images: Tensor, reason: str, prefix: str) -> Itera
         if 4 <= side <= largest and (side, side) != tuple(images.shape[2:]):
             yield {"resize_to": side}
             yield {"resize_to": side, "layout": Layout.flat.value}
+    for text, function in CALLS.items():
+        yield {"call": _Written(text, function)}
+        yield {"call": _Written(text, function), "layout": Layout.flat.value}
 
 
 def _of_patches(network: Any, images: Tensor, answer: Any, prefix: str) -> str:
@@ -208,8 +249,8 @@ def _of_patches(network: Any, images: Tensor, answer: Any, prefix: str) -> str:
     for name, shape in tensors_in(answer).items():
         with contextlib.suppress(Exception):  # of the user's code, which may have no `unpatchify`
             if math.prod(shape) == images.numel() and network.unpatchify(chosen(answer, name)).shape == images.shape:
-                call = _as_call(f"model.unpatchify(model(x).{name})", prefix)
-                return f"; `{name}` holds patches: join them{call}{_of_masks(network)}"
+                call = written_call(f"model.unpatchify(model(x).{name})", prefix, network)
+                return f"; `{name}` holds patches: join them: {call}{_of_masks(network)}"
     return ""
 
 
@@ -219,30 +260,43 @@ def _of_masks(network: Any) -> str:
     return "; it hides parts at random: set model.config.mask_ratio = 0.0" if masked else ""
 
 
-def _in_words(answer: Any, reason: str, prefix: str) -> str:
+def _in_words(network: Any, answer: Any, reason: str, prefix: str) -> str:
     """Where nothing was found by trying: what there is, or what the error tells."""
     if answer is not None and not isinstance(answer, Tensor):
         there = told(answer)
         return f": none of its parts has the shape of the images{f'; it has {there}' if there else ''}"
     if names := _lacking(reason):
         words = ", ".join(f"{name}=..." for name in names)
-        return f"; say how it is called{_as_call(f'model(x, {words})', prefix)}"
+        return f"; say how it is called: {written_call(f'model(x, {words})', prefix, network)}"
+    if NORMED in reason:
+        return "; in eval mode it must treat each image on its own, without statistics of the batch"
     if "mat1 and mat2" in reason:
         way = "are these images of the size that it was made for (resize_to), and in its layout (channels_last, flat)?"
         return f"; {way}"
     if "to have 3 channels, but got 1 " in reason:
-        way = _as_call("model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)", prefix)
-        return f"; it takes images in colour: give it grey ones as such{way}"
+        way = written_call("model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)", prefix, network)
+        return f"; it takes images in colour: give it grey ones as such: {way}"
+    if "to have 1 channels, but got 3 " in reason:
+        return f"; it takes grey images: give {'dataset.mode=L' if prefix else 'images.mean(1, keepdim=True)'}"
     if "channels" in reason:
         return "; are these images in its layout (channels_first, channels_last), and in grey or in colour, as it is?"
     return ""
 
 
-def _as_call(text: str, prefix: str) -> str:
-    """How a call is given: in Python as an argument, on the command line by a function."""
-    way = f", by a function that is named as {prefix}target: " if prefix else ": call="
-    return f"{way}lambda model, x: {text}"
+def written_call(text: str, prefix: str, network: Any) -> str:
+    """How `network` is called, `text`, as it is typed: in Python an argument, for the command line a function."""
+    call = f"call=lambda model, x: {text}"
+    made = f"{type(network).__name__}(...)" if isinstance(network, nn.Module) else getattr(network, "__name__", "...")
+    return f"{prefix}target=MODULE.net, of def net(): return memorization.adapted({made}, {call})" if prefix else call
 
 
-def _written(description: Any, prefix: str) -> str:
-    return (" " if prefix else ", ").join(f"{prefix}{name}={value}" for name, value in description.items())
+def _written(description: Any, prefix: str, network: Any) -> str:
+    """A description as it is typed."""
+    words = []
+    for name, value in description.items():
+        if name == "call":
+            words.append(written_call(value.text, prefix, network))
+        else:
+            bare = prefix or str(value).isdecimal()
+            words.append(f"{prefix}{name}={value if bare else json.dumps(value)}")
+    return (" " if prefix else ", ").join(words)

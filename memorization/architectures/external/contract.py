@@ -7,6 +7,7 @@ else is in the batch, lies where the images lie and in their precision, and give
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder
 from memorization.architectures.external import first_line
 from memorization.architectures.external.adapted import UnsuitableError, check_answer, check_callable
-from memorization.architectures.external.advice import of_chance, of_failure, of_loss
+from memorization.architectures.external.advice import described, of_chance, of_failure, of_loss, written_call
 from memorization.components import SettingError
 from memorization.data import as_float
 
@@ -92,9 +93,12 @@ def evaluating(autoencoder: Autoencoder) -> Iterator[None]:
         if not (is_lazy(buffer) or buffer.is_meta or buffer.is_inference() or buffer.layout != torch.strided)
     ]
     try:
-        with contextlib.suppress(NotImplementedError):  # of an exported program, which has no modes
-            for module in modules[:1]:  # the autoencoder itself
+        for module in modules[:1]:  # the autoencoder itself
+            try:
                 module.eval()
+            except Exception:  # of the user's code, or of an exported program, which has no modes
+                for part, _ in modes:
+                    part.training = False
         yield
     finally:
         for module, mode in modes:
@@ -104,8 +108,16 @@ def evaluating(autoencoder: Autoencoder) -> Iterator[None]:
                 weight.requires_grad_(grad)
         with torch.no_grad():
             for module, name, value in kept:
-                if not torch.equal(buffer := getattr(module, name), value):
+                if not _is_alike(buffer := getattr(module, name, None), value):
+                    setattr(module, name, value)  # what keeps the last batch, for instance, was replaced
+                elif not torch.equal(buffer, value):
                     buffer.copy_(value)
+
+
+def _is_alike(buffer: Tensor | None, other: Tensor) -> TypeGuard[Tensor]:
+    if buffer is None or buffer.shape != other.shape:
+        return False
+    return buffer.dtype == other.dtype and buffer.device == other.device
 
 
 def _check_placement(autoencoder: nn.Module, images: Tensor) -> None:
@@ -141,11 +153,13 @@ def _answer(autoencoder: Autoencoder, images: Tensor, prefix: str | None) -> Ten
         advice = "" if prefix is None else of_failure(autoencoder, images, reason, prefix)
         raise ValueError(reason + advice) from error
     if not torch.equal(given, images):
-        raise ValueError("the autoencoder changes its input in place; give lambda x: autoencoder(x.clone())")
+        way = written_call("model(x.clone())", prefix or "", described(autoencoder)[0])
+        raise ValueError(f"the autoencoder changes its input in place; give {way}")
     assert isinstance(output, Tensor)
     if output.dtype != images.dtype or output.device != images.device:
         change = f"maps {images.dtype} on {images.device} to {output.dtype} on {output.device}"
-        raise ValueError(f"the autoencoder {change}; it must keep both: return output.to(x)")
+        way = written_call("model(x).to(x)", prefix or "", described(autoencoder)[0])
+        raise ValueError(f"the autoencoder {change}; it must keep both: give {way}")
     if not torch.isfinite(output).all():
         raise ValueError("the autoencoder's output holds NaN or infinite values on images; are its weights whole?")
     return output

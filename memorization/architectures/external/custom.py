@@ -90,7 +90,7 @@ def make(target: str, kwargs: Mapping[str, object], shape: Shape, allowed: Seque
         raise SettingError("target", target, reason)
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # of the user's code
+    except (Exception, SystemExit) as error:  # of the user's code, which may read the command line as its own
         missing = isinstance(error, ImportError | AttributeError)
         hint = "; is it installed, or its folder on the PYTHONPATH?" if missing else ""
         if isinstance(error, AttributeError) and (close := get_close_matches(error.name or "", dir(error.obj), 1)):
@@ -105,7 +105,7 @@ def make(target: str, kwargs: Mapping[str, object], shape: Shape, allowed: Seque
         return Adapted(functools.partial(found, **kwargs) if kwargs else found)
     try:
         made: object = found(**kwargs)
-    except Exception as error:  # of the user's code
+    except (Exception, SystemExit) as error:  # of the user's code
         raise SettingError("kwargs", kwargs, f"{target} cannot be made of them: {first_line(error)}") from error
     if not isinstance(made, nn.Module):
         kind = type(made).__name__
