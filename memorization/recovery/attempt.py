@@ -20,7 +20,8 @@ from memorization.recovery.tries import Source, Start
 FIXED = 1e-3  # in pixels of [0, 1]: a fixed point moves by no more under the autoencoder, root mean square
 MOVED, SETTLING = 0.025, 10  # a solved image that is none yet settles at one no farther away in so many iterations
 LEEWAY = 3.0  # times the root of the train loss: how far from fixed points an autoencoder holds its members
-EXACT, CLOSE = 3e-4, 0.01  # an image is ended before the last iteration at no more, nor at more than the root of the train loss
+LEVEL = 0.6  # an image is ended if `x - f(x)`, root mean square, is no more than this share of the train loss's root,
+EXACT, CLOSE = 3e-4, 0.01  # or the first of these, and no more than the second
 ENDINGS = (0.15, 0.2, 0.3, 0.5, 0.85)  # shares of the iterations after which images that are near are tried to be ended
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 STATUSES = tuple(status.value for status in Status)
@@ -113,9 +114,7 @@ class _Attempt:
     found, status: the recovery so far, and the index into `STATUSES` of each image.
     """
 
-    def __init__(
-        self, task: Task, start: Start, image: Tensor | None = None, estimate: Estimate | None = None
-    ) -> None:
+    def __init__(self, task: Task, start: Start, image: Tensor | None = None, estimate: Estimate | None = None) -> None:
         self.first = start.first_iteration(task.method)
         self.task, self.y = task, task.measurement.y
         self.active = torch.arange(len(self.y), device=self.y.device)
@@ -163,9 +162,9 @@ class _Attempt:
         found.residual[self.active], found.iterations[self.active] = residual, k + 1 - self.first
         if self.task.trace:
             self.trace[self.active, k - self.first] = residual
-        done = converged | diverged
         if (stalled := method.stalled(self.state)) is not None and progress >= self.annealed:
-            done |= stalled
+            converged |= stalled & ~diverged
+        done = converged | diverged
         leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
         if leaving.any():
             before = _finite(method.answer(previous)[leaving], self.neutral)
@@ -175,7 +174,7 @@ class _Attempt:
         for place, count in enumerate(self.task.path):
             if count == k + 1 - self.first and found.path is not None:
                 found.path[self.active, place] = method.answer(self.state).clamp(0, 1)
-        if method.last and len(self.active) and k + 1 in {round(share * method.max_iterations) for share in ENDINGS}:
+        if method.last and k + 1 in {round(share * method.max_iterations) for share in ENDINGS}:
             self._end(method.last, k)
 
     def _end(self, method: Method, k: int) -> None:
@@ -183,21 +182,19 @@ class _Attempt:
         near = self.task.method.near(self.state)
         if not near.any():
             return
-        which, hypothesis = self.active[near], int(self.found.hypothesis[0])
+        which = self.active[near]
         task = replace(self.task.of(which), method=method, rate=True, judge=True, path=(), on_iteration=None)
-        start = Start(hypothesis=hypothesis, source=Source.bank)
+        start = Start(hypothesis=int(self.found.hypothesis[0]), source=Source.bank)
         attempt = _Attempt(task, start, self.state.x[near], self.estimate.select(near))
         ended = attempt.run()
         gap = rms(ended.images - task.query(ended.images))
         self.queries[which] += ended.queries + 1
-        solved = ended.solved & (gap <= max(EXACT, min(0.6 * task.level / LEEWAY, CLOSE)))
+        solved = ended.solved & (gap <= max(EXACT, min(LEVEL * self.task.level / LEEWAY, CLOSE)))
         self._keep(which[solved], ended, solved)
         if self.task.trace:
             after = k + 1 - self.first
             self.trace[which[solved], after : after + attempt.trace.shape[1]] = attempt.trace[solved]
-        stay = torch.ones_like(near)
-        stay[near.nonzero().flatten()[solved]] = False
-        self._drop(~stay)
+        self._drop(near.masked_scatter(near, solved))
 
     def _keep(self, rows: Tensor, ended: Recovery, solved: Tensor) -> None:
         """Take the answers of the images `rows` from `ended`, where they are those of `solved`."""

@@ -115,7 +115,12 @@ class Method(ABC):
 
     @property
     def last(self) -> "Method | None":
-        """A faster method for the last steps of images that are near their answer, if there is one; see `near`."""
+        """A faster method for the last steps of images that are near their answer, if there is one.
+
+        Its state has an `x` as well. `solve` tries it a few times on the images that are `near`. An image whose answer
+        then explains `y` (`OperatorKnowledge.solved`) and is a fixed point, as exactly as the autoencoder holds its
+        members by the train loss, has converged. The others go on as they were, at the cost of the queries.
+        """
         return None
 
     def near(self, state: Any) -> Tensor:
@@ -123,7 +128,7 @@ class Method(ABC):
         raise NotImplementedError
 
     def stalled(self, state: Any) -> Tensor | None:
-        """(B,) bool: will nothing more come of each image? None if that is never asked."""
+        """(B,) bool: will nothing more come of each image, so that it has converged? None if that is never asked."""
         return None
 
 

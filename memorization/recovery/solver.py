@@ -45,6 +45,8 @@ def solve(
     `torch.inference_mode()`. Raises `ValueError` for an autoencoder or a measurement that cannot be used. Numerical
     failure is a status of the image concerned, never an exception.
 
+    A method with `last` steps ends the images that these solve; see `Method.last`.
+
     starts: starting points, one after the other. Each image keeps the answer of the lowest energy, which costs one more
         query a start. They take turns through the hypotheses of the operator knowledge, then through the starting
         images of `starting_image`. 0 is automatic: one start, and where method and knowledge have `restarts` others for

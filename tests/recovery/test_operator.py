@@ -226,7 +226,7 @@ def smooth(count, channels, side, generator):
 to_the_end = pytest.mark.parametrize(
     "method",
     [
-        Energy(max_iterations=500, tolerance=1e-9),
+        Energy(max_iterations=500, tolerance=1e-9, ending=False),
         PnPADMM(max_iterations=1500, tolerance=1e-11),
         NullSpace(max_iterations=2000, tolerance=1e-11),
     ],

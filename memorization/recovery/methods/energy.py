@@ -9,6 +9,11 @@ A memorised image is a fixed point of `f`, so its energy is near zero. Descent d
 attracts, as an iteration of `f` does, nor that `f` is non-expansive, as a proximal splitting does. It needs white-box
 access. It is Adam on `x`, each image on its own; the answer is `f(x)`. It starts from the measurement where it was
 observed, and elsewhere from the neutral image, which is the members' mean only if the autoencoder itself holds it.
+
+Most members are nearly found after a fifth of the iterations, before the learning rate falls. At a few iterations the
+solver therefore tries to take the last steps of images near a fixed point by L-BFGS (`quasi_newton`). An image that is
+solved by it is done; any other goes on as if nothing had been tried. With `lambda` at its end, an image whose energy no
+longer falls has converged, solved or not.
 """
 
 from dataclasses import dataclass
@@ -22,7 +27,7 @@ from memorization.recovery.methods.quasi_newton import QuasiNewton, energy_gradi
 from memorization.recovery.problem import Access, Method, Problem, rms, starting_image
 
 NEAR = 0.025  # root mean square of x - f(x), in pixels of [0, 1], at which an answer may be near
-LOOK, FALL = 10, 0.01  # the energy has stalled if it falls by less than this share in so many iterations
+LOOK, FALL = 0.05, 0.01  # in this share of the iterations the energy falls by this share, or it has stalled
 
 
 class State(NamedTuple):
@@ -80,7 +85,7 @@ class Energy(Method):
         residual = rms(gradient) * self.weight / weight
         gap = rms(state.x - fx)
         before, falls = state.before, torch.ones_like(state.falls)
-        if weight == self.weight and steps % LOOK == 0:
+        if weight == self.weight and steps % max(2, round(LOOK * self.max_iterations)) == 0:
             energy = problem.trust * problem.operator.misfit(state.x, problem.y) / fx[0].numel() + weight * gap.square()
             before, falls = energy, ~(energy > (1 - FALL) * before)
         return State(torch.addcdiv(state.x, first, scale, value=-rate), fx, residual, first, second, gap, before, falls)

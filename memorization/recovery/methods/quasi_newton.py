@@ -67,9 +67,7 @@ class QuasiNewton(Method):
         moves = torch.cat([torch.where(known, move, 0).unsqueeze(1), state.moves[:, :-1]], 1)
         changes = torch.cat([torch.where(known, change, 0).unsqueeze(1), state.changes[:, :-1]], 1)
         x, fx, gradient = chosen(x, state.x), chosen(fx, state.fx), chosen(gradient, state.gradient)
-        step = torch.where(
-            (lower | curved).view(-1, 1, 1, 1), direction(gradient, moves, changes), 0.5 * state.step
-        )
+        step = torch.where((lower | curved).view(-1, 1, 1, 1), direction(gradient, moves, changes), 0.5 * state.step)
         energies = torch.cat([chosen(energy, before).unsqueeze(1), state.energies[:, :-1]], 1)
         return State(x, fx, gradient, energies, step, moves, changes)
 
