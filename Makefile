@@ -35,7 +35,7 @@ plan: install  ## say what that sweep would do and what the store has, and do no
 	$(BIN)/memorization-recover -m $(SWEEP) store=$(STORE) --plan
 
 bench: install  ## what an iteration of each method costs, as a ratio to a pass through the autoencoder
-	OMP_NUM_THREADS=1 $(BIN)/python experiments/benchmark.py
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/benchmark/benchmark.py
 
 report: install  ## the report on everything in the store
 	$(BIN)/memorization-report --store $(STORE)

@@ -7,7 +7,12 @@ The case is that of the studies: images of 64 x 64 RGB, a fully connected autoen
 weights are random and its output scaled down, so that no image diverges and leaves the batch; the cost of a pass does
 not depend on the weights. After every iteration of the solver the reference pass of the same batch is timed, so that
 both see the same machine; the ratio is the median of those of neighbours. Biharmonic inpainting, which has neither
-iterations nor passes, is left out. Run it with `make bench`; seconds mean nothing elsewhere, ratios do.
+iterations nor passes, is left out.
+
+A step of training is compared with one of a bare loop of the same mathematics, on images of three sizes. The two take
+turns; a step costs the difference of a long and a short training, so that what is done once does not count.
+
+Run it with `make bench`; seconds mean nothing elsewhere, ratios do.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import timer
 
@@ -31,7 +37,8 @@ from memorization.cli.entry import NOISE
 from memorization.data import Split
 from memorization.degradations import Measurement, RandomPixels
 from memorization.engine.recovery import recover
-from memorization.engine.settings import Hardware
+from memorization.engine.settings import Hardware, Training
+from memorization.engine.training import train
 from memorization.evaluation.batch import Recipe
 from memorization.recovery import METHODS, OPERATORS, Anderson, Method, OperatorKnowledge, solve
 
@@ -60,7 +67,11 @@ def measure(count: int) -> Measurement:
 
 def methods(iterations: int) -> dict[str, Method]:
     """Every method that asks the autoencoder, on a budget that no image ends before."""
-    plain = {name: method(max_iterations=iterations, tolerance=0.0) for name, method in METHODS.items()}
+    whole = {"energy": {"ending": False}}
+    plain = {
+        name: method(max_iterations=iterations, tolerance=0.0, **whole.get(name, {}))
+        for name, method in METHODS.items()
+    }
     asking = {name: method for name, method in plain.items() if method.access != "none"}
     return asking | {"pnp_admm, extrapolated": Anderson(plain["pnp_admm"])}
 
@@ -130,6 +141,44 @@ def peak(name: str, operator: str, iterations: int, batch: int, count: int) -> f
     return max(accumulate(changes)) / 2**20
 
 
+def trained(members: Tensor, steps: int) -> float:
+    """Seconds of a training of `steps` steps as in the studies."""
+    model = architectures.build("fc", tuple(members.shape[1:]), centre=True, seed=0, depth=10, width=512)
+    begun = timer()
+    train(model, members, Training(max_steps=steps), progress=False, hardware=Hardware("cpu"))
+    return timer() - begun
+
+
+def looped(members: Tensor, steps: int) -> float:
+    """Seconds of the same in a bare loop, with the schedule of the learning rate and the loss on the host."""
+    model = architectures.build("fc", tuple(members.shape[1:]), centre=True, seed=0, depth=10, width=512)
+    settings = Training()
+    begun = timer()
+    optimiser = torch.optim.Adam(model.parameters(), settings.learning_rate, betas=tuple(settings.betas))
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, settings.final_rate ** (1 / settings.max_steps))
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = functional.mse_loss(model(members), members)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        float(loss.detach())
+    return timer() - begun
+
+
+def step_costs(shape: tuple[int, int, int], count: int, repeats: int) -> tuple[float, ...]:
+    """Medians of a step of `train` and of a bare loop, in seconds, and of their ratio."""
+    members = torch.rand(count, *shape, generator=torch.Generator().manual_seed(0))
+    steps = 40 if members[0].numel() > 1000 else 200
+    own, bare = [], []
+    for _ in range(repeats):
+        for costs, run in ((own, trained), (bare, looped)):
+            short = run(members, 10)
+            costs.append((run(members, 10 + steps) - short) / steps)
+    ratios = [one / other for one, other in zip(own, bare, strict=True)]
+    return statistics.median(own), statistics.median(bare), statistics.median(ratios)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -159,6 +208,12 @@ def main() -> None:
                 )
                 above += [name] if ratio > BUDGET else []
     print(f"\nreference: a forward pass, for energy with the backward pass to the input; budget {BUDGET}")
+
+    print(f"\n{'training':<24}  {'step':>9}  {'bare loop':>9}  {'ratio':>5}")
+    for shape, count in (((1, 8, 8), 100), ((1, 64, 64), 50), (SHAPE, 100)):
+        own, bare, ratio = step_costs(shape, count, options.repeats)
+        name = f"{count} images of {'x'.join(map(str, shape))}"
+        print(f"{name:<24}  {1e3 * own:>6.1f} ms  {1e3 * bare:>6.1f} ms  {ratio:>5.2f}", flush=True)
 
     print(f"\n{'method':<8}  {'operator':<8}  {'batch':>5}  {'images':>6}  {'iterations':>10}  peak of tensors")
     for name, operator in product(("pnp_admm", "energy"), KNOWLEDGE):
