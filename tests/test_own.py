@@ -995,8 +995,8 @@ class Modeless(nn.Module):
     [
         (["architecture.kwargs={method:eval}"], "Modeless.eval() fails: no modes; leave eval and train as nn."),
         (["architecture.kwargs={method:train}"], "Modeless.train(True) fails: no modes; leave eval and train as nn."),
-        (["architecture.kwargs={method:predict}", "architecture.centre=true"], "Modeless.train(False) fails: no modes; l"),
-        (["architecture.kwargs={answer:false}"], "Modeless.train(True) returns None; it must end with `return self`, as "),
+        (["architecture.kwargs={method:predict}", "architecture.centre=true"], "Modeless.train(False) fails: no modes"),
+        (["architecture.kwargs={answer:false}"], "Modeless.train(True) returns None; it must end with `return self`"),
     ],
 )
 @pytest.mark.parametrize("module", ["train", "recover"])
