@@ -18,7 +18,7 @@ import memorization
 from memorization import architectures, data, degradations, extraction, recovery, report, testing
 from memorization.cli import help, store
 from memorization.cli.entry import CONF
-from memorization.cli.help import COMMANDS, comment, kind, meaning, own_fields, shown
+from memorization.cli.help import COMMANDS, kind, meaning, own_fields, shown, told
 from memorization.config import groups, schema
 from memorization.evaluation.attacks import Attacked
 from memorization.evaluation.extraction import Extraction
@@ -236,7 +236,7 @@ def prose(docstring: str) -> str:
 def described(group: str) -> list[tuple[str, str]]:
     """The choices of a group with what their files, or else the parts, say of them."""
     parts = dict(ours()).get(group, {})
-    files = {path.stem: comment(path) for path in sorted((CONF / group).glob("*.yaml"))}
+    files = {path.stem: told(path) for path in sorted((CONF / group).glob("*.yaml"))}
     names = [*parts, *(name for name in files if name not in parts)]
     return [(name, files.get(name) or first_paragraph(parts[name])) for name in names]
 

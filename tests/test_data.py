@@ -21,6 +21,7 @@ from sklearn.datasets import load_digits
 from memorization.data import DATASETS, Digits, Faces, Images, Patches, as_float, images, mean_image, pool, split
 from memorization.data.decoding import Decoder
 from memorization.data.duplicates import LIMIT, hashes_of, limit_of
+from memorization.data.sources import open_source
 from memorization.data.tables import HubSet
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
@@ -331,6 +332,25 @@ def test_a_mapped_set_is_read_to_its_end(monkeypatch):
     rows = datasets.Dataset.from_dict({"label": list(range(8)), "img": contents}).select(range(1, 8))
     assert [encoded.content for encoded in HubSet("set", rows, "img", {}).read()] == contents[1:]
     assert [encoded.position for encoded in HubSet("set", rows, "", {}).read({2, 6})] == [2, 6]
+
+
+def test_a_name_is_told_before_the_hub_is_asked_for_it(monkeypatch, tmp_path, capsys):
+    """Whatever was typed for a folder; a hub may keep one waiting."""
+    rows = datasets.Dataset.from_dict({"img": [b""]})
+    told = []
+
+    def answered(name, *_, **__):
+        told.append(capsys.readouterr().err)
+        return rows
+
+    monkeypatch.setattr("datasets.load_dataset", answered)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").mkdir()
+    for _ in range(2):
+        assert open_source("d/nowhere").rows is rows
+    note = "note: there is no folder or file d/nowhere here; asking the Hugging Face hub for a data set of that name\n"
+    assert told == [note]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):

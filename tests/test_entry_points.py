@@ -29,7 +29,7 @@ from memorization.config import schema
 from memorization.config.experiment import resolve
 from memorization.config.groups import EXTRA, GROUPS
 from memorization.config.hiding import hiding
-from memorization.config.messages import as_typed
+from memorization.config.messages import ConfigError, as_typed
 from memorization.degradations import Blur, Box, Chain, Downsample, MotionBlur, RandomPixels
 from memorization.evaluation import metrics
 from memorization.extraction import PRIORS
@@ -385,6 +385,40 @@ def test_help_on_a_group_explains_each_choice_and_key(group, capsys, monkeypatch
             assert " ".join(told.replace("`", "").split()) in said
     for key, kind, default in EXTRA.get(group, []):
         assert f"{group}.{key}: {help.kind(kind)}; default {help.shown(default)}".replace("`", "") in shown
+
+
+@pytest.mark.parametrize("name", help.COMMANDS)
+def test_help_lists_the_experiments_that_the_command_takes(name):
+    schema.register()
+    shown = help.taken(entry.CONF, name, "experiment")
+    for experiment in help.described(entry.CONF, "experiment"):
+        words, taken = [f"experiment={experiment}"], True
+        with initialize_config_dir(str(entry.CONF), version_base="1.3"):
+            try:
+                swept = compose(name, words, return_hydra_config=True).hydra.sweeper.params or {}
+                compose(name, [*words, *(f"{key}={str(values).split(',')[0]}" for key, values in swept.items())])
+            except ConfigError:
+                taken = False
+        assert (experiment in shown) == taken, experiment
+    told = help.explained(entry.CONF, name, "experiment")
+    assert ("The others set keys" in told) == (name != "recover")
+    assert ("experiment=faces\n" in told) == ("faces, " in help.overview(entry.CONF, name)) == (name == "recover")
+
+
+def test_help_says_of_a_preset_which_choice_it_sets():
+    shown = help.described(entry.CONF, "degradation")
+    assert shown["random_50"].endswith(" It is `degradation=random_pixels` with `fraction=0.5`, and has the same keys.")
+    assert "It is `dataset=images` with `path=ufldl-stanford/svhn`" in help.described(entry.CONF, "dataset")["svhn"]
+    presets = [name for name, text in shown.items() if " It is `" in text]
+    assert presets == ["random_50", "random_80", "random_95"]
+
+
+def test_an_experiment_without_a_comment_is_listed(tmp_path, monkeypatch):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\ndefaults:\n  - faces\nstudy: mine\n")
+    monkeypatch.setattr(schema, "offered_files", lambda: [tmp_path])
+    assert help.taken(entry.CONF, "recover", "experiment")["mine"] == ""
+    assert "mine" not in help.taken(entry.CONF, "extract", "experiment")
 
 
 def test_help_on_a_group_that_is_none_names_those_that_are():

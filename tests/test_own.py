@@ -967,6 +967,53 @@ def test_the_contract_is_checked_on_images_of_both_kinds(command, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+class Modeless(nn.Module):
+    """Has methods `eval` and `train` of its own: they raise, or return nothing, as is easily forgotten."""
+
+    def __init__(self, method: str = "", answer: bool = True) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 3, padding=1)
+        self.method, self.answer = method, answer
+
+    def eval(self):
+        if self.method == "eval":
+            raise NotImplementedError("no modes")
+        return super().eval()
+
+    def train(self, mode=True):
+        if self.method == ("train" if mode else "predict"):
+            raise RuntimeError("no modes")
+        super().train(mode)
+        return self if self.answer else None
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["architecture.kwargs={method:eval}"], "Modeless.eval() fails: no modes; leave eval and train as nn."),
+        (["architecture.kwargs={method:train}"], "Modeless.train(True) fails: no modes; leave eval and train as nn."),
+        (["architecture.kwargs={method:predict}", "architecture.centre=true"], "Modeless.train(False) fails: no modes"),
+        (["architecture.kwargs={answer:false}"], "Modeless.train(True) returns None; it must end with `return self`"),
+    ],
+)
+@pytest.mark.parametrize("module", ["train", "recover"])
+def test_a_model_without_modes_is_named_before_anything_is_written(command, tmp_path, module, settings, message):
+    words = ["training.max_steps=2", "training.ladder=[5]", "architecture.centre=false"]
+    _, err = command(f"architecture.target={__name__}.Modeless", ALLOWED, *words, *settings, module=module)
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_trained_model_needs_no_training_mode(command):
+    words = ["architecture.kwargs={method:train}", "architecture.trained=true", "recovery=iterate"]
+    _, err = command(f"architecture.target={__name__}.Modeless", ALLOWED, *words)
+    assert err == ""
+
+
 def test_a_loss_above_the_variance_is_told(command, tmp_path, capsys):
     audit(lambda x: 1 - x, SPLIT.members, SPLIT.non_members, recovery=Iterate(max_iterations=1))
     assert "above their variance of 0.14: are these the images that it was trained on, and is value_range" in (
@@ -985,7 +1032,8 @@ def test_a_loss_above_the_variance_is_told(command, tmp_path, capsys):
 def test_a_training_that_reached_no_rung_says_so(command):
     out, _ = command(MODEL, ALLOWED, "training.max_steps=3", module="train")
     assert "note: no rung of training.ladder was reached (the highest is 0.01): no weights are kept" in out
-    assert re.search(r"after 2 steps in \d+ s →", out)
+    assert "note: the training ended at its budget of 3 steps" in out
+    assert re.search(r"after 3 steps in \d+ s →", out)
 
 
 NO_GRADIENTS = {

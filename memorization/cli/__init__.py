@@ -1,1 +1,1 @@
-"""The command line: how a job is run and told of, and the commands beside those of Hydra."""
+"""The command line: how a job runs and how its end is reported, `--help`, and the command that needs no Hydra."""

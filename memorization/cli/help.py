@@ -6,6 +6,7 @@ reference of the documentation is made of the same. Nothing here needs torch.
 """
 
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable
 from enum import StrEnum
@@ -55,7 +56,7 @@ def overview(conf: Path, command: str) -> str:
     """What `memorization-<command> --help` shows."""
     lines = [_filled(comment(conf / f"{command}.yaml")), "", USAGE.format(command=command)]
     for group, default in defaults(conf, command).items():
-        names = ", ".join(name + "*" * (name == default) for name in described(conf, group))
+        names = ", ".join(name + "*" * (name == default) for name in taken(conf, command, group))
         lines.append(_filled(names, f"  {group:<14} ", 17))
     keys = [name for name, *_ in own_fields(command)]
     keys += [f"{name}.{key}" for name, node in nodes(command).items() for key, *_ in component_fields(node)]
@@ -75,10 +76,13 @@ def explained(conf: Path, command: str, group: str) -> str:
     paragraphs = [[_filled(f"{group}: {ASKS[group]}{default}")]]
     if shared := EXTRA.get(group) or (component_fields(below[group]) if group in below else []):
         paragraphs.append(["Keys, whatever is chosen:", *_keys(group, shared)])
-    for name, text in described(conf, group).items():
+    for name, text in taken(conf, command, group).items():
         choice = choices().get(group, {}).get(name)
         own = [field for field in (choice.fields if choice else ()) if field not in shared]
         paragraphs.append([f"{group}={name}", _filled(text, "    ", 4), *_keys(f"{group}.{name}", own)])
+    if {*described(conf, group)} - {*taken(conf, command, group)}:
+        more = "memorization-recover --help experiment"
+        paragraphs.append([_filled(f"The others set keys that memorization-{command} does not have; see {more}.")])
     return "\n\n".join("\n".join(lines) for lines in paragraphs)
 
 
@@ -88,12 +92,53 @@ def defaults(conf: Path, command: str) -> dict[str, str | None]:
     return {group: name for item in listed if isinstance(item, dict) for group, name in item.items() if group in ASKS}
 
 
+def taken(conf: Path, command: str, group: str) -> dict[str, str]:
+    """The choices of a group as `described`, without experiments that set what `command` does not have."""
+    found = described(conf, group)
+    if group != "experiment":
+        return found
+    files = _files(conf, group)
+    own = {"hydra", *defaults(conf, command), *nodes(command), *(name for name, *_ in own_fields(command))}
+    return {name: text for name, text in found.items() if _set_by(name, files) <= own}
+
+
+def _set_by(name: str, files: dict[str, Path]) -> set[str]:
+    """The groups and keys, by their first word, that an experiment sets or sweeps; those of its defaults as well."""
+    content, listed = _content(files[name])
+    bases = {item.rpartition("/")[2] for item in listed if isinstance(item, str)} & {*files} - {name}
+    chosen = [word.split()[-1].lstrip("/") for item in listed if isinstance(item, dict) for word in item]
+    sweeper = (content.get("hydra") or {}).get("sweeper") or {}
+    words = [*content, *chosen, *(sweeper.get("params") or {})]
+    return {re.split("[@./]", word)[0] for word in words}.union(*(_set_by(base, files) for base in bases))
+
+
 def described(conf: Path, group: str) -> dict[str, str]:
     """The choices of a group, ours and other packages', with what their files, or else the parts, say of them."""
-    known = choices().get(group, {})
-    found = {path.stem: path for folder in (conf, *schema.offered_files()) for path in (folder / group).glob("*.yaml")}
-    names = [*known, *(name for name in sorted(found) if name not in known)]
-    return {name: (comment(found[name]) if name in found else "") or known[name].told for name in names}
+    known, files = choices().get(group, {}), _files(conf, group)
+    names = [*known, *(name for name in sorted(files) if name not in known)]
+    said = {name: told(files[name]) if name in files else "" for name in names}
+    return {name: text or (known[name].told if name in known else "") for name, text in said.items()}
+
+
+def _files(conf: Path, group: str) -> dict[str, Path]:
+    """The files of the choices of a group, ours and other packages'."""
+    return {path.stem: path for folder in (conf, *schema.offered_files()) for path in (folder / group).glob("*.yaml")}
+
+
+def _content(path: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The settings of a file of configuration, and its list of defaults."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return content, content.pop("defaults", None) or []
+
+
+def told(path: Path) -> str:
+    """The comment at the top of a choice's file; of a preset, also which choice of the group it sets, and how."""
+    group, text = path.parent.name, comment(path)
+    content, listed = _content(path)
+    names = [item.rpartition("/")[2].removesuffix("@_here_") for item in listed if isinstance(item, str)]
+    base = next((name for name in names if name != path.stem and name in choices().get(group, {})), "")
+    settings = ", ".join(f"`{key}={value}`" for key, value in content.items())
+    return f"{text} It is `{group}={base}` with {settings}, and has the same keys.".lstrip() if base else text
 
 
 def comment(path: Path) -> str:

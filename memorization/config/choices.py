@@ -1,8 +1,8 @@
 """What the command line knows of each choice: its keys, their types and defaults, and a line on it.
 
 The components say so themselves, but to import them takes torch, and seconds. What they say is therefore kept in the
-user's cache, for exactly this code: with any other source file of ours it is asked anew. With parts of other packages,
-whose code may change unseen, nothing is kept.
+user's cache, and asked anew when any of our source files has changed. With parts of other packages nothing is kept,
+since their code may change unseen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Hydra's composition without its repetitions: each file is read once, and each set of choices composed once.
 
-Hydra reads and composes everything anew for each job of a sweep, twice. Here it keeps what it makes of files and of
-choices (GROUP=CHOICE), by all that they depend on; what a job sets beside (KEY=VALUE), Hydra sets on a copy.
+Hydra reads and composes everything anew for each job of a sweep, twice. Here it keeps what it
+read from each file, and what it composed from each set of choices (GROUP=CHOICE). Keys that a job sets (KEY=VALUE) are
+set on a copy.
 """
 
 import copy

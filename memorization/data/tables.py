@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -159,7 +160,13 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def opened(path: str, name: str, subset: str, split: str, *, streaming: bool) -> Any:
-    """The set called `name`, opened by `datasets`; raises `SettingError`, naming `path`, if that fails."""
+    """The set called `name`, opened by `datasets`; raises `SettingError`, naming `path`, if that fails.
+
+    Of the hub, which may take long to answer, it is told what is looked for: the name may be a mistyped folder.
+    """
+    if not streaming:
+        told = f"note: there is no folder or file {path} here; asking the Hugging Face hub for a data set of that name"
+        print(told, file=sys.stderr, flush=True)
     import datasets
 
     try:

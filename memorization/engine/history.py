@@ -21,6 +21,7 @@ from memorization.store.signature import checksum, rung_name
 class History:
     """What a training recorded: a row every few steps, and the weights and loss of each rung reached.
 
+    steps: the number of the last step, counted from 0, whose loss is `loss`; that step changes no weights.
     seconds: that its steps took, by the clock, those before a resumption included. Of all this, they alone are not the
         same for the same seed.
     """

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import count_parameters, least_loss, reconstruction_loss
-from memorization.architectures.external.contract import BATCH, check_contract, check_loss, evaluating, some_images
+from memorization.architectures.external.contract import (
+    BATCH,
+    check_contract,
+    check_loss,
+    check_modes,
+    evaluating,
+    some_images,
+)
 from memorization.components import Record, SettingError, within
 from memorization.config.experiment import Experiment
 from memorization.data import Split, as_float
@@ -123,6 +130,7 @@ class TrainingJob:
             some = some if experiment.dataset.has_images else some_images(split.shape)
             count = min(self.at_once, len(split.members) + len(split.non_members))
             with within("recovery"), evaluating(model):
+                check_modes(model, trained=not given)
                 check_contract(model, as_float(some), self.access, count, "architecture.")
         if not given and not any(parameter.requires_grad for parameter in model.parameters()):
             way = "give architecture.weights=FILE, or architecture.trained=true for one that is as it should be"
@@ -142,7 +150,7 @@ class TrainingJob:
         done = run.done
         how = "on the members; its weights are given, nothing to train"
         if not self.experiment.architecture.given:
-            how = f"after {done['steps']} steps"
+            how = f"after {done['steps'] + 1} steps"  # whose numbers start at 0
         how += f" in {done['seconds']:,.0f} s" if "seconds" in done else ""  # not in older stores
         detail = f"train loss {done['train_loss']:.2e} {how} → {run.folder}"
         return Outcome(self.name, Standing.done if made else Standing.found, detail), done["train_loss"]

@@ -32,7 +32,7 @@ WIDTH, SCALE = 720, 3  # of a figure in CSS pixels, and how many pixels of a PNG
 TIMEOUT = 600_000  # ms that the browser may take for anything, on a machine that is busy
 NAME = 120  # characters of a file's name
 
-# All plots of the page, with those that it shows on demand only, but that beside the answer; gives the name of each.
+# Draws all plots of the page but the one beside the answer, also those shown only on demand; gives their names.
 NAMED = """() => {
   builders.delete($("ladder").querySelector(".plot"));
   if (cells.length) {
@@ -45,8 +45,8 @@ NAMED = """() => {
     return `${part.querySelector("h2, h3").textContent} ${figure.querySelector("figcaption").textContent}`;
   });
 }"""
-# The plot at a place, as high as on the page, as an SVG and a PNG. Of lines that are drawn in both of its halves, the
-# legend names one.
+# The plot at a place, as high as on the page, as an SVG and a PNG. A line that is drawn in
+# both of its halves is named once in the legend.
 STILL = """async ([place, width, scale]) => {
   const [plot, build] = [...builders][place], {data, layout} = build(plot);
   const named = data.filter(line => line.type !== "heatmap" && line.yaxis !== "y2" && line.showlegend !== false);

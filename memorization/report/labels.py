@@ -1,8 +1,9 @@
 """What to call the runs of a store, so that no two different ones share a name.
 
 A run is called by its choices (`faces / fc`, `random_pixels 80 %, zero fill`, `energy known`). A setting is added, as
-it is written on the command line, where runs of the same choice differ in it. What differs in no setting (the images in
-a folder, the content of a file of weights) is told apart by a signature, and what other code made by its revisions.
+it is written on the command line, where runs of the same choice differ in it. Runs that differ in no setting are told
+apart by a signature (other images in the same folder, another content of a file of weights), or by the revisions of the
+code that made them.
 """
 
 import json

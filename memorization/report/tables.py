@@ -76,7 +76,7 @@ def headline(findings: Findings) -> str:
         below.append(_over_seeds(most_varied(findings, SEEDED)))
         if len(findings.over_seeds) > SEEDED:
             count = len(findings.over_seeds)
-            below[-1].append(f"  These are the {SEEDED} of {count} runs that vary most; --seeds tells of all.")
+            below[-1].append(f"  These are the {SEEDED} of {count} runs that vary most; --seeds lists all.")
     notes = [_footnotes(findings.cells), *_wrapped([findings.mixed] if findings.mixed else [])]
     return "\n\n".join([*blocks, *notes, *("\n".join(_wrapped(lines)) for lines in below)])
 
@@ -150,8 +150,8 @@ def attracted(cell: Cell, table: pd.DataFrame) -> list[str]:
     """The near-member probes of a cell in lines, one a kind: what is answered with the member, how far off."""
     lines = [
         f"Near-member probes: {cell.title}.",
-        "  Answers that are the member (in brackets: closer to it than to the probe made from it), at the probe's "
-        "median distance (root mean square):",
+        "  Probes answered with their member (in brackets: answers closer to the member than to the probe), at their "
+        "median distance (root mean square) from it:",
     ]
     for kind, part in table[table["kind"] != "none"].groupby("kind", sort=False):
         counted = part.assign(**{name: part[name] * part["probes"] for name in ("captured", "attracted")})

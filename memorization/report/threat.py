@@ -39,6 +39,6 @@ def bank(config: dict[str, Any], loss: float) -> str:
 
 
 def described(recalled: int) -> str:
-    """A bank of which so many images are tried; empty if there is none."""
+    """The bank in words, of which `recalled` images are tried; empty if none are."""
     made = f"made once with about {TO_RECALL.queries:,} queries of the autoencoder"
     return f"a bank of images that came out unasked, {made}; {recalled} of them are tried" if recalled else ""

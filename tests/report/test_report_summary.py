@@ -392,7 +392,7 @@ def test_probes_are_counted_and_of_many_cells_the_strongest_are_shown(tmp_path: 
         write_probes(tmp_path, signature, {"none": [4], "shift": [4, place]})
     shown = " ".join(headline(Findings.load(tmp_path)).split())
     assert shown.count("Near-member probes") == 2
-    assert "energy known, weight=1.0; train loss 1e-02. Answers that are the member" in shown
+    assert "energy known, weight=1.0; train loss 1e-02. Probes answered with their member" in shown
     assert "shift: 4 of 4 (4) at 0.100, 1 of 4 (4) at 0.200" in shown
     assert "Probes of the strongest 2 of 4 cells; the page plots those of all." in shown
 
@@ -408,7 +408,7 @@ def test_of_many_runs_over_seeds_those_that_vary_most_are_shown(tmp_path: Path) 
     shown = headline(findings)
     assert shown.count(" 2 seeds, mean") == 10
     assert "weight=0.5: 2 seeds" not in " ".join(shown.split())
-    assert "These are the 10 of 12 runs that vary most; --seeds tells of all." in shown
+    assert "These are the 10 of 12 runs that vary most; --seeds lists all." in shown
 
 
 def test_unwritable_output_is_one_line(tmp_path: Path) -> None:

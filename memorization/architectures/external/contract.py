@@ -6,16 +6,16 @@ else is in the batch, lies where the images lie and in their precision, and give
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder
+from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder, Bounded, Centred
 from memorization.architectures.external import first_line
-from memorization.architectures.external.adapted import UnsuitableError, check_answer, check_callable
+from memorization.architectures.external.adapted import Adapted, UnsuitableError, check_answer, check_callable
 from memorization.architectures.external.advice import described, of_chance, of_failure, of_loss, written_call
 from memorization.components import SettingError
 from memorization.data import as_float
@@ -64,6 +64,32 @@ def check_contract(
     if access == "gradients" and (reason := _undifferentiable(autoencoder, images)):
         way = "choose one that only queries it, such as iterate"
         raise ValueError(f"the autoencoder gives no gradients, which the method needs; {way} ({reason})")
+
+
+def check_modes(autoencoder: nn.Module, trained: bool) -> None:
+    """Raise `ValueError`, naming the user's class, unless its `eval` and `train` do what those of `nn.Module` do.
+
+    A job of the command line calls them, as Lightning does; only with `trained` is it put into training mode.
+    `evaluating` does without them. It is left in eval mode.
+    """
+    network = autoencoder
+    while isinstance(network, Adapted | Bounded | Centred):
+        network = network[0] if isinstance(network, Bounded) else network.network
+    name = type(network).__name__
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("train(True)", lambda: autoencoder.train(True)),
+        ("train(False)", lambda: autoencoder.train(False)),
+        ("eval()", autoencoder.eval),
+    ]
+    for call, function in calls if trained else calls[1:]:
+        try:
+            answer = function()
+        except Exception as error:  # of the user's code
+            way = "leave eval and train as nn.Module has them, or call those with super()"
+            raise ValueError(f"{name}.{call} fails: {first_line(error)}; {way}") from error
+        if answer is not autoencoder:
+            kind = "None" if answer is None else f"a {type(answer).__name__}"
+            raise ValueError(f"{name}.{call} returns {kind}; it must end with `return self`, as that of nn.Module does")
 
 
 def check_loss(loss: float, members: Tensor, autoencoder: Autoencoder, prefix: str = "") -> None:
