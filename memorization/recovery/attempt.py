@@ -22,7 +22,7 @@ MOVED, SETTLING = 0.025, 10  # a solved image that is none yet settles at one no
 LEEWAY = 3.0  # times the root of the train loss: how far from fixed points an autoencoder holds its members
 LEVEL = 0.6  # an image is ended if `x - f(x)`, root mean square, is no more than this share of the train loss's root,
 EXACT, CLOSE = 3e-4, 0.01  # or the first of these, and no more than the second
-ENDINGS = (0.15, 0.2, 0.3, 0.5, 0.85)  # shares of the iterations after which images that are near are tried to be ended
+ENDINGS = (0.15, 0.2, 0.5, 0.85)  # shares of the iterations after which images that are near are tried to be ended
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 STATUSES = tuple(status.value for status in Status)
 
@@ -190,6 +190,7 @@ class _Attempt:
         gap = rms(ended.images - task.query(ended.images))
         self.queries[which] += ended.queries + 1
         solved = ended.solved & (gap <= max(EXACT, min(LEVEL * self.task.level / LEEWAY, CLOSE)))
+        solved &= attempt.status == STATUSES.index(Status.converged)
         self._keep(which[solved], ended, solved)
         if self.task.trace:
             after = k + 1 - self.first

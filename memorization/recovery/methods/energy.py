@@ -27,7 +27,7 @@ from memorization.recovery.methods.quasi_newton import QuasiNewton, energy_gradi
 from memorization.recovery.problem import Access, Method, Problem, rms, starting_image
 
 NEAR = 0.025  # root mean square of x - f(x), in pixels of [0, 1], at which an answer may be near
-LOOK, FALL = 0.05, 0.01  # in this share of the iterations the energy falls by this share, or it has stalled
+LOOK, FALL = 0.05, 0.01  # in this share of the iterations the energy falls by this share of lambda |x - f(x)|^2
 
 
 class State(NamedTuple):
@@ -87,7 +87,7 @@ class Energy(Method):
         before, falls = state.before, torch.ones_like(state.falls)
         if weight == self.weight and steps % max(2, round(LOOK * self.max_iterations)) == 0:
             energy = problem.trust * problem.operator.misfit(state.x, problem.y) / fx[0].numel() + weight * gap.square()
-            before, falls = energy, ~(energy > (1 - FALL) * before)
+            before, falls = energy, ~(energy > before - FALL * weight * gap.square())
         return State(torch.addcdiv(state.x, first, scale, value=-rate), fx, residual, first, second, gap, before, falls)
 
     def answer(self, state: State) -> Tensor:

@@ -15,7 +15,7 @@ from memorization.recovery.problem import Access, Method, Problem, rms, starting
 
 FIRST = 0.3  # times the gradient: the first step, for a Hessian between 2, where nothing was observed, and 4
 CURVED = 1e-6  # least curvature along a step, relative to the change of the gradient: else the step is not remembered
-LOOK, FALL = 5, 0.1  # the energy has stalled if it falls by less than this share in so many steps
+LOOK, FALL = 5, 0.03  # the energy has stalled if it falls by less than this share in so many steps
 RISE = 1e-4  # of the energy, relative, that is put down to rounding
 
 
