@@ -22,7 +22,7 @@ MOVED, SETTLING = 0.025, 10  # a solved image that is none yet settles at one no
 LEEWAY = 3.0  # times the root of the train loss: how far from fixed points an autoencoder holds its members
 LEVEL = 0.6  # an image is ended if `x - f(x)`, root mean square, is no more than this share of the train loss's root,
 EXACT, CLOSE = 3e-4, 0.01  # or the first of these, and no more than the second
-ENDINGS = (0.15, 0.2, 0.5, 0.85)  # shares of the iterations after which images that are near are tried to be ended
+ENDINGS = (0.15, 0.2, 0.3, 0.5, 0.85)  # shares of the iterations after which images that are near are tried to be ended
 DIVERGENCE = 100.0  # an answer whose root mean square exceeds this has left the image range [0, 1] for good
 STATUSES = tuple(status.value for status in Status)
 
@@ -112,6 +112,7 @@ class _Attempt:
     first: the iteration to begin with.
     active: indices of the images still in the batch. `y`, `estimate` and `state` are those of these images alone.
     found, status: the recovery so far, and the index into `STATUSES` of each image.
+    slow: did the last steps of each image not settle? They are not tried again.
     """
 
     def __init__(self, task: Task, start: Start, image: Tensor | None = None, estimate: Estimate | None = None) -> None:
@@ -129,6 +130,7 @@ class _Attempt:
             self.estimate = estimate or knowledge.recall(task.measurement, image, hypothesis)
             self.state = task.method.start(replace(self._problem(), recalled=image), -1)
         self.status = torch.zeros_like(self.active)
+        self.slow = torch.zeros_like(self.active, dtype=torch.bool)
         self.found = self._nothing_found(start.number(knowledge.hypotheses), hypothesis)
         last = task.method.last.max_iterations if task.method.last else 0
         self.trace = self.y.new_full((len(self.y), task.method.max_iterations + last if task.trace else 0), torch.nan)
@@ -179,7 +181,7 @@ class _Attempt:
 
     def _end(self, method: Method, k: int) -> None:
         """Take the last steps of the images that are near their answers with `method`; those that it solves leave."""
-        near = self.task.method.near(self.state)
+        near = self.task.method.near(self.state) & ~self.slow[self.active]
         if not near.any():
             return
         which = self.active[near]
@@ -190,7 +192,8 @@ class _Attempt:
         gap = rms(ended.images - task.query(ended.images))
         self.queries[which] += ended.queries + 1
         solved = ended.solved & (gap <= max(EXACT, min(LEVEL * self.task.level / LEEWAY, CLOSE)))
-        solved &= attempt.status == STATUSES.index(Status.converged)
+        settled = attempt.status == STATUSES.index(Status.converged)
+        self.slow[which], solved = ~settled, solved & settled
         self._keep(which[solved], ended, solved)
         if self.task.trace:
             after = k + 1 - self.first
