@@ -16,7 +16,7 @@ from memorization import load_run
 from memorization.store.reading import finished
 
 CELL = ["dataset", "degradation", "fraction", "operator", "rung"]
-IMAGE = [*CELL, "seed", "member", "index"]
+IMAGE = [*CELL, "seed", "member", "image"]
 
 
 def images(stores: list[Path]) -> pd.DataFrame:
@@ -27,8 +27,8 @@ def images(stores: list[Path]) -> pd.DataFrame:
 
 def compared(rows: pd.DataFrame) -> pd.DataFrame:
     """The table."""
-    early, whole = (rows[rows["ending"] == ending].set_index(IMAGE) for ending in (True, False))
-    both = early.join(whole, lsuffix="_early", rsuffix="_whole", how="inner").reset_index()
+    early, whole = (rows[rows["ending"] == ending] for ending in (True, False))
+    both = early.merge(whole, on=IMAGE, suffixes=("_early", "_whole"))
     table = []
     for cell, part in both.groupby(CELL, observed=True):
         members, others = part[part["member"]], part[~part["member"]]
@@ -39,9 +39,9 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
             row[f"only_{one}"] = int((members[f"recovered_{one}"] & ~members[f"recovered_{other}"]).sum())
         for name in ("early", "whole"):
             row[f"median_psnr_{name}"] = members[f"psnr_{name}"].median()
-        for kind, images in (("members", members), ("non_members", others)):
+        for kind, group in (("members", members), ("non_members", others)):
             for name in ("early", "whole"):
-                row[f"passes_{kind}_{name}"] = images[f"queries_{name}"].mean()
+                row[f"passes_{kind}_{name}"] = group[f"queries_{name}"].mean()
         row["non_members_recovered_early"] = int(others["recovered_early"].sum())
         table.append(row)
     return pd.DataFrame(table)

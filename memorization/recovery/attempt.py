@@ -132,8 +132,9 @@ class _Attempt:
         self.status = torch.zeros_like(self.active)
         self.slow = torch.zeros_like(self.active, dtype=torch.bool)
         self.found = self._nothing_found(start.number(knowledge.hypotheses), hypothesis)
-        last = task.method.last.max_iterations if task.method.last else 0
-        self.trace = self.y.new_full((len(self.y), task.method.max_iterations + last if task.trace else 0), torch.nan)
+        self.last: Method | None = getattr(task.method, "last", None)  # others' methods may lack what is optional
+        longest = task.method.max_iterations + (self.last.max_iterations if self.last else 0)
+        self.trace = self.y.new_full((len(self.y), longest if task.trace else 0), torch.nan)
         # a method that asks the autoencoder for nothing takes one step, on the first estimate
         self.annealed = 0.0 if task.method.access == Access.none else task.knowledge.annealed
 
@@ -164,8 +165,8 @@ class _Attempt:
         found.residual[self.active], found.iterations[self.active] = residual, k + 1 - self.first
         if self.task.trace:
             self.trace[self.active, k - self.first] = residual
-        if (stalled := method.stalled(self.state)) is not None and progress >= self.annealed:
-            converged |= stalled & ~diverged
+        stalled = method.stalled(self.state) if hasattr(method, "stalled") and progress >= self.annealed else None
+        converged |= ~diverged & (False if stalled is None else stalled)
         done = converged | diverged
         leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
         if leaving.any():
@@ -176,8 +177,8 @@ class _Attempt:
         for place, count in enumerate(self.task.path):
             if count == k + 1 - self.first and found.path is not None:
                 found.path[self.active, place] = method.answer(self.state).clamp(0, 1)
-        if method.last and k + 1 in {round(share * method.max_iterations) for share in ENDINGS}:
-            self._end(method.last, k)
+        if self.last and k + 1 in {round(share * method.max_iterations) for share in ENDINGS}:
+            self._end(self.last, k)
 
     def _end(self, method: Method, k: int) -> None:
         """Take the last steps of the images that are near their answers with `method`; those that it solves leave."""
