@@ -398,6 +398,25 @@ def test_without_members_the_ends_are_counted_and_shown(command, tmp_path, capsy
         assert "none / custom" not in text
 
 
+class WithinRange(nn.Module):
+    """Refuses what is no image."""
+
+    def forward(self, x):
+        assert x.min() >= 0, "too dark"
+        return 0.5 * x
+
+
+def test_a_model_that_refuses_what_is_no_image_is_told_to_clip(command, tmp_path):
+    own = ["architecture=custom", f"architecture.target={__name__}.WithinRange", "architecture.allowed=[tests]"]
+    words = ["dataset=none", "dataset.shape=[1,8,8]", *COMMON[3:], *SEARCH, *own, "architecture.trained=true"]
+    status, _, err = command(*words)
+    assert status == 1
+    assert "fails on values outside of [0, 1], where an extraction starts: AssertionError: too dark; clip them" in err
+    assert "return memorization.adapted(WithinRange(...), call=lambda model, x: model(x.clip(0, 1)))" in err
+    assert len(err.strip().splitlines()) == 1
+    assert not extractions(tmp_path)
+
+
 def test_a_program_needs_no_member_either(command, tmp_path):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Unflatten(1, (1, 8, 8)))
     nn.init.normal_(model[1].weight, std=0.01)  # a contraction: one fixed point

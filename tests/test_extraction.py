@@ -691,6 +691,16 @@ def test_the_identity_of_a_search_is_plain_and_names_what_changes_it(folder):
 # The Python API
 
 
+def within_range(x):
+    assert x.min() >= 0, "too dark"
+    return 0.5 * x
+
+
+def test_a_model_that_refuses_what_is_no_image_can_be_clipped():
+    found = ran(within_range, call=lambda model, x: model(x.clip(0, 1)), spectra=False, queries=2000)
+    assert (len(found.table), found.endings["diverged"]) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -730,6 +740,16 @@ def test_the_identity_of_a_search_is_plain_and_names_what_changes_it(folder):
         ({"autoencoder": lambda x: x.double()}, "the autoencoder maps torch.float32 on cpu to torch.float64 on cpu"),
         ({"autoencoder": lambda x: x.mul_(2)}, "the autoencoder changes its input in place"),
         ({"autoencoder": lambda x: x + torch.rand(1)}, "the autoencoder is not deterministic"),
+        (
+            {"autoencoder": within_range},
+            "the autoencoder fails on values outside of [0, 1], where an extraction starts: AssertionError: too dark; "
+            "clip them: call=lambda model, x: model(x.clip(0, 1))",
+        ),
+        (
+            {"autoencoder": within_range, "value_range": (0, 2)},
+            "the autoencoder fails on values outside of [0, 1], where an extraction starts: AssertionError: too dark; "
+            "clip them: call=lambda model, x: model(x.clip(0, 2))",
+        ),
         ({"autoencoder": nn.Identity().half}, "Module.half takes no images; give the model, or a method that does"),
         ({"autoencoder": nn.Conv2d(1, 1, 1).half()}, "the autoencoder's weights are torch.float16; give"),
     ],

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from memorization.architectures.autoencoder import Autoencoder
 from memorization.architectures.external.adapted import Description, adapted
-from memorization.architectures.external.contract import check_contract, evaluating, some_images
+from memorization.architectures.external.contract import check_beyond, check_contract, evaluating, some_images
 from memorization.data import as_float
 from memorization.data.split import as_shape, check_distinct, check_images, check_seed, check_tensor
 from memorization.degradations.checks import check_flag
@@ -140,6 +140,7 @@ def extract(
     with torch.inference_mode(False), evaluating(autoencoder):
         images = some_images(sides).to(like)
         check_contract(autoencoder, images)
+        check_beyond(autoencoder, images)
 
         def settle_all(draws: Sequence[Draw], ends: Tensor) -> list[Settled]:
             return [settle_draw(autoencoder, draw, settings, ends, images[:1]) for draw in draws]

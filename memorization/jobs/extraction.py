@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import nn
 from tqdm import tqdm
 
+from memorization.architectures.external.contract import check_beyond, some_images
 from memorization.components import Record, SettingError, within
 from memorization.config.experiment import Experiment, Extracting
 from memorization.data import Split, as_float, to_uint8
@@ -104,6 +105,8 @@ class ExtractionJob:
     def _make(self) -> None:
         experiment, settings, folder = self.experiment, self.extracting.search, self.folder
         model, split, trained = self._subject()
+        if experiment.architecture.external:
+            check_beyond(model, some_images(split.shape), "architecture.")
         facts: Record = {
             "signature": folder.name,
             "name": self.name,

@@ -66,6 +66,23 @@ def check_contract(
         raise ValueError(f"the autoencoder gives no gradients, which the method needs; {way} ({reason})")
 
 
+def check_beyond(autoencoder: Autoencoder, images: Tensor, prefix: str = "") -> None:
+    """Raise `ValueError` if `autoencoder` fails on values outside of [0, 1], where an extraction starts.
+
+    images, prefix: as of `check_contract`, which comes first. An answer that is not finite there is no failure.
+    """
+    try:
+        autoencoder(3 * images[:BATCH] - 1)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of the user's code
+        network, given = described(autoencoder)
+        low, high = given.get("value_range", (0, 1))
+        way = written_call(f"model(x.clip({low:g}, {high:g}))", prefix, network)
+        what = "the autoencoder fails on values outside of [0, 1], where an extraction starts"
+        raise ValueError(f"{what}: {first_line(error)}; clip them: {way}") from error
+
+
 def check_modes(autoencoder: nn.Module, trained: bool) -> None:
     """Raise `ValueError`, naming the user's class, unless its `eval` and `train` do what those of `nn.Module` do.
 
