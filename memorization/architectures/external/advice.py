@@ -277,7 +277,7 @@ def _in_words(network: Any, answer: Any, reason: str, prefix: str) -> str:
         way = written_call("model(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)", prefix, network)
         return f"; it takes images in colour: give it grey ones as such: {way}"
     if "to have 1 channels, but got 3 " in reason:
-        return f"; it takes grey images: give {'dataset.mode=L' if prefix else 'images.mean(1, keepdim=True)'}"
+        return f"; it takes grey images: {'read them in mode L' if prefix else 'give images.mean(1, keepdim=True)'}"
     if "channels" in reason:
         return "; are these images in its layout (channels_first, channels_last), and in grey or in colour, as it is?"
     return ""
