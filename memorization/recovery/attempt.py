@@ -165,8 +165,8 @@ class _Attempt:
         found.residual[self.active], found.iterations[self.active] = residual, k + 1 - self.first
         if self.task.trace:
             self.trace[self.active, k - self.first] = residual
-        stalled = method.stalled(self.state) if hasattr(method, "stalled") and progress >= self.annealed else None
-        converged |= ~diverged & (False if stalled is None else stalled)
+        if hasattr(method, "stalled") and progress >= self.annealed:
+            converged |= method.stalled(self.state) & ~diverged
         done = converged | diverged
         leaving = torch.ones_like(done) if k == method.max_iterations - 1 else done
         if leaving.any():

@@ -124,12 +124,17 @@ class Method(ABC):
         return None
 
     def near(self, state: Any) -> Tensor:
-        """(B,) bool: is each image so near an answer that `last` is worth a try?"""
-        raise NotImplementedError
+        """(B,) bool: is each image so near an answer that `last` is worth a try? By default none is."""
+        return _none_of(self.answer(state))
 
-    def stalled(self, state: Any) -> Tensor | None:
-        """(B,) bool: will nothing more come of each image, so that it has converged? None if that is never asked."""
-        return None
+    def stalled(self, state: Any) -> Tensor:
+        """(B,) bool: will nothing more come of each image, so that it has converged? By default never."""
+        return _none_of(self.answer(state))
+
+
+def _none_of(images: Tensor) -> Tensor:
+    """(B,) bool, all False."""
+    return torch.zeros(len(images), dtype=torch.bool, device=images.device)
 
 
 def starting_image(problem: Problem, start: int, own: Literal["measurement", "neutral"]) -> Tensor:

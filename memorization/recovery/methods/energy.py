@@ -40,7 +40,7 @@ class State(NamedTuple):
     second: Tensor  # and of squared gradients
     gap: Tensor  # (B,), the root mean square of x - f(x) before the last step
     before: Tensor  # (B,), the energy a pixel when it was last looked at
-    falls: Tensor  # (B,) bool, had it fallen then?
+    stalled: Tensor  # (B,) bool, was it looked at in the last step and found not to fall?
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Energy(Method):
         x = starting_image(problem, start, own="neutral")
         zeros = torch.zeros_like(x)
         nothing = x.new_full((len(x),), torch.inf)
-        return State(x, x, nothing, zeros, zeros, nothing, nothing, torch.ones_like(nothing, dtype=torch.bool))
+        return State(x, x, nothing, zeros, zeros, nothing, nothing, torch.zeros_like(nothing, dtype=torch.bool))
 
     def step(self, problem: Problem, state: State, progress: float) -> State:
         weight = self.weight * (self.first_weight / self.weight) ** max(0.0, 1 - 2 * progress)
@@ -84,11 +84,12 @@ class Energy(Method):
         rate = self.learning_rate * 0.01**progress / (1 - 0.9**steps)
         residual = rms(gradient) * self.weight / weight
         gap = rms(state.x - fx)
-        before, falls = state.before, torch.ones_like(state.falls)
+        before, stalled = state.before, torch.zeros_like(state.stalled)
         if weight == self.weight and steps % max(2, round(LOOK * self.max_iterations)) == 0:
             energy = problem.trust * problem.operator.misfit(state.x, problem.y) / fx[0].numel() + weight * gap.square()
-            before, falls = energy, ~(energy > before - FALL * weight * gap.square())
-        return State(torch.addcdiv(state.x, first, scale, value=-rate), fx, residual, first, second, gap, before, falls)
+            before, stalled = energy, energy > before - FALL * weight * gap.square()
+        x = torch.addcdiv(state.x, first, scale, value=-rate)
+        return State(x, fx, residual, first, second, gap, before, stalled)
 
     def answer(self, state: State) -> Tensor:
         return state.fx
@@ -103,5 +104,5 @@ class Energy(Method):
     def near(self, state: State) -> Tensor:
         return state.gap <= NEAR
 
-    def stalled(self, state: State) -> Tensor | None:
-        return ~state.falls if self.ending else None
+    def stalled(self, state: State) -> Tensor:
+        return state.stalled & self.ending

@@ -77,7 +77,7 @@ class QuasiNewton(Method):
     def residual(self, previous: State, state: State) -> Tensor:
         return rms(state.gradient)
 
-    def stalled(self, state: State) -> Tensor | None:
+    def stalled(self, state: State) -> Tensor:
         return state.energies[:, 0] > (1 - FALL) * state.energies[:, -1]
 
 
