@@ -16,9 +16,11 @@ METHODS = (  # the method, what it knows, its name and its colour
 )
 SETS = (("faces", "50 faces", "#0b62a4"), ("images", "100 photographs", "#b8430f"))
 
-recovered = pd.read_csv(ROOT / "experiments/faces/results.csv")
+TABLES = [ROOT / f"experiments/{study}/results.csv" for study in ("faces", "extraction")]
+
+recovered, extracted = map(pd.read_csv, TABLES)
 recovered = recovered.query("degradation == 'random_pixels' and fraction == 0.8 and control == 'none'")
-extracted = pd.read_csv(ROOT / "experiments/extraction/results.csv").query("control == 'none'")
+extracted = extracted.query("control == 'none'")
 
 titles = ("Recovered: PSNR of 50 faces, 80 % of the pixels erased", "Unasked: members that came out of noise")
 figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.1)
@@ -50,4 +52,4 @@ figure.update_yaxes(title="share of the members (%)", range=[-3, 103], row=1, co
 boxes = {"x": 0.01, "y": 0.99, "bgcolor": "rgba(255,255,255,0.7)"}
 layout = {"template": "plotly_white", "font_size": 13, "margin": {"t": 50, "b": 60, "l": 70, "r": 20}}
 figure.update_layout(legend=boxes, legend2={**boxes, "x": 0.57}, **layout)
-still(figure, ROOT / "docs/figure.png", 1200, 460)
+still(figure, ROOT / "docs/figure.png", 1200, 460, TABLES)

@@ -1,33 +1,30 @@
 """Write `results.csv` and `figure.png` of a study from its run store: `python experiments/collect.py STUDY STORE`.
 
-With `--keep`, rows of the tables that the store has no newer ones for stay, where a part of a study was made anew.
+Without STORE, the figure is drawn from the tables that are there. With `--keep`, rows of the tables that the store has
+no newer ones for stay, where a part of a study was made anew.
 
 The table is `summary.summarise` of the study's results, with the settings of the recovery that the study varies. Where
-near-member probes were recovered, `probes.csv` is their `probes.attraction`, with the method and degradation. The
-figure is drawn by Chromium: parts of the report, or a figure of the study's own. Of the study `audit`, `desktop.png`
-and `phone.png` show what its report looks like.
+near-member probes were recovered, `probes.csv` is their `probes.attraction`, with the method and degradation. Of the
+study `audit`, `desktop.png` and `phone.png` show what its report looks like. Chromium draws them all.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import tempfile
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from PIL import Image
-from playwright.sync_api import Browser, Page
 from plotly.subplots import make_subplots
 
 from memorization import load_results, load_run
 from memorization.evaluation.controls import CONTROLS
 from memorization.evaluation.summary import summarise
 from memorization.evaluation.verdict import controls_of
-from memorization.report.browser import TIMEOUT, chromium
+from memorization.report.browser import TIMEOUT, chromium, still
 from memorization.report.findings import attraction_of
 from memorization.store.reading import Run, finished
 
@@ -72,6 +69,9 @@ def heat_map(summary: pd.DataFrame, probes: pd.DataFrame) -> go.Figure:
     table = labelled(summary)
     if table["dataset"].nunique() > 1:
         table["cell"] = table["dataset"].astype(str) + ", seed " + table["seed"].astype(str) + ": " + table["cell"]
+    if table.duplicated(["cell", "method"]).any():
+        table["cell"] += table["rung"].map(", train loss {:.0e}".format)
+        table = table.sort_values(["degradation", "fraction", "rung"], ascending=[True, True, False], kind="stable")
     methods, cells = sorted(table["method"].unique()), table["cell"].unique()
     recovered = table.pivot(index="cell", columns="method", values="members_recovered").loc[cells, methods]
     others = table.pivot(index="cell", columns="method", values="non_members_recovered").loc[cells, methods]
@@ -219,14 +219,6 @@ def network(run: Run) -> str:
 
 
 SCREENS = {"desktop": (1280, 1600, "body"), "phone": (390, 844, "#numbers")}  # and where in the report they begin
-# Of the report, where a study has no figure of its own: parts of it, and how high each may be.
-PARTS = {
-    "#answer": 620,
-    "#numbers": 620,
-    "#legend": 200,
-    "#figures > div:has(h3:text('As training proceeds'))": 700,
-    "#pictures": 760,
-}
 COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666"]
 PROBE_LOOKS = [  # none of COLOURS
     ("#000000", "circle"), ("#a6761d", "square"), ("#17becf", "diamond"), ("#8b0000", "triangle-up"),
@@ -234,7 +226,7 @@ PROBE_LOOKS = [  # none of COLOURS
 ]  # fmt: skip
 FIGURES = {
     "methods": heat_map, "noise": curve, "audit": controls, "architectures": ladders, "faces_blind": budgets,
-    "blind": heat_map,
+    "blind": heat_map, "faces": heat_map,
 }  # fmt: skip
 
 
@@ -251,8 +243,7 @@ def with_older(table: pd.DataFrame, file: Path, keys: list[str]) -> pd.DataFrame
     if not file.exists():
         return table
     new, old = written(table), file.read_text()
-    names = dict.fromkeys(("signature", "task", "setup"), str)  # hashes may look like numbers, and some are empty
-    newer, older = (pd.read_csv(io.StringIO(text), dtype=names).fillna(dict.fromkeys(names, "")) for text in (new, old))
+    newer, older = read(new), read(old)
     cells, known = (
         pd.MultiIndex.from_frame(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)[keys])
         for text in (old, new)
@@ -274,8 +265,14 @@ def written(summary: pd.DataFrame) -> str:
     return summary.to_csv(index=False, float_format="%.6g")
 
 
-def main(study: str, store: Path, keep: bool) -> None:
-    """Needs `<store>/report.html`, which `memorization-report` writes, for what it shows of the report."""
+def read(text: str) -> pd.DataFrame:
+    """A table from what `written` made of it."""
+    names = dict.fromkeys(("signature", "task", "setup"), str)  # hashes may look like numbers, and some are empty
+    return pd.read_csv(io.StringIO(text), dtype=names).fillna(dict.fromkeys(names, ""))
+
+
+def collect(study: str, store: Path, keep: bool) -> None:
+    """Write the tables of a study."""
     folder = Path(__file__).parent / study
     summary = summary_of(study, store)
     probes = probed(summary, store)
@@ -288,52 +285,38 @@ def main(study: str, store: Path, keep: bool) -> None:
     if len(probes):
         probes = probes.sort_values(CELL[:-1], kind="stable", ignore_index=True)  # kinds stay in their order
         (folder / "probes.csv").write_text(written(probes))
-    with tempfile.TemporaryDirectory() as aside, chromium() as browser:
-        report = store / "report.html"
-        if own := FIGURES.get(study):
-            source = Path(aside) / "figure.html"
-            own(summary, probes).write_html(source)
-            shown(browser, source, 1300, 1500).locator(".js-plotly-plot").screenshot(path=folder / "figure.png")
-        else:
-            parts_of(shown(browser, report, 1300, 1500, of_strongest=True)).save(folder / "figure.png", optimize=True)
-        for name, (width, height, start) in (SCREENS if study == "audit" else {}).items():
-            page = shown(browser, report, width, height)
+
+
+def draw(study: str) -> None:
+    """Draw the figure of a study from its tables."""
+    folder = Path(__file__).parent / study
+    tables = [path for name in ("results", "probes") if (path := folder / f"{name}.csv").is_file()]
+    summary, *rest = (read(path.read_text()) for path in tables)
+    figure = FIGURES[study](summary, rest[0] if rest else pd.DataFrame(columns=PROBE))
+    still(figure, folder / "figure.png", 1300, 1500, tables)
+
+
+def photograph(folder: Path, report: Path) -> None:
+    """Show what a report, which `memorization-report` wrote, looks like on each of `SCREENS`."""
+    with chromium() as browser:
+        for name, (width, height, start) in SCREENS.items():
+            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+            page.goto(report.resolve().as_uri(), timeout=TIMEOUT)
+            page.evaluate("builders.forEach((_, plot) => draw(plot))")
+            page.wait_for_selector(".js-plotly-plot .main-svg", state="attached", timeout=TIMEOUT)
+            page.wait_for_timeout(1000)
             page.locator(start).evaluate("part => part.scrollIntoView({behavior: 'instant'})")
             page.screenshot(path=folder / f"{name}.png")
 
 
-def shown(browser: Browser, source: Path, width: int, height: int, *, of_strongest: bool = False) -> Page:
-    """A page in a light window of this size, with its plots drawn; if so, a report of the strongest's degradation."""
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
-    page.goto(source.resolve().as_uri(), timeout=TIMEOUT)
-    if of_strongest:
-        page.evaluate("location.hash = new URLSearchParams({degradation: cells[data.strongest].degradation})")
-        page.wait_for_timeout(1000)
-    page.evaluate("typeof builders === 'undefined' || builders.forEach((_, plot) => draw(plot))")  # those of the report
-    page.wait_for_selector(".js-plotly-plot .main-svg", state="attached", timeout=TIMEOUT)
-    page.wait_for_timeout(1000)
-    return page
-
-
-def parts_of(page: Page) -> Image.Image:
-    """`PARTS` of the report, one below the other."""
-    page.add_style_tag(content="nav { display: none }")
-    clips = []
-    for part, most in PARTS.items():
-        clip = Image.open(io.BytesIO(page.locator(part).screenshot()))
-        clips.append(clip.crop((0, 0, clip.width, min(most, clip.height))))
-    margin = 16
-    size = (max(clip.width for clip in clips) + 2 * margin, sum(clip.height + margin for clip in clips) + margin)
-    whole, top = Image.new("RGB", size, clips[0].getpixel((0, 0))), margin
-    for clip in clips:
-        whole.paste(clip, (margin, top))
-        top += clip.height + margin
-    return whole
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study")
-    parser.add_argument("store", type=Path)
+    parser.add_argument("study", choices=FIGURES)
+    parser.add_argument("store", type=Path, nargs="?")
     parser.add_argument("--keep", action="store_true")
-    main(**vars(parser.parse_args()))
+    given = parser.parse_args()
+    if given.store:
+        collect(**vars(given))
+    draw(given.study)
+    if given.store and given.study == "audit":
+        photograph(Path(__file__).parent / "audit", given.store / "report.html")

@@ -5,7 +5,8 @@ extracted (memorization-extract), the fixed point near it (attractors=true), and
 it (controls=true). Computed here: its basins under plain iteration, its own train loss, its distance to the nearest
 other member and its contrast. `memorization.evaluation.explanation` explains each outcome by the rest.
 
-FOLDER gets `table.csv`, `scores.csv` and `effects.csv`, and with `--figure` a `figure.png`, drawn by Chromium.
+FOLDER gets `table.csv`, `scores.csv` and `effects.csv`, and with `--figure` a `figure.png`, drawn by Chromium from the
+last two. Without STORE, only the figure is drawn.
 """
 
 from __future__ import annotations
@@ -187,9 +188,9 @@ def figure(scores: pd.DataFrame, effects: pd.DataFrame) -> go.Figure:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Exits with status 1 and one line on stderr if the store cannot be used."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", type=Path)
+    parser.add_argument("store", type=Path, nargs="?")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--autoencoder", help="its signature, or how it begins; needed where there are several")
     parser.add_argument("--rungs", type=float, nargs="*", help="default: all that a recovery was made at")
@@ -197,6 +198,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=999)
     parser.add_argument("--figure", action="store_true")
     options = parser.parse_args(argv)
+    if options.store:
+        collect(options)
+    if options.figure or not options.store:
+        tables = [options.folder / f"{name}.csv" for name in ("scores", "effects")]
+        still(figure(*map(pd.read_csv, tables)), options.folder / "figure.png", 1300, 1100, tables)
+
+
+def collect(options: argparse.Namespace) -> None:
+    """Write and print the tables; exits with status 1 and one line on stderr if the store cannot be used."""
     try:
         autoencoder = autoencoder_of(options.store, options.autoencoder)
     except StoreError as error:
@@ -218,8 +228,6 @@ def main(argv: list[str] | None = None) -> None:
     for name, table in (("table", pd.concat(tables)), ("scores", score), ("effects", effect)):
         table.to_csv(options.folder / f"{name}.csv", index=False, float_format="%.6g")
     print(told(score, effect))
-    if options.figure:
-        still(figure(score, effect), options.folder / "figure.png", 1300, 1100)
 
 
 if __name__ == "__main__":

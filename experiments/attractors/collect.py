@@ -1,7 +1,8 @@
 """Are members attractors? `python experiments/attractors/collect.py STORE` looks at autoencoders of a store.
 
 Writes `results.csv` (a row an autoencoder and rung), `images.csv` (a row an image) and `figure.png`. Of images with
-more than `LARGE` values, the first `FEW` members and non-members are looked at, at the last rung.
+more than `LARGE` values, the first `FEW` members and non-members are looked at, at the last rung. Without STORE, the
+figure is drawn from the table that is there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from memorization.data import DATASETS, as_float
 from memorization.report.browser import still
 from memorization.store.reading import Run, finished
 
-HERE = Path(__file__).parent
+RESULTS, IMAGES = (Path(__file__).with_name(f"{name}.csv") for name in ("results", "images"))
 LARGE, FEW = 2000, 20
 VERDICTS = ("attracting", "neutral", "repelling", "none", "unknown")
 
@@ -69,15 +70,16 @@ def drawn(images: pd.DataFrame) -> go.Figure:
     return figure.update_layout(width=900, height=520, template="plotly_white", boxmode="group")
 
 
-def main(store: Path) -> None:
-    """Look, write and draw."""
+def collect(store: Path) -> None:
+    """Look, and write both tables."""
     runs = finished(store, "autoencoders")
     own = [run for run in runs if run.done.get("trained_on") == "members"]
     images = pd.concat([looked_at(run) for run in own], ignore_index=True)
-    images.to_csv(HERE / "images.csv", index=False, float_format="%.6g")
-    summarised(images).to_csv(HERE / "results.csv", index=False, float_format="%.6g")
-    still(drawn(images), HERE / "figure.png", 1000, 700)
+    images.to_csv(IMAGES, index=False, float_format="%.6g")
+    summarised(images).to_csv(RESULTS, index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1:]:
+        collect(Path(sys.argv[1]))
+    still(drawn(pd.read_csv(IMAGES)), IMAGES.with_name("figure.png"), 1000, 700, [IMAGES])

@@ -113,7 +113,8 @@ def main(store: Path) -> None:
     summary.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
     curves.to_csv(HERE / "curves.csv", index=False)
     figure = drawn(runs, summary, curves)
-    still(figure, HERE / "figure.png", figure.layout.width, figure.layout.height)
+    tables = [HERE / "results.csv", HERE / "curves.csv"]
+    still(figure, HERE / "figure.png", figure.layout.width, figure.layout.height, tables)
 
 
 if __name__ == "__main__":

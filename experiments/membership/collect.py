@@ -1,12 +1,12 @@
-"""The table and the figure of the study: `python experiments/membership/collect.py STORE FOLDER`.
+"""Write `results.csv` and `figure.png` of the study: `python experiments/membership/collect.py STORE`.
 
-FOLDER gets `results.csv`, one row a share of erased pixels, train loss, seed and attack, and `figure.png`, drawn by
-Chromium.
+The table has a row a share of erased pixels, train loss, seed and attack. Without STORE, the figure is drawn from the
+table that is there.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,7 @@ from memorization.evaluation.lira import MAIN, summarised
 from memorization.report.browser import still
 from memorization.store.reading import finished, load_run
 
+TABLE = Path(__file__).with_name("results.csv")
 LOOK = {
     "loss threshold": ("#666666", "solid"),
     "erased PSNR": ("#1f77b4", "solid"),
@@ -67,15 +68,7 @@ def figure(table: pd.DataFrame) -> go.Figure:
     return plot.update_layout(template="plotly_white", width=900, height=640, legend=legend, margin={"t": 90})
 
 
-def main(store: Path, folder: Path) -> None:
-    """Write both."""
-    table = table_of(store)
-    table.to_csv(folder / "results.csv", index=False, float_format="%.4g")
-    still(figure(table), folder / "figure.png", 940, 700)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", type=Path)
-    parser.add_argument("folder", type=Path)
-    main(**vars(parser.parse_args()))
+    if sys.argv[1:]:
+        table_of(Path(sys.argv[1])).to_csv(TABLE, index=False, float_format="%.4g")
+    still(figure(pd.read_csv(TABLE)), TABLE.with_name("figure.png"), 940, 700, [TABLE])

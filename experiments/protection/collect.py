@@ -2,7 +2,7 @@
 
 `results.csv` has a row an autoencoder and rung, `summary.csv` a row a protection: means over the seeds with intervals,
 see `memorization.evaluation.seeds.seed_variation`. What a protection costs is the mean squared error with which
-the autoencoder reconstructs images that it never saw.
+the autoencoder reconstructs images that it never saw. Without STORE, the figure is drawn from the table that is there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from memorization.evaluation.seeds import seed_variation
 from memorization.report.browser import still
 from memorization.store.reading import Run, finished, load_run
 
-HERE = Path(__file__).parent
+RESULTS, SUMMARY = (Path(__file__).with_name(f"{name}.csv") for name in ("results", "summary"))
 PROTECTIONS = {  # what the study sets, by the group and key of the configuration
     "moved by at most": ("training", "shift", " px"),
     "mirrored": ("training", "mirror", ""),
@@ -116,8 +116,8 @@ def drawn(summary: pd.DataFrame) -> go.Figure:
     return figure.update_layout(width=1260, height=SIZE, template="plotly_white", margin={"t": 40, "l": 180})
 
 
-def main(store: Path) -> None:
-    """Write all three."""
+def collect(store: Path) -> None:
+    """Write both tables."""
     recovered, extracted = defaultdict(list), defaultdict(dict)
     for run in finished(store):
         recovered[run.done["autoencoder"]].append(run)
@@ -128,13 +128,14 @@ def main(store: Path) -> None:
         rows += rows_of(load_run(store / "autoencoders" / name), runs, extracted[name])
     table = pd.DataFrame(rows)
     table = table.sort_values(["protection", "strength", "rung", "seed"], ignore_index=True)
-    table.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
+    table.to_csv(RESULTS, index=False, float_format="%.6g")
     order = [NONE, *PROTECTIONS]
     summary = summary_of(table).sort_values("protection", key=lambda kind: kind.map(order.index), kind="stable")
-    summary.to_csv(HERE / "summary.csv", index=False, float_format="%.6g")
-    still(drawn(summary), HERE / "figure.png", 1260, SIZE)
+    summary.to_csv(SUMMARY, index=False, float_format="%.6g")
     print(summary.to_string())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1:]:
+        collect(Path(sys.argv[1]))
+    still(drawn(pd.read_csv(SUMMARY)), SUMMARY.with_name("figure.png"), 1260, SIZE, [SUMMARY])

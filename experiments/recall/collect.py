@@ -1,4 +1,7 @@
-"""Write `results.csv` and `figure.png` of the study `recall`: `python experiments/recall/collect.py STORE`."""
+"""Write `results.csv` and `figure.png` of the study `recall`: `python experiments/recall/collect.py STORE`.
+
+Without STORE, the figure is drawn from the table that is there.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from memorization.evaluation.summary import summarise
 from memorization.report.browser import still
 from memorization.store.reading import Run, finished
 
-HERE = Path(__file__).parent
+TABLE = Path(__file__).with_name("results.csv")
 COLUMNS = ["dataset", "degradation", "fraction", "fill", "recall", "train_loss", "members", "members_recovered"]
 COLUMNS += ["members_recovered_low", "members_recovered_high", "members_median_psnr", "non_members"]
 COLUMNS += ["non_members_recovered", "queries_member", "queries_non_member"]
@@ -40,14 +43,15 @@ def drawn(table: pd.DataFrame) -> go.Figure:
     return figure.update_layout(width=800, height=440, template="plotly_white", barmode="group")
 
 
-def main(store: Path) -> None:
-    """Collect, write and draw."""
+def collect(store: Path) -> None:
+    """Write the table."""
     runs = [run for run in finished(store) if run.done["study"] == "recall"]
     table = pd.DataFrame([row_of(run) for run in runs]).sort_values(["degradation", "fraction", "recall"])
     table = table.reset_index(drop=True)[COLUMNS]
-    table.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
-    still(drawn(table), HERE / "figure.png", 900, 600)
+    table.to_csv(TABLE, index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1:]:
+        collect(Path(sys.argv[1]))
+    still(drawn(pd.read_csv(TABLE)), TABLE.with_name("figure.png"), 900, 600, [TABLE])

@@ -3,7 +3,8 @@
 `results.csv` has a row an autoencoder: how many of its members were recovered and extracted at its last rung, and its
 parameters a pixel of the training set, r. `fits.csv` has the r at which half of the members come back, by a logistic
 regression on log r, of the autoencoders that reached the lowest rung. Its interval is the range of 95 % of 500
-resamples of these. It is empty where half lies outside of what was tried.
+resamples of these. It is empty where half lies outside of what was tried. Without STORE, the figure is drawn from the
+tables that are there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from memorization.report.browser import still
 from memorization.store.reading import Run, finished, load_run
 
-HERE = Path(__file__).parent
+RESULTS, FITS = (Path(__file__).with_name(f"{name}.csv") for name in ("results", "fits"))
 SHARES = {"energy": "recovered by energy", "pnp_admm": "recovered by pnp_admm", "extracted": "extracted unasked"}
 RESAMPLES = 500
 
@@ -123,15 +124,17 @@ def drawn(table: pd.DataFrame, fits: pd.DataFrame) -> go.Figure:
     return figure.update_layout(width=1260, height=460, template="plotly_white", legend=legend, margin_t=40)
 
 
-def main(store: Path) -> None:
-    """Write all three."""
+def collect(store: Path) -> None:
+    """Write both tables."""
     table = counts_of(store)
-    table.to_csv(HERE / "results.csv", index=False, float_format="%.6g")
+    table.to_csv(RESULTS, index=False, float_format="%.6g")
     fits = fits_of(table)
-    fits.to_csv(HERE / "fits.csv", index=False, float_format="%.6g")
-    still(drawn(table, fits), HERE / "figure.png", 1260, 460)
+    fits.to_csv(FITS, index=False, float_format="%.6g")
     print(table.to_string(), fits.to_string(), sep="\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1:]:
+        collect(Path(sys.argv[1]))
+    tables = [RESULTS, FITS]
+    still(drawn(*map(pd.read_csv, tables)), RESULTS.with_name("figure.png"), 1260, 460, tables)

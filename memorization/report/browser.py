@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from memorization.report.findings import Findings
 from memorization.report.page import build
+from memorization.report.provenance import record_tables
 from memorization.store.files import write
 
 if TYPE_CHECKING:
@@ -85,8 +86,11 @@ def chromium() -> Iterator[Browser]:
             yield browser
 
 
-def still(figure: Figure, file: Path, width: int, height: int) -> None:
-    """Write one Plotly `figure` of a script as a PNG, as a window of `width` x `height` pixels shows it."""
+def still(figure: Figure, file: Path, width: int, height: int, tables: Iterable[Path]) -> None:
+    """Write one Plotly `figure` of a script as a PNG, as a window of `width` x `height` pixels shows it.
+
+    The PNG says which `tables` the figure was drawn from, see `provenance`.
+    """
     with tempfile.TemporaryDirectory() as aside, chromium() as browser:
         source = Path(aside) / "figure.html"
         figure.write_html(source)
@@ -95,6 +99,7 @@ def still(figure: Figure, file: Path, width: int, height: int) -> None:
         page.wait_for_selector(".js-plotly-plot .main-svg", state="attached", timeout=TIMEOUT)
         page.wait_for_timeout(1000)
         page.locator(".js-plotly-plot").screenshot(path=file)
+    record_tables(file, tables)
 
 
 def figures(findings: Findings, folder: Path) -> list[Path]:
