@@ -7,7 +7,9 @@ import json
 
 import pytest
 
+from memorization.tracking.curves import GALLERIES, LAST
 from memorization.tracking.dashboard import main
+from tests.conftest import run_script
 from tests.test_tracking import DEAD, of_type, records
 
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # of wandb-workspaces
@@ -27,23 +29,50 @@ def found(definition: object, *keys: str) -> set[str]:
     return texts
 
 
-def test_the_definition_names_just_what_runs_log(smoke, capsys):
+EXTRACTION = [
+    "dataset=digits", "dataset.members=6", "dataset.non_members=5", "architecture.depth=5", "architecture.width=64",
+    "training.learning_rate=3e-3", "training.target_loss=1e-3", "training.ladder=[1e-3]", "progress=false",
+    "search.queries=8000", "search.batch_size=10", "search.max_iterations=60",
+]  # fmt: skip
+
+
+def test_the_definition_names_just_what_runs_log(smoke, tmp_path, capsys):
     main(["--dry-run", "--entity", "somebody"])
     definition = json.loads(capsys.readouterr().out)
-    folder, _ = smoke
-    logged = set()
-    for run in (folder / "runs" / "wandb").glob("offline-run-*"):
-        for row in of_type(records(run), "history"):
-            logged |= {name.removesuffix("._type") for name in row["item"]}
+    ended = run_script("extract", *EXTRACTION, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    logged, asked = set(), set()
+    for folder in (smoke[0], tmp_path):
+        for run in (folder / "runs" / "wandb").glob("offline-run-*"):
+            log = records(run)
+            for row in of_type(log, "history"):
+                logged |= {name.removesuffix("._type") for name in row["item"]}
+            (kind,) = {row["job_type"] for row in of_type(log, "run") if "display_name" in row}
+            asked |= {kind} if '"seed"' in json.dumps(log) else set()
+    assert asked == {"train", "recover", "extract"}
     assert set(definition) == {"workspace", "report"}
     for part in definition.values():
         panels = [panel for panel in json.dumps(part).split('"viewType"')[1:] if "Run History" in panel]
-        assert len(panels) == 7
-        named = found(part, "metrics", "xAxis", "mediaKeys") - {"_step"}  # W&B's own, of panels without an axis
-        assert {"members/median_psnr_erased", "members/recovered", "train_loss", "train/loss", "gallery"} <= named
-        assert named <= logged
-    assert "gallery_table" in json.dumps(definition["report"])
-    assert "gallery_table" in logged
+        assert len(panels) == 12
+        named = found(part, "metrics", "xAxis", "yAxis", "mediaKeys") - {
+            "_step"
+        }  # W&B's own, of panels without an axis
+        by_seed = {"config:seed.value", *(f"summary:{name}" for name in LAST.values())}
+        assert by_seed <= named
+        assert {"members/median_psnr_erased", "members/recovered", "rung", "train/loss", "gallery"} <= named
+        assert {"extraction/extracted", "extraction/queries", "ends"} <= named
+        assert named - by_seed | {*LAST.values()} <= logged
+        assert set(found(part, "groupAgg") | found(part, "groupArea")) == {"mean", "minmax"}
+    for _, table in GALLERIES.values():
+        assert table in json.dumps(definition["report"])
+        assert table in logged
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_line(capsys):
+    main(["--dry-run"])
+    definition = json.dumps(json.loads(capsys.readouterr().out))
+    assert '"displayName"' in definition
+    assert '"group"' in definition
 
 
 @pytest.mark.parametrize("key", [None, "0" * 40])

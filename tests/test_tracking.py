@@ -46,10 +46,10 @@ def track(store: Path, values: list[float]) -> None:
     """A recovery of a train loss a value, with a gallery of two images."""
     with module.tracking(SETTINGS, store, module.Details("recover", "n", "s", ["a", "a"], {"x": 1})) as tracker:
         for value in values:
-            tracker.log({"train_loss": value, **dict.fromkeys(curves.CURVES["recover"], value)})
+            tracker.log({"rung": value, "train_loss": value, **dict.fromkeys(curves.CURVES["recover"], value)})
         pictures = {name: torch.zeros(2, 1, 5, 5, dtype=torch.uint8) for name in ("original", "answer")}
         scores = pd.DataFrame({"image": [7, 8], "member": [True, False], "psnr_erased": 20.0, "recovered": False})
-        tracker.gallery(pictures, scores)
+        tracker.gallery("recover", pictures, scores, ["seven", "eight"])
 
 
 @pytest.fixture
@@ -300,3 +300,19 @@ def test_a_name_that_wandb_refuses_is_a_line_before_anything_is_trained(tmp_path
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: tracking.project is 'team/faces'; W&B takes ")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_caption_says_what_a_picture_is():
+    scores = pd.DataFrame({"image": [7, 8], "member": [True, False], "psnr_erased": [41.23, 9.0]})
+    assert curves.captions_of_answers(scores.assign(recovered=[True, False])) == [
+        "member 7: 41.2 dB on erased pixels, recovered",
+        "non-member 8: 9.0 dB on erased pixels, not recovered",
+    ]
+    table = pd.DataFrame({"end": [0, 3], "hits": [12, 1], "psnr": [60.0, 12.34], "image": [5, 6]})
+    ends = table.assign(is_member=[True, False])
+    assert curves.captions_of_ends(ends) == [
+        "end 0, hits 12: 60.0 dB from member 5, extracted",
+        "end 3, hits 1: 12.3 dB from member 6",
+    ]
+    without_members = table.assign(image=-1, psnr=float("nan"), is_member=False).tail(1)
+    assert curves.captions_of_ends(without_members) == ["end 3, hits 1: no member to compare with"]

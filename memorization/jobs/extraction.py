@@ -29,10 +29,11 @@ from memorization.jobs.training import TrainingJob, planned
 from memorization.store import files, lock
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import rung_name, signature_of
-from memorization.tracking.curves import search_metrics
+from memorization.tracking.curves import captions_of_ends, search_metrics
 from memorization.tracking.tracker import Details, Tracker, tracking
 
 OF_EXTRACTION = (Control.untrained, Control.reference)  # the others are about a measurement
+TRACKED = 16  # ends whose pictures are logged
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,9 @@ class ExtractionJob:
             facts |= {"figures": figures, "endings": bank.endings, "rung": self.rung, "train_loss": loss}
             facts |= {"reached": [] if trained is None else list(trained.rungs)}
             files.write_table(folder / "results.parquet", table.assign(**self._columns(), train_loss=loss))
-            files.write(folder / "ends.safetensors", save(self._pictures(bank, split, table)))
+            pictures = self._pictures(bank, split, table)
+            files.write(folder / "ends.safetensors", save(pictures))
+            self._show(tracker, table, pictures)
             tracker.summarise({**figures, "signature": folder.name, "autoencoder": facts["autoencoder"]})
 
     def _subject(self) -> tuple[nn.Module, Split, Run | None]:
@@ -163,6 +166,17 @@ class ExtractionJob:
         compared = f"{figures['extracted']} members, {figures['spurious']} spurious ends"
         bar.set_postfix_str(compared if figures["members"] else f"{figures['ends']} distinct ends")
         tracker.log(search_metrics(figures))
+
+    @staticmethod
+    def _show(tracker: Tracker, table: pd.DataFrame, pictures: dict[str, torch.Tensor]) -> None:
+        """Log the ends that were reached most often, beside the members nearest to them if there are any."""
+        scores = table.nlargest(TRACKED, "hits")[["end", "hits", "psnr", "image", "is_member"]]
+        if scores.empty:
+            return
+        shown = {"end": to_uint8(pictures["ends"][scores["end"].tolist()])}
+        if scores["image"].ge(0).all():
+            shown["member"] = pictures["member"][scores["end"].tolist()]
+        tracker.gallery("extract", shown, scores, captions_of_ends(scores))
 
     def _table(self, bank: Bank, split: Split, **more: object) -> pd.DataFrame:
         members, others = as_float(split.members), as_float(split.non_members)

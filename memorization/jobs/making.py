@@ -18,7 +18,7 @@ from memorization.evaluation.summary import summarise
 from memorization.jobs.identity import revisions
 from memorization.store import files
 from memorization.store.signature import rung_name, signature_of
-from memorization.tracking.curves import rung_metrics
+from memorization.tracking.curves import captions_of_answers, rung_metrics
 from memorization.tracking.tracker import Details, Tracker, tracking
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Making:
                 (last, shown), columns = parts[-1], ["image", "member", "psnr_erased", "recovered", "status"]
                 kept = {name: shown[name] for name in ("original", "degraded")}
                 kept["answer"] = shown[f"answer/{rung_name(self.rungs[-1])}"]
-                tracker.gallery(kept, last.iloc[shown["row"].tolist()][columns])
+                scores = last.iloc[shown["row"].tolist()][columns]
+                tracker.gallery("recover", kept, scores, captions_of_answers(scores))
 
     def _recovered(self, rung: float, bar: RecoveryBar, tracker: Tracker) -> Found:
         """The results at a rung and the pictures of its gallery, by the names that they have in a run."""
@@ -89,7 +90,7 @@ class Making:
         table = table.assign(rung=rung, train_loss=self.subject.losses[rung], **self._columns())
         metrics = rung_metrics(summarise(table).iloc[0])
         if math.isnan(rung):
-            tracker.summarise({key: value for key, value in metrics.items() if key != "train_loss"})
+            tracker.summarise({key: value for key, value in metrics.items() if key not in ("rung", "train_loss")})
         else:
             tracker.log(metrics)
             tracker.summarise({f"{key}@{name}": value for key, value in metrics.items()})

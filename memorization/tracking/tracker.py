@@ -25,7 +25,7 @@ from torch import Tensor
 
 from memorization.components import Record
 from memorization.config.schema import Mode, Tracking
-from memorization.tracking.curves import CURVES, GALLERY, GALLERY_TABLE, STEPS
+from memorization.tracking.curves import CURVES, GALLERIES, STEPS
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -41,7 +41,7 @@ OF_ONE_RUN = """
 
 @dataclass(frozen=True)
 class Details:
-    """What a run is called and listed by: its kind (train or recover), name, study, tags and configuration."""
+    """What a run is called and listed by: its kind (train, recover or extract), name, study, tags and configuration."""
 
     kind: str
     name: str
@@ -77,8 +77,11 @@ class Tracker:
         if self.run:
             self.run.summary.update(metrics)
 
-    def gallery(self, pictures: dict[str, Tensor], scores: pd.DataFrame) -> None:
-        """Show pictures by name (N, C, H, W) in uint8, and the scores of these N images."""
+    def gallery(self, kind: str, pictures: dict[str, Tensor], scores: pd.DataFrame, captions: list[str]) -> None:
+        """Show pictures by name (N, C, H, W) in uint8, with the scores and captions of these N images.
+
+        kind: that of the run, which has a gallery in `GALLERIES`.
+        """
         if not self.run:
             return
         import wandb
@@ -89,15 +92,12 @@ class Tracker:
 
         rows = scores.to_dict("records")
         strips = torch.cat(list(pictures.values()), dim=3)  # (N, C, H, names * W)
-        captions = [
-            f"{'member' if row['member'] else 'non-member'} {row['image']}: {row['psnr_erased']:.1f} dB on erased "
-            f"pixels, {'recovered' if row['recovered'] else 'not recovered'} ({', '.join(pictures)})"
-            for row in rows
-        ]
+        captions = [f"{caption} ({', '.join(pictures)})" for caption in captions]
+        shown, listed = GALLERIES[kind]
         table = wandb.Table(columns=[*map(str, scores.columns), *pictures])
         for row, *images in zip(rows, *pictures.values(), strict=True):
             table.add_data(*row.values(), *map(image, images))
-        self.run.log({GALLERY: [*map(image, strips, captions)], GALLERY_TABLE: table})
+        self.run.log({shown: [*map(image, strips, captions)], listed: table})
 
 
 @contextlib.contextmanager
