@@ -18,7 +18,7 @@ import memorization
 from memorization import architectures, data, degradations, extraction, recovery, report, testing
 from memorization.cli import help, store
 from memorization.cli.entry import CONF
-from memorization.cli.help import COMMANDS, kind, meaning, own_fields, shown, told
+from memorization.cli.help import COMMANDS, kind, meaning, own_fields, shown, told, with_parts
 from memorization.config import groups, schema
 from memorization.evaluation.attacks import Attacked
 from memorization.evaluation.extraction import Extraction
@@ -130,9 +130,9 @@ def choices() -> str:
         if group in groups.EXTRA:
             lines += [f"Every choice of `{group}` has these keys.", table(rows_of(group, groups.EXTRA[group]))]
         for name, text in described(group):
-            part = parts.get(name)
+            own = with_parts(fields_of(parts[name]), CONF, group, name) if name in parts else []
             lines += [f"### {group}={name}", text]
-            lines += [table(rows_of(f"{group}.{name}", fields_of(part)))] if part and fields_of(part) else []
+            lines += [table(rows_of(f"{group}.{name}", own))] if own else []
     return "\n\n".join(lines) + "\n"
 
 

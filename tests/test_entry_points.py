@@ -413,6 +413,13 @@ def test_help_says_of_a_preset_which_choice_it_sets():
     assert presets == ["random_50", "random_80", "random_95"]
 
 
+def test_help_says_which_parts_a_choice_takes():
+    shown = help.explained(entry.CONF, "recover", "degradation")
+    assert "degradation.first: choice of degradation; default blur" in shown
+    assert "degradation.second: choice of degradation; default random_pixels" in shown
+    assert "must be chosen" not in shown
+
+
 def test_an_experiment_without_a_comment_is_listed(tmp_path, monkeypatch):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\ndefaults:\n  - faces\nstudy: mine\n")

@@ -1,5 +1,7 @@
 """Write `trainings.csv`, a row for each finished autoencoder of a store: `python trainings.py STORE [FILE]`.
 
+`steps` is the number of the last step, from 0, as in `done.json`; the page and the line of a training count one more.
+
 `step_1e-04` is the step at which the train loss was first seen at 1e-4 or below. `history.csv`, where it is read, has a
 row every 10 steps and one for the last, so that a step between may have been the first. It is left out where the
 history has the loss of one batch, and not of the training set. `seconds` are those of the steps, by the clock, on a

@@ -79,6 +79,7 @@ def explained(conf: Path, command: str, group: str) -> str:
     for name, text in taken(conf, command, group).items():
         choice = choices().get(group, {}).get(name)
         own = [field for field in (choice.fields if choice else ()) if field not in shared]
+        own = with_parts(own, conf, group, name)
         paragraphs.append([f"{group}={name}", _filled(text, "    ", 4), *_keys(f"{group}.{name}", own)])
     if {*described(conf, group)} - {*taken(conf, command, group)}:
         more = "memorization-recover --help experiment"
@@ -129,6 +130,14 @@ def _content(path: Path) -> tuple[dict[str, Any], list[Any]]:
     """The settings of a file of configuration, and its list of defaults."""
     content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     return content, content.pop("defaults", None) or []
+
+
+def with_parts(fields: Iterable[Field], conf: Path, group: str, name: str) -> list[Field]:
+    """The fields of a choice; of each that holds another choice of its group, the one that the choice's file takes."""
+    path = _files(conf, group).get(name)
+    listed = _content(path)[1] if path else []
+    taken = {word.partition("@")[2]: part for item in listed if isinstance(item, dict) for word, part in item.items()}
+    return [(key, f"choice of {group}", taken[key]) if key in taken else (key, *own) for key, *own in fields]
 
 
 def told(path: Path) -> str:
