@@ -364,7 +364,7 @@ def test_what_a_degradation_declares_is_what_it_does(name):
 
 
 def test_a_chain_is_what_both_of_its_parts_are():
-    declared = lambda part: (part.erases, part.keeps_shape, part.linear)  # noqa: E731
+    declared = lambda part: (part.erases, part.keeps_shape, part.linear)
     assert declared(Chain(Half(0.25), Chain(Box(0.2), Stripes()))) == (True, True, True)
     assert declared(Chain(Half(0.25), Noise())) == declared(Chain(Blur(), Box())) == (False, True, True)
     assert declared(Chain(Box(), Downsample(2))) == (False, False, True)

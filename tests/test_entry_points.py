@@ -377,6 +377,7 @@ def test_help_on_a_group_explains_each_choice_and_key(group, capsys, monkeypatch
     shown = " ".join(capsys.readouterr().out.split())
     for choice in (choice for known, choice in CHOICES if known == group):
         fields = schema.choices()[group][choice].fields if choice in GROUPS[group] else []
+        fields = help.with_parts(fields, entry.CONF, group, choice)
         _, _, said = shown.partition(f" {group}={choice} ")
         assert said, choice
         for key, kind, default in (field for field in fields if field not in EXTRA.get(group, [])):

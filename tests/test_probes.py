@@ -25,7 +25,8 @@ from tests import problems
 from tests.conftest import run_script
 
 IMAGES, OTHERS = problems.images(10, 1, torch.float32), problems.images(4, 2, torch.float32)
-SMOOTH = torch.nn.functional.interpolate(torch.rand(2, 3, 3, 4, generator=torch.Generator().manual_seed(0)), (24, 32), mode="bicubic").clamp(0, 1)  # fmt: skip  # noqa: E501
+COARSE = torch.rand(2, 3, 3, 4, generator=torch.Generator().manual_seed(0))
+SMOOTH = torch.nn.functional.interpolate(COARSE, (24, 32), mode="bicubic").clamp(0, 1)
 RECIPE = Recipe(RandomPixels(0.5), NullSpace(max_iterations=20), Known())
 
 

@@ -76,7 +76,7 @@ def _side_by_side(experiments: Collection[Experiment]) -> bool:
 
 def launch(launcher: Any, count: int, jobs: Jobs) -> Sequence[JobReturn]:
     """What joblib's `launcher` does, in `count` processes, but that jobs keep their numbers where these have gaps."""
-    from hydra_plugins.hydra_joblib_launcher._core import process_joblib_cfg  # type: ignore[import-untyped]
+    from hydra_plugins.hydra_joblib_launcher._core import process_joblib_cfg
     from joblib import Parallel, delayed
 
     settings = {**launcher.joblib, "n_jobs": count, "backend": "loky"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save
@@ -139,7 +140,7 @@ class ExtractionJob:
             radii = None
             if self.extracting.spectra:
                 radii = spectral_radii(model, bank.points, progress=experiment.progress)
-            table = self._table(bank, split, spectral_radius=radii)
+            table = self._table(bank, split, radii)
             loss = math.nan if trained is None else trained.rungs.get(self.rung, math.nan)
             figures = summarised(table, len(split.members), bank.queries, bank.starts)
             facts |= {"figures": figures, "endings": bank.endings, "rung": self.rung, "train_loss": loss}
@@ -178,10 +179,10 @@ class ExtractionJob:
             shown["member"] = pictures["member"][scores["end"].tolist()]
         tracker.gallery("extract", shown, scores, captions_of_ends(scores))
 
-    def _table(self, bank: Bank, split: Split, **more: object) -> pd.DataFrame:
+    def _table(self, bank: Bank, split: Split, radii: np.ndarray | None = None) -> pd.DataFrame:
         members, others = as_float(split.members), as_float(split.non_members)
-        own = {"threshold_db": self.extracting.threshold_db, "settings": self.extracting.search}
-        table = ends_table(bank, members, others, **own, **more)  # type: ignore[arg-type]
+        threshold, settings = self.extracting.threshold_db, self.extracting.search
+        table = ends_table(bank, members, others, threshold_db=threshold, settings=settings, spectral_radius=radii)
         known = table["nearest_member"] >= 0
         images = pd.Series(split.member_indices).reindex(table["nearest_member"]).to_numpy()
         return table.assign(image=pd.Series(images).where(known.to_numpy(), -1).astype(int))

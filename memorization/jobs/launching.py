@@ -76,7 +76,7 @@ class Surviving(Launcher):
             try:
                 self._launch(jobs, launch)
                 return
-            except Exception:
+            except Exception:  # of the launcher: a job took its process down
                 jobs = {number: jobs[number] for number in self.sweep.unfinished(jobs)}
                 suspects = self.sweep.begun(jobs) or list(jobs)[:1]
                 for number in suspects:

@@ -98,7 +98,7 @@ def _experiment(launcher: Any, overrides: Sequence[str]) -> Experiment | None:
         with open_dict(config):
             del config["hydra"]
         return resolve(config)
-    except Exception:
+    except Exception:  # of settings that the job itself will refuse
         return None
 
 
@@ -123,7 +123,7 @@ def _submit(launcher: Any, jobs: Jobs, folder: Path, keys: dict[int, str]) -> li
     if not jobs:
         return []
     import submitit
-    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf  # type: ignore[import-untyped]
+    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 
     kind, parameters = launcher._EXECUTOR, dict(launcher.params)
     if kind == "slurm" and not shutil.which("srun"):

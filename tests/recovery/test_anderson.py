@@ -87,7 +87,7 @@ def test_where_the_residual_doubles_the_past_is_forgotten():
     """Three steps with set residuals; the third image alone sees its residual grow, and takes the plain step."""
     pattern = 1e-4 * torch.sign(MEMBERS[:3] - 0.5)
     sizes = iter([[1.0, 1.0, 1.0], [0.9, 0.9, 0.9], [0.8, 0.8, 2.0]])
-    scripted = lambda x: x + torch.tensor(next(sizes)).view(3, 1, 1, 1) * pattern  # noqa: E731
+    scripted = lambda x: x + torch.tensor(next(sizes)).view(3, 1, 1, 1) * pattern
     measurement = everything_observed(MEMBERS[:3])
     zeros = torch.zeros(3, dtype=torch.float64)
     problem = Problem(measurement.y, measurement.y, measurement.operator, zeros, scripted, MEMBERS[0])

@@ -179,7 +179,7 @@ def test_null_space_agrees_with_a_measurement_of_another_shape(sigma, relaxation
     share = relaxation * 2 / (2 + (sigma / NOISE_SCALE) ** 2)
     expected = h.forward(state.x) + share * (y - h.forward(state.x))
     torch.testing.assert_close(h.forward(x), expected, atol=1e-6, rtol=0)
-    null = lambda image: image - h.pinv(h.forward(image))  # noqa: E731
+    null = lambda image: image - h.pinv(h.forward(image))
     torch.testing.assert_close(null(x), null(state.x))
 
 
@@ -230,7 +230,7 @@ def test_inpainting_does_not_blow_noise_up():
 
 
 def test_iterate_applies_the_autoencoder_until_it_rests():
-    halve = lambda x: 0.5 * x + 0.25  # noqa: E731  # contracts to 0.5
+    halve = lambda x: 0.5 * x + 0.25  # contracts to 0.5
     originals, measurement = linear_problem()
     answer = solve(halve, measurement, Iterate(tolerance=1e-10))
     torch.testing.assert_close(answer.images, torch.full_like(originals, 0.5), atol=1e-9, rtol=0)

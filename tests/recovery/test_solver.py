@@ -146,7 +146,7 @@ def test_not_a_number_in_the_first_step_is_a_status():
 
 
 def test_the_trace_holds_each_residual_until_the_image_leaves():
-    halve = lambda x: 0.5 * x  # noqa: E731
+    halve = lambda x: 0.5 * x
     y = torch.stack([torch.full(problems.SHAPE, 2.0**-k) for k in (1, 4)])
     measurement = Measurement(y, Mask(torch.ones_like(y)), 0.0, torch.zeros_like(y, dtype=torch.bool))
     answer = solve(halve, measurement, Iterate(tolerance=2.0**-7), trace=True)
@@ -318,7 +318,7 @@ def test_a_hypothesis_that_supposes_nothing_else_is_not_tried(fill):
 
 def test_an_image_that_explains_y_but_is_no_fixed_point_is_not_solved():
     """Unless the autoencoder holds nothing more exactly."""
-    drifting = lambda x: x + 0.004  # noqa: E731
+    drifting = lambda x: x + 0.004
     answers = [
         solve(drifting, levels(0.0), Guess(max_iterations=1), Restarting(), loss=loss) for loss in (None, 1e-8, 1e-3)
     ]
@@ -328,7 +328,7 @@ def test_an_image_that_explains_y_but_is_no_fixed_point_is_not_solved():
 @pytest.mark.parametrize(("pull", "held"), [(0.5, True), (0.9, False), (-0.5, True)])
 def test_an_answer_that_settles_near_by_is_solved(pull, held):
     """At 0.04 times `pull` from a fixed point, which ten iterations reach or not; the noise allows both."""
-    autoencoder = lambda x: 0.04 + pull * (x - 0.04)  # noqa: E731
+    autoencoder = lambda x: 0.04 + pull * (x - 0.04)
     answer = solve(autoencoder, replace(levels(0.0), sigma=0.05), Guess(max_iterations=1), Restarting())
     assert (answer.queries.tolist() == [12]) == held
 
@@ -382,7 +382,7 @@ def test_a_bank_may_hold_fewer_images_than_are_asked_for():
 
 def test_a_start_that_diverges_does_not_win():
     measurement = problems.erase(MEMBERS, 0.3, seed=2)
-    explodes_from_grey = lambda x: torch.where((x == 0.5).any(), torch.inf, 1.0) * x  # noqa: E731
+    explodes_from_grey = lambda x: torch.where((x == 0.5).any(), torch.inf, 1.0) * x
     alone = solve(explodes_from_grey, measurement, Iterate())
     both = solve(explodes_from_grey, measurement, Iterate(), starts=2)
     assert both.status == alone.status == ["converged"] * 4

@@ -292,10 +292,10 @@ def told(answer: Any) -> str:
     return ", ".join(f"`{name}` of shape {shape}" for name, shape in tensors_in(answer).items())
 
 
-def _takes_two(call: object) -> bool:
+def _takes_two(call: Callable[..., Any]) -> bool:
     """Is it a function of a model and images?"""
     try:
-        inspect.signature(call).bind(None, None)  # type: ignore[arg-type]
+        inspect.signature(call).bind(None, None)
     except TypeError:
         return False
     except ValueError:  # of a builtin, whose parameters are not known
