@@ -168,6 +168,7 @@ def test_wandb_holds_the_figures_of_the_table(smoke):
 
 
 MISTAKES = {
+    "recovery=energy,iterate": "recovery=energy,iterate: these are several values; add -m to run each, or give rec",
     "datset=faces": "datset: there is no such key; did you mean dataset?",
     "dataset=face": "dataset=face: there is no such choice; choose one of celeba, cifar10, cifar100, digits, faces, ",
     "architecture=fcc": "architecture=fcc: there is no such choice",
@@ -412,6 +413,19 @@ def test_help_says_of_a_preset_which_choice_it_sets():
     assert "It is `dataset=images` with `path=ufldl-stanford/svhn`" in help.described(entry.CONF, "dataset")["svhn"]
     presets = [name for name, text in shown.items() if " It is `" in text]
     assert presets == ["random_50", "random_80", "random_95"]
+
+
+@pytest.mark.parametrize(("words", "varied"), [(["experiment=smoke"], True), (["dataset=digits"], False)])
+def test_an_experiment_without_m_says_what_it_would_vary(words, varied, tmp_path, monkeypatch, capsys):
+    from memorization import recover
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["memorization-recover", *words, "--plan", "tracking=none"])
+    recover.main()
+    said = (
+        "note: this is one setting of the experiment; with -m it varies recovery, recovery.max_iterations, degradation"
+    )
+    assert (said in capsys.readouterr().out.splitlines()) == varied
 
 
 def test_help_says_which_parts_a_choice_takes():

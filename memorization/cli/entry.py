@@ -68,8 +68,16 @@ def job(config: DictConfig) -> float:
     if sweep.Sweep.current:
         sweep.Sweep.current.look()
     elif not sweep.job_folder() and not outcome.failed:
+        if varied := _varied(config):
+            print(f"note: this is one setting of the experiment; with -m it varies {', '.join(varied)}", flush=True)
         print(outcome, flush=True)
     return objective
+
+
+def _varied(config: DictConfig) -> list[str]:
+    """The keys of this command that the experiment of a job that is no sweep would vary."""
+    params = HydraConfig.get().sweeper.get("params") or {}
+    return [key for key in params if re.split(r"[.@/]", key)[0] in config]
 
 
 def _failed(config: DictConfig, error: Exception) -> Outcome:

@@ -139,6 +139,8 @@ def explained(error: Exception) -> str:
         place = f"conf/{file[1]}.yaml: " if file else ""
         full = full_key[1] if (full_key := re.search(r"full_key: ([\w.]+)", text)) else found[1]
         return place + unknown_key(full, found[2])
+    if found := re.search(r"Ambiguous value for argument '([^=']+)=([^']+)'", text):
+        return f"{found[1]}={found[2]}: these are several values; add -m to run each, or give {found[1]}=[{found[2]}]"
     if found := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(found[1])
     if found := re.search(r"override (\S+)=.*\nInvalid value '(.+)', expected one of \[(.+)\]", text):
