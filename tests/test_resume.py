@@ -70,11 +70,11 @@ class Stopping(DummyLogger):
             os.kill(os.getpid(), self.signum)
 
 
-def stop(autoencoder, folder, step, signum, settings=SETTINGS):
+def stop(autoencoder, folder, step, signum, settings=SETTINGS, members=MEMBERS):
     """Train until a step (a multiple of 10, which are logged), then send this process a signal."""
     with pytest.raises(interruption.Interrupted, match=signum.name):
         train(
-            autoencoder, MEMBERS, settings, loggers=[Stopping(step, signum)], progress=False, folder=folder,
+            autoencoder, members, settings, loggers=[Stopping(step, signum)], progress=False, folder=folder,
         )  # fmt: skip
 
 

@@ -202,7 +202,7 @@ def test_decay_shrinks_the_weights_as_adamw_does():
 
 
 def test_what_came_later_leaves_older_signatures():
-    assert {"weight_decay", "input_noise", "shift", "mirror"}.isdisjoint(Training().identity())
+    assert {"weight_decay", "input_noise", "shift", "mirror", "axes"}.isdisjoint(Training().identity())
     assert Training(shift=2).identity() == Training().identity() | {"shift": 2}
 
 

@@ -2,9 +2,13 @@
 
 import math
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from typing import ClassVar
 
 from memorization.components import Record, SettingError, is_whole, number
+
+# Along what the first and the last layer of a fully connected autoencoder take their steps.
+Axes = StrEnum("Axes", ["pixels", "principal"])
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,9 @@ class Training:
     max_steps: the budget; the training ends there or at `target_loss`, whichever comes first.
     target_loss: mean squared error at which the training stops; not above the highest rung.
     ladder: train losses at which weights are kept, the first time each is reached.
+    axes: `principal` trains a fully connected autoencoder in the coordinates that its members span, several times
+        faster for large images, see `engine.span`; it changes nothing where it cannot be used: with another
+        architecture, noise, augmentation or weight decay, or where members and width together exceed half the pixels.
 
     What may keep an autoencoder from holding its members; the train loss is always that of the members as they are:
     weight_decay: decoupled from the gradient (AdamW, Loshchilov and Hutter, 2019), times the learning rate.
@@ -44,8 +51,15 @@ class Training:
     input_noise: float = 0.0
     shift: int = 0
     mirror: bool = False
+    axes: Axes = Axes.pixels
 
-    later: ClassVar[tuple[str, ...]] = ("weight_decay", "input_noise", "shift", "mirror")  # no part of older signatures
+    later: ClassVar[tuple[str, ...]] = (
+        "weight_decay",
+        "input_noise",
+        "shift",
+        "mirror",
+        "axes",
+    )  # no part of older signatures
     revision: ClassVar[int] = 1  # of this, and of all in `engine` that trains
 
     def __post_init__(self) -> None:

@@ -34,7 +34,8 @@ from memorization.engine import checkpoint, interruption
 from memorization.engine.callbacks import LadderBar, Recorder
 from memorization.engine.hardware import Processes, stopping, trainer_on
 from memorization.engine.history import History, weights_of
-from memorization.engine.settings import Hardware, Training
+from memorization.engine.settings import Axes, Hardware, Training
+from memorization.engine.span import Span
 
 AVERAGED_EVERY = 10  # steps at least between two measurements of averaged weights, each of which costs a forward pass
 EXPLODED = 1e6  # a mean squared error that images in [0, 1] never have unless the weights have blown up
@@ -105,6 +106,12 @@ class TrainingModule(pl.LightningModule):
     def __init__(self, autoencoder: nn.Module, members: Tensor, settings: Training, seed: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.disturbed = settings.augments or settings.input_noise > 0
+        self.span: Span | None = None
+        if settings.axes is Axes.principal and not (self.disturbed or settings.weight_decay):
+            self.span = Span.of(autoencoder, members)
+        if self.span:
+            autoencoder, members = self.span.network(), self.span.inputs
         self.autoencoder = autoencoder
         self.averaged: AveragedModel | None = None
         if settings.ema:
@@ -112,9 +119,9 @@ class TrainingModule(pl.LightningModule):
             self.averaged.requires_grad_(False)
         self.loss_on_all = MeanSquaredError()
         self.settings = settings
-        self.members = members
+        self.members = members  # or their coordinates (N, D)
+        self.scale = self.span.scale if self.span else 1.0  # of the loss
         self.full_batch = settings.batch_size == 0 or settings.batch_size >= len(members)
-        self.disturbed = settings.augments or settings.input_noise > 0
         self.steps_per_epoch = 1 if self.full_batch else math.ceil(len(members) / settings.batch_size)
         self.has_modes = has_modes(autoencoder)
         self.history = History()
@@ -147,12 +154,22 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def kept(self) -> nn.Module:
-        """The autoencoder whose weights are kept: the one that is trained, or its average."""
+        """What is trained, or its average: the autoencoder whose weights are kept, or its network in a `span`."""
         return self.averaged.module if self.averaged else self.autoencoder
 
+    @property
+    def whole(self) -> nn.Module:
+        """The autoencoder whose weights are kept."""
+        return self.span.put_back(self.kept) if self.span else self.kept
+
     def configure_optimizers(self) -> Any:
-        parameters, decay = list(self.autoencoder.parameters()), self.settings.weight_decay
-        usual: dict[str, Any] = {"lr": self.settings.learning_rate, "betas": tuple(self.settings.betas), "fused": True}
+        parameters: list[Any] = list(self.autoencoder.parameters())
+        decay, rate = self.settings.weight_decay, self.settings.learning_rate
+        usual: dict[str, Any] = {"lr": rate, "betas": tuple(self.settings.betas), "fused": True}
+        if self.span:
+            first, bias, *hidden = parameters
+            ends = [first, *hidden[-2:]]
+            parameters = [{"params": ends, "lr": rate * self.span.rate}, {"params": [bias, *hidden[:-2]]}]
         optimiser: torch.optim.Optimizer = torch.optim.Adam(parameters, **usual)
         if decay:
             optimiser = torch.optim.AdamW(parameters, weight_decay=decay, **usual)
@@ -198,7 +215,7 @@ class TrainingModule(pl.LightningModule):
                 part = own[first : first + size]
                 images, share = as_float(part).to(self.dtype), len(part) / len(batch)
                 inputs = images if noise is None else images + noise[first : first + size]
-                of_part = nn.functional.mse_loss(self.autoencoder(inputs), images)
+                of_part = nn.functional.mse_loss(self.autoencoder(inputs), images) * self.scale
                 self.manual_backward(of_part * share)
                 loss += of_part.item() * share
         if self.has_modes:
@@ -222,13 +239,15 @@ class TrainingModule(pl.LightningModule):
         whole = self.full_batch and not (self.averaged or mixed or self.has_modes or self.disturbed)
         if not whole and self._due(loss):
             loss, whole = self.train_loss(), True
+        if self.span and whole and loss <= max(self.next_rung or 0.0, self.settings.target_loss):
+            loss = self.span.loss(self.kept)
         self.history.steps, self.history.loss = self.step, loss
         if not whole:
             return
         for rung in self.settings.rungs:
             if loss <= rung and rung not in self.history.rungs:
                 self.history.rungs[rung] = loss
-                self.history.weights[rung] = weights_of(self.kept)
+                self.history.weights[rung] = weights_of(self.whole)
         if loss <= self.settings.target_loss:
             self.trainer.should_stop = True
 
@@ -253,7 +272,7 @@ class TrainingModule(pl.LightningModule):
                 images = as_float(part.to(self.device)).to(self.dtype)
                 self.loss_on_all.update(self.kept(images).flatten(), images.flatten())
         self.kept.train()
-        return float(self.loss_on_all.compute())  # over all processes
+        return float(self.loss_on_all.compute()) * self.scale  # over all processes
 
     def _no_averaging(self) -> contextlib.AbstractContextManager[None]:
         strategy = self.trainer.strategy
@@ -304,13 +323,13 @@ def train(
         enable_progress_bar=progress,
     )
     given = settings.batch_size, settings.max_steps, seed, module.first_step, settings.shift, settings.mirror
-    batches = Batches(members, *given)
+    batches = Batches(module.members, *given)
     with interruption.deferred() if alone else stopping(runner):
         runner.fit(module, batches)
     if module.failure:
         raise TrainingDivergedError("learning_rate", settings.learning_rate, f"{module.failure}; lower it")
     if not alone:
         recorder.replay(module, loggers)
-    if module.averaged:
-        autoencoder.load_state_dict(module.kept.state_dict())
+    if module.averaged or module.span:
+        autoencoder.load_state_dict(module.whole.state_dict())
     return module.history
