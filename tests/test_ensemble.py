@@ -10,16 +10,16 @@ import torch
 
 from memorization import load_run
 from memorization.architectures import build
+from memorization.degradations import RandomPixels
 from memorization.engine.ensemble import WORTH, EnsembleModule, UnbatchableError, operations, refusal, train_together
 from memorization.engine.settings import Hardware, Training
 from memorization.engine.training import train
 from memorization.recovery import Iterate, solve
-from memorization.degradations import RandomPixels
 from memorization.store import files
 
 SHAPE = (1, 6, 6)
 MEMBERS = [torch.rand(8, *SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
-SETTINGS = Training(learning_rate=3e-3, max_steps=300, target_loss=1e-4, ladder=[1e-1, 1e-2, 1e-3])
+SETTINGS = Training(learning_rate=1e-2, max_steps=300, target_loss=2e-4, ladder=[1e-1, 1e-2, 1e-3])
 HERE = Hardware("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
 
@@ -93,17 +93,15 @@ def test_one_that_diverges_leaves_the_others_as_they_are():
 
 
 def test_the_same_members_come_back():
-    measured = [RandomPixels(0.5)(own, range(len(own))) for own in MEMBERS]
-    found = []
-    for models, _ in (alone(), together()):
-        found.append(
-            [
-                (solve(one.eval().requires_grad_(False), seen, Iterate()).x - own).square().mean((1, 2, 3)) < 10**-2.5
-                for one, seen, own in zip(models, measured, MEMBERS, strict=True)
-            ]
-        )
-    assert torch.stack(found[0]).any()
-    assert torch.equal(torch.stack(found[0]), torch.stack(found[1]))
+    settings = dataclasses.replace(SETTINGS, learning_rate=3e-3, target_loss=1e-6)
+    recovered = []
+    for models, _ in (alone(settings, depth=5, width=128), together(settings, depth=5, width=128)):
+        for one, own in zip(models, MEMBERS, strict=True):
+            measured = RandomPixels(0.3)(own, range(len(own)))
+            answers = solve(one.eval().requires_grad_(False), measured, Iterate()).images
+            recovered.append((answers - own).square().mean((1, 2, 3)) < 10**-2.5)  # 25 dB
+    assert torch.equal(torch.stack(recovered[:3]), torch.stack(recovered[3:]))
+    assert 0 < torch.stack(recovered).float().mean() < 1
 
 
 def test_weights_that_are_not_trained_stay():
@@ -136,9 +134,8 @@ def test_settings_that_are_not_batched_are_named(changes, reason):
 def test_what_is_no_faster_on_a_processor_is_not_batched():
     assert operations(model(0), MEMBERS[0]) == 3 * 2 * 8 * (36 * 64 + 64 * 64 + 64 * 36)
     large = model(0, width=1024)
-    assert operations(large, MEMBERS[0]) > WORTH / 2
-    assert "a step has 55 million operations" in refusal(large, MEMBERS[0], SETTINGS, HERE)
-    assert "dropout" not in refusal(model(0), MEMBERS[0], SETTINGS, HERE)
+    assert operations(large, MEMBERS[0]) > WORTH
+    assert "a step has 54 million operations" in refusal(large, MEMBERS[0], SETTINGS, HERE)
     assert "otherwise in training" in refusal(model(0, dropout=0.1), MEMBERS[0], SETTINGS, HERE)
 
 
@@ -171,7 +168,7 @@ def test_a_batched_loss_that_is_not_that_of_one_alone_is_found():
 
 SMALL = ["dataset=digits", "dataset.members=4", "dataset.non_members=4", "architecture.depth=2"]
 SMALL += ["architecture.width=32", "training.max_steps=40", "training.ladder=[1e-1]", "training.target_loss=1e-4"]
-SMALL += ["tracking=none", "progress=false", "trainer.accelerator=cpu"]
+SMALL += ["training.learning_rate=1e-2", "tracking=none", "progress=false", "trainer.accelerator=cpu"]
 
 
 @pytest.fixture
