@@ -12,6 +12,8 @@ iterations nor passes, is left out.
 A step of training is compared with one of a bare loop of the same mathematics, on images of three sizes. The two take
 turns; a step costs the difference of a long and a short training, so that what is done once does not count.
 
+Eight trainings in turn are compared with the same eight as one batched model, their set-up included, on digits.
+
 Run it with `make bench`; seconds mean nothing elsewhere, ratios do.
 """
 
@@ -34,8 +36,9 @@ from torch.utils.benchmark import timer
 
 from memorization import architectures
 from memorization.cli.entry import NOISE
-from memorization.data import Split
+from memorization.data import Digits, Split
 from memorization.degradations import Measurement, RandomPixels
+from memorization.engine.ensemble import operations, train_together
 from memorization.engine.recovery import recover
 from memorization.engine.settings import Hardware, Training
 from memorization.engine.training import train
@@ -179,6 +182,34 @@ def step_costs(shape: tuple[int, int, int], count: int, repeats: int) -> tuple[f
     return statistics.median(own), statistics.median(bare), statistics.median(ratios)
 
 
+def ensembles(members: int, depth: int, width: int, steps: int, repeats: int) -> tuple[float, ...]:
+    """Medians of 8 trainings in turn and as one ensemble, in seconds, and of their ratio; last, a step's operations."""
+    settings, here = Training(max_steps=steps, target_loss=1e-30), Hardware("cpu")
+    images = [Digits(members, 1).load(seed).members for seed in range(8)]
+
+    def models() -> list[nn.Module]:
+        return [
+            architectures.build("fc", (1, 8, 8), centre=True, seed=seed, depth=depth, width=width) for seed in range(8)
+        ]
+
+    def in_turn() -> None:
+        for model, own in zip(models(), images, strict=True):
+            train(model, own, settings, progress=False, hardware=here)
+
+    turns, ensemble = [], []
+    for _ in range(repeats):
+        for times, run in (
+            (turns, in_turn),
+            (ensemble, lambda: train_together(models(), images, settings, progress=False, hardware=here)),
+        ):
+            begun = timer()
+            run()
+            times.append(timer() - begun)
+    ratios = [one / other for one, other in zip(turns, ensemble, strict=True)]
+    work = operations(models()[0], images[0])
+    return statistics.median(turns), statistics.median(ensemble), statistics.median(ratios), work
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -214,6 +245,20 @@ def main() -> None:
         own, bare, ratio = step_costs(shape, count, options.repeats)
         name = f"{count} images of {'x'.join(map(str, shape))}"
         print(f"{name:<24}  {1e3 * own:>6.1f} ms  {1e3 * bare:>6.1f} ms  {ratio:>5.2f}", flush=True)
+
+    print(f"\n{'8 trainings on digits':<38}  {'MFLOP a step':>12}  {'in turn':>8}  {'ensemble':>8}  {'ratio':>5}")
+    cases = (
+        (10, 3, 128, 300),
+        (10, 5, 64, 300),
+        (20, 5, 64, 300),
+        (50, 5, 64, 300),
+        (50, 10, 128, 50),
+        (50, 10, 512, 10),
+    )
+    for members, depth, width, steps in cases:
+        turns, ensemble, ratio, work = ensembles(members, depth, width, steps, options.repeats)
+        name = f"{members} members, depth {depth}, width {width}, {steps} steps"
+        print(f"{name:<38}  {work / 1e6:>12.1f}  {turns:>6.2f} s  {ensemble:>6.2f} s  {ratio:>5.2f}", flush=True)
 
     print(f"\n{'method':<8}  {'operator':<8}  {'batch':>5}  {'images':>6}  {'iterations':>10}  peak of tensors")
     for name, operator in product(("pnp_admm", "energy"), KNOWLEDGE):

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import Logger
 from tqdm import tqdm
 
+from memorization.engine.history import History
 from memorization.evaluation.batch import Recipe
 
 
@@ -26,10 +27,11 @@ class Recorder(Callback):
             history.rows.append((history.steps, history.loss, rate))
             self._log(history.rows[-1], trainer.loggers)
 
-    def replay(self, module: Any, loggers: Iterable[Logger]) -> None:
-        """Hand over all rows: of an earlier attempt, or of a training in other processes."""
-        for row in module.history.rows:
-            self._log(row, loggers)
+    @classmethod
+    def replay(cls, history: History, loggers: Iterable[Logger]) -> None:
+        """Hand over all rows: of an earlier attempt, of a training in other processes, or of one of an ensemble."""
+        for row in history.rows:
+            cls._log(row, loggers)
 
     @staticmethod
     def _log(row: tuple[int, float, float], loggers: Iterable[Logger]) -> None:
@@ -39,13 +41,18 @@ class Recorder(Callback):
 
 
 class LadderBar(TQDMProgressBar):
-    """Lightning's bar, with the loss and the next rung; refreshed rarely where nobody watches (a log file)."""
+    """Lightning's bar, with the loss and the next rung; refreshed rarely where nobody watches (a log file).
 
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=20 if sys.stderr.isatty() else 250, leave=True)
+    steps: of a batch of Lightning's.
+    """
+
+    def __init__(self, steps: int = 1) -> None:
+        super().__init__(refresh_rate=-(-(20 if sys.stderr.isatty() else 250) // steps), leave=True)
+        self.steps = steps
 
     def init_train_tqdm(self) -> Tqdm:
         bar = super().init_train_tqdm()
+        bar.unit_scale = self.steps if self.steps > 1 else False
         bar.bar_format = "training: {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
         return bar
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,13 @@ class History:
     steps: int = 0
     loss: float = math.inf
     seconds: float = 0.0
+
+    def note(self, loss: float, rungs: Sequence[float], weights: Callable[[], dict[str, Tensor]]) -> None:
+        """Keep the `weights`, whose `loss` was measured, at each of the `rungs` that is reached for the first time."""
+        for rung in rungs:
+            if loss <= rung and rung not in self.rungs:
+                self.rungs[rung] = loss
+                self.weights[rung] = weights()
 
     def write(self, folder: Path) -> None:
         """`history.csv` and `weights/<rung>.safetensors` into `folder`."""

@@ -35,6 +35,9 @@ class Training:
     input_noise: standard deviation of Gaussian noise on the inputs, not on what they are compared with.
     shift: pixels by which an image is moved at random in a step, up to so many along each axis; the border is repeated.
     mirror: images are mirrored left to right at random, each half of the time.
+
+    ensemble: trainings that go on as one batched model, at most, where several are alike; 1 is each by itself. It is no
+        part of what a training is: the numbers are those of separate ones, but for rounding.
     """
 
     learning_rate: float = 1e-3
@@ -52,14 +55,10 @@ class Training:
     shift: int = 0
     mirror: bool = False
     axes: Axes = Axes.pixels
+    ensemble: int = 1
 
-    later: ClassVar[tuple[str, ...]] = (
-        "weight_decay",
-        "input_noise",
-        "shift",
-        "mirror",
-        "axes",
-    )  # no part of older signatures
+    later: ClassVar = ("weight_decay", "input_noise", "shift", "mirror", "axes")  # no part of older signatures
+    incidental: ClassVar[tuple[str, ...]] = ("ensemble",)  # no part of any
     revision: ClassVar[int] = 1  # of this, and of all in `engine` that trains
 
     def __post_init__(self) -> None:
@@ -69,6 +68,8 @@ class Training:
         for name in ("warmup_steps", "batch_size", "micro_batch"):
             if getattr(self, name) < 0:
                 raise SettingError(name, getattr(self, name), "it must be at least 0")
+        if self.ensemble < 1:
+            raise SettingError("ensemble", self.ensemble, "it must be at least 1, which trains each by itself")
         for name in ("weight_decay", "input_noise"):
             if not 0 <= number(getattr(self, name)) < math.inf:
                 raise SettingError(name, getattr(self, name), "it must be 0 (none) or above, and finite")
@@ -102,7 +103,8 @@ class Training:
     def identity(self) -> Record:
         """What can change the weights, as plain values; what came later counts where it is not at its default."""
         usual = {known.name: known.default for known in fields(self) if known.name in self.later}
-        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
+        counts = {name: value for name, value in asdict(self).items() if name not in self.incidental}
+        return {name: value for name, value in counts.items() if name not in usual or value != usual[name]}
 
     def rate(self, step: int) -> float:
         """The learning rate of a step as a share of `learning_rate`."""

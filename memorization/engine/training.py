@@ -94,6 +94,22 @@ class Batches:
             yield self.images[torch.from_numpy(order[batch * size : (batch + 1) * size])]
 
 
+def adam(parameters: list[Any], settings: Training) -> torch.optim.Optimizer:
+    """Adam of parameters or groups of them, or AdamW where weights decay, at the initial learning rate."""
+    usual: dict[str, Any] = {"lr": settings.learning_rate, "betas": tuple(settings.betas), "fused": True}
+    if settings.weight_decay:
+        return torch.optim.AdamW(parameters, weight_decay=settings.weight_decay, **usual)
+    return torch.optim.Adam(parameters, **usual)
+
+
+def prepare(autoencoder: nn.Module, members: Tensor) -> None:
+    """Give a `Centred` autoencoder the members' mean image; raises `ValueError` for one without parameters."""
+    if not any(parameter.requires_grad for parameter in autoencoder.parameters()):
+        raise ValueError(f"{type(autoencoder).__name__} has no parameters to train; load its weights instead")
+    if isinstance(autoencoder, Centred):
+        autoencoder.mean.copy_(mean_image(members))
+
+
 class TrainingModule(pl.LightningModule):
     """Minimises the mean squared error between images and their reconstructions.
 
@@ -164,15 +180,11 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         parameters: list[Any] = list(self.autoencoder.parameters())
-        decay, rate = self.settings.weight_decay, self.settings.learning_rate
-        usual: dict[str, Any] = {"lr": rate, "betas": tuple(self.settings.betas), "fused": True}
         if self.span:
             first, bias, *hidden = parameters
-            ends = [first, *hidden[-2:]]
-            parameters = [{"params": ends, "lr": rate * self.span.rate}, {"params": [bias, *hidden[:-2]]}]
-        optimiser: torch.optim.Optimizer = torch.optim.Adam(parameters, **usual)
-        if decay:
-            optimiser = torch.optim.AdamW(parameters, weight_decay=decay, **usual)
+            rate = self.settings.learning_rate * self.span.rate
+            parameters = [{"params": [first, *hidden[-2:]], "lr": rate}, {"params": [bias, *hidden[:-2]]}]
+        optimiser = adam(parameters, self.settings)
         if self.resumed:
             optimiser.load_state_dict(self.resumed["optimiser"])  # with the initial learning rate of the schedule
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.settings.rate, last_epoch=self.first_step - 1)
@@ -244,10 +256,7 @@ class TrainingModule(pl.LightningModule):
         self.history.steps, self.history.loss = self.step, loss
         if not whole:
             return
-        for rung in self.settings.rungs:
-            if loss <= rung and rung not in self.history.rungs:
-                self.history.rungs[rung] = loss
-                self.history.weights[rung] = weights_of(self.whole)
+        self.history.note(loss, self.settings.rungs, lambda: weights_of(self.whole))
         if loss <= self.settings.target_loss:
             self.trainer.should_stop = True
 
@@ -297,10 +306,7 @@ def train(
     `last.ckpt` at least `checkpoint_seconds` apart, and a training that was stopped goes on from there. Raises
     `TrainingDivergedError` at the first NaN, or above 1e6.
     """
-    if not any(parameter.requires_grad for parameter in autoencoder.parameters()):
-        raise ValueError(f"{type(autoencoder).__name__} has no parameters to train; load its weights instead")
-    if isinstance(autoencoder, Centred):
-        autoencoder.mean.copy_(mean_image(members))
+    prepare(autoencoder, members)
     module = TrainingModule(autoencoder, members, settings, seed)
     hardware = hardware or Hardware()
     alone = hardware.devices == 1  # loggers cannot go to other processes: they get all rows at the end
@@ -310,7 +316,7 @@ def train(
         if checkpoint.resume(module, folder):
             print(f"the training goes on from step {module.step}", flush=True)
             if alone:
-                recorder.replay(module, loggers)
+                recorder.replay(module.history, loggers)
         callbacks.append(checkpoint.LastCheckpoint(folder, checkpoint_seconds))
     if progress:
         callbacks.append(LadderBar())
@@ -329,7 +335,7 @@ def train(
     if module.failure:
         raise TrainingDivergedError("learning_rate", settings.learning_rate, f"{module.failure}; lower it")
     if not alone:
-        recorder.replay(module, loggers)
+        recorder.replay(module.history, loggers)
     if module.averaged or module.span:
         autoencoder.load_state_dict(module.whole.state_dict())
     return module.history

@@ -5,11 +5,13 @@ composed, a folder that cannot be made, a worker that was killed. Here the jobs 
 launched alone, which tells whose fault it was, and the rest as before.
 """
 
+from __future__ import annotations
+
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -19,11 +21,15 @@ from memorization.jobs import queue
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.sweep import Jobs, Sweep, named
 
+if TYPE_CHECKING:
+    from memorization.config.experiment import Experiment
+
 # Optuna's warnings and errors are about its trials that failed, each of which has been told already.
 logging.getLogger("hydra_plugins.hydra_optuna_sweeper._impl").addFilter(lambda record: record.levelno < logging.WARNING)
 # With `cluster=auto` one job after the other is launched in this process.
 LOG = logging.getLogger("hydra._internal.core_plugins.basic_launcher")
 LOG.addFilter(lambda record: not record.getMessage().startswith("Launching 1 jobs"))
+ENSEMBLE = "training.ensemble"
 Launch = Callable[[Jobs], Sequence[JobReturn]]
 
 
@@ -40,6 +46,9 @@ class Surviving(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Launch jobs and wait for them; none of their failures is raised."""
         jobs: Jobs = dict(enumerate(job_overrides, initial_job_idx))
+        words = {word.lstrip("+").partition("=")[0]: word.partition("=")[2] for job in job_overrides for word in job}
+        if not self.here and words.get(ENSEMBLE, "1") != "1" and "plan" not in words:
+            print(f"note: jobs train each by itself; {ENSEMBLE} needs cluster=auto, the default", flush=True)
         if queue.is_queue(self.launcher):
             queue.launch(self.launcher, jobs, self.sweep)
         elif self.here:
@@ -61,6 +70,7 @@ class Surviving(Launcher):
             return
         from memorization.jobs import auto
 
+        left = self._train_together(left, experiments)
         pace = auto.Pace({number: experiments[number] for number in left})
         while left:
             number = min(left)
@@ -70,6 +80,18 @@ class Surviving(Launcher):
                 print(f"the other {len(left)} jobs run in {count} processes", flush=True)
                 self._launch_all(left, partial(auto.launch, self.launcher, count))
                 return
+
+    def _train_together(self, jobs: Jobs, experiments: Mapping[int, Experiment | None]) -> Jobs:
+        """Train what jobs ask to train as one batched model; returns the jobs that have more to do than that."""
+        from memorization.jobs import together
+        from memorization.jobs.plan import training_of
+
+        trainings = {number: training_of(experiment) for number in jobs if (experiment := experiments[number])}
+        made = {run.folder: run for run in together.train(trainings.values())}
+        for number, training in trainings.items():
+            if training.folder in made and not training.experiment.recovering and not training.experiment.extracting:
+                self.sweep.settle(number, *training.told(made[training.folder], made=True))
+        return {number: jobs[number] for number in self.sweep.unfinished(jobs)}
 
     def _launch_all(self, jobs: Jobs, launch: Launch) -> None:
         while jobs:

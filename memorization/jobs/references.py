@@ -25,6 +25,7 @@ from memorization.engine.recovery import recover
 from memorization.evaluation import lira
 from memorization.evaluation.attacks import own_psnr, scores_of
 from memorization.evaluation.extraction import bank_of
+from memorization.jobs import together
 from memorization.jobs.identity import revisions
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.recovery import RecoveryJob
@@ -151,6 +152,7 @@ class LiraJob:
         wanted = self.recovery.wanted(run.done["reached"])
         results = run.results[run.results["rung"].isin(wanted)]
         rungs = results["rung"].unique().tolist()
+        together.train(job.training for job in self.references if not files.is_done(job.folder))
         found = [job.run(rungs) for job in self.references]
         made_of = {reference.folder.name: reference.done["checksums"]["results.parquet"] for _, reference in found}
         folder, standing = self.folder, Standing.found

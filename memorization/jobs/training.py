@@ -1,11 +1,14 @@
 """The training that an experiment stands for: checked, found in the store or made, and told of."""
 
+from __future__ import annotations
+
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -34,6 +37,10 @@ from memorization.store import files, lock
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import rung_name, signature_of
 
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
+Train = Callable[[Path, "list[Logger]"], History]  # what trains, in a folder and told of by loggers
 NAMED = 5  # skipped images that a note lists
 
 
@@ -147,6 +154,10 @@ class TrainingJob:
     def run(self) -> tuple[Outcome, float]:
         """Train the autoencoder, or find it; with its last train loss."""
         run, _, made = self.obtain()
+        return self.told(run, made)
+
+    def told(self, run: Run, made: bool) -> tuple[Outcome, float]:
+        """What is said of the training once the store has it."""
         done = run.done
         how = "on the members; its weights are given, nothing to train"
         if not self.experiment.architecture.given:
@@ -167,19 +178,30 @@ class TrainingJob:
         with lock.held(self.folder):
             missing = not files.is_intact(self.folder, remove=True)
             if missing:
-                self._make()
+                self.announce()
+                self._make(self._taken if self.experiment.architecture.given else self._trained)
             files.tidy(self.folder)
-        return load_run(self.folder, self.experiment.architecture.packages), split, missing
+        return self.made(), split, missing
 
-    def _make(self) -> None:
-        from memorization.engine.training import train
-        from memorization.tracking.tracker import Details, tracking
+    def made(self) -> Run:
+        """The autoencoder in the store."""
+        return load_run(self.folder, self.experiment.architecture.packages)
 
-        experiment, given = self.experiment, self.experiment.architecture.given
+    def keep(self, history: History, together: int) -> None:
+        """Put a training into the store that went on as one of an ensemble of `together`; its lock is held."""
+        self._make(partial(_replayed, history), {"together": together})
+
+    def announce(self) -> None:
+        """Say that the training begins."""
+        split, _ = self.prepared
+        for line in self._announced(self.images(split), self._facts()):
+            print(line, flush=True)
+
+    def _facts(self) -> Record:
+        """What `done.json` says of it before it begins."""
         split, model = self.prepared
-        images = self.images(split)
-        parameters = count_parameters(model)
-        facts: Record = {
+        images, parameters = self.images(split), count_parameters(model)
+        return {
             "signature": self.folder.name,
             "name": self.name,
             "shape": split.shape,
@@ -189,43 +211,51 @@ class TrainingJob:
             "left_out": split.left_out,
             "revisions": identity.revisions(self.identity),
         }
-        for line in self._announced(images, facts):
-            print(line, flush=True)
+
+    def _make(self, train: Train, more: Record | None = None) -> None:
+        from memorization.tracking.tracker import Details, tracking
+
+        experiment, facts = self.experiment, self._facts() | (more or {})
         tags = [*experiment.names.values(), f"seed {experiment.seed}"]
         details = Details("train", self.title, experiment.study, tags, self.identity)
         with (
             files.creating(self.folder, experiment.record, facts) as folder,
             tracking(experiment.tracking, experiment.store, details) as tracker,
         ):
-            if given:
-                history = self._taken(model, images, folder)
-            else:
-                with within("training"):
-                    history = train(
-                        model,
-                        images,
-                        experiment.training,
-                        seed=self.seed,
-                        loggers=tracker.loggers,
-                        progress=experiment.progress,
-                        hardware=experiment.hardware,
-                        folder=folder,
-                        checkpoint_seconds=experiment.checkpoint_seconds,
-                    )
+            history = train(folder, tracker.loggers)
+            if not experiment.architecture.given:
                 facts["seconds"] = history.seconds
             history.write(folder)
             facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
             shown = ("train_loss", "steps", "signature", "parameters", "parameters_per_pixel")
             tracker.summarise({key: facts[key] for key in shown})
-        for line in () if given else self._concluded(history):
+        for line in () if experiment.architecture.given else self._concluded(history):
             print(line, flush=True)
 
-    def _taken(self, model: nn.Module, images: Tensor, folder: Path) -> History:
+    def _trained(self, folder: Path, loggers: list[Logger]) -> History:
+        from memorization.engine.training import train
+
+        experiment, (split, model) = self.experiment, self.prepared
+        with within("training"):
+            return train(
+                model,
+                self.images(split),
+                experiment.training,
+                seed=self.seed,
+                loggers=loggers,
+                progress=experiment.progress,
+                hardware=experiment.hardware,
+                folder=folder,
+                checkpoint_seconds=experiment.checkpoint_seconds,
+            )
+
+    def _taken(self, folder: Path, loggers: list[Logger]) -> History:
         """What a training would have recorded of an autoencoder that is trained already: its loss is its one rung.
 
         It is NaN without images. A program is kept whole, not as its weights.
         """
-        loss = math.nan
+        split, model = self.prepared
+        images, loss = self.images(split), math.nan
         if len(images):
             with evaluating(model):
                 loss = reconstruction_loss(model, images)
@@ -289,3 +319,11 @@ def planned(name: str, folder: Path, also: str = "") -> Outcome:
     status = files.status(folder) if folder.exists() else "new"
     standing = Standing.found if status == "done" else Standing.missing
     return Outcome(name, standing, f"{status} → {folder}{also}")
+
+
+def _replayed(history: History, folder: Path, loggers: list[Logger]) -> History:
+    """A training that is through, told to the loggers."""
+    from memorization.engine.callbacks import Recorder
+
+    Recorder.replay(history, loggers)
+    return history
