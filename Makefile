@@ -40,18 +40,24 @@ bench: install  ## what an iteration of each method costs, as a ratio to a pass 
 report: install  ## the report on everything in the store
 	$(BIN)/memorization-report --store $(STORE)
 
-lint: install  ## style, spelling, rooms and types
+lint: style  ## style, spelling, rooms and types
+	$(BIN)/mypy
+
+style: install
 	$(BIN)/codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy
 
-test: lint chromium  ## lint, types and tests
-	$(BIN)/pytest -n 2 --dist worksteal
+# Hundreds of processes import the same modules, which are compiled once, whatever the environment says of bytecode.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 2 --dist worksteal
+
+test: style chromium  ## lint, types and tests; the types beside the tests, and told after them
+	types=$$(mktemp); $(BIN)/mypy >$$types 2>&1 & mypy=$$!; $(PYTEST); tests=$$?; \
+	  wait $$mypy; wrong=$$?; cat $$types; rm $$types; exit $$((tests ? tests : wrong))
 
 coverage: install  ## lines and branches that the unit tests reach
-	$(BIN)/pytest -n 2 --dist worksteal -m unit --cov --cov-report=term:skip-covered
+	$(PYTEST) -m unit --cov --cov-report=term:skip-covered
 
 test-slurm: install  ## as root: start a SLURM of one node here, run sweeps on it (5 minutes), and take it down
 	tests/slurm/cluster.sh up && $(BIN)/pytest tests/slurm -v; status=$$?; tests/slurm/cluster.sh down; exit $$status
@@ -76,4 +82,4 @@ chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: install it as 'chromium'" >&2; exit 1; }
 
-.PHONY: help install run smoke sweep plan bench report lint test coverage test-slurm test-models docs docs-serve chromium
+.PHONY: help install run smoke sweep plan bench report lint style test coverage test-slurm test-models docs docs-serve chromium

@@ -31,7 +31,8 @@ from tests import preloaded
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 os.environ["WANDB_SILENT"] = "true"
 # The tests run side by side; and the same bits are promised for the same number of threads, which joblib lowers.
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+for library in ("OMP", "MKL", "OPENBLAS"):  # of the processes that tests start
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 preloaded.start()
 
@@ -112,6 +113,13 @@ def composed_once() -> Iterator[None]:
     """In the file that uses this, a set of choices is composed once by all commands that run in this process."""
     with once():
         yield
+
+
+@pytest.fixture
+def quick_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that commands start are forked as well: joblib's, submitit's, Lightning's. See `preloaded`."""
+    monkeypatch.setenv(preloaded.CHILDREN, preloaded.executable())
+    monkeypatch.setattr("sys.executable", preloaded.executable())
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ and environment to the server, passes signals on, and ends as the forked one doe
 becomes a plain interpreter where there is no server, or where variables differ that were read at import.
 
 Not as ever: the process has another id than the one that was started, none of the limits (`ulimit`) that were set for
-that one, and the hash seed of the whole test run. What is about these, or about imports, takes `sys.executable`.
+that one, and the hash seed of the whole test run; it does not end with the parent of the one that was started. What is
+about these, or about imports, takes `sys.executable`. So do the processes that a command starts in its turn, joblib's
+and Lightning's for instance, unless the variable `CHILDREN` is set: then they are forked from the server, too.
 """
 
 import atexit
@@ -22,6 +24,7 @@ import sys
 
 PYTHON = [sys.executable, "-I", "-S", __file__]
 SERVER = "MEMORIZATION_TESTS_SERVER"  # the variable that tells the processes of a test run of their server
+CHILDREN = "MEMORIZATION_TESTS_CHILDREN"  # see above; its value is what stands for `sys.executable`
 READ_AT_IMPORT = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_")  # how the names of such variables begin
 # None that makes anything as it is imported, as wandb does: a temporary folder, which goes with the first to end.
 PACKAGES = """
@@ -56,7 +59,14 @@ def start():
             [sys.executable, __file__, "serve", str(number)], env=environment, stdin=subprocess.PIPE, pass_fds=[number]
         )
     os.environ[SERVER] = json.dumps([f"{folder}/server", read_at_import()])
+    with open(executable(), "w", opener=lambda path, flags: os.open(path, flags, 0o755)) as file:
+        file.write('#!/bin/sh\nexec {} "$@"\n'.format(" ".join(PYTHON)))
     atexit.register(lambda: (server.kill(), server.communicate(), shutil.rmtree(folder)))
+
+
+def executable():
+    """A file that does what `PYTHON` does, beside the server's address."""
+    return json.loads(os.environ[SERVER])[0].removesuffix("server") + "python"
 
 
 def serve(listening):
@@ -82,10 +92,11 @@ def serve(listening):
 
 def called(caller):
     """In a process of its own, become what the caller asked for, and return its words; this one waits for its end."""
+    import fcntl
     import select
 
-    size, files, _, _ = socket.recv_fds(caller, 8, 3)
-    folder, environment, words = json.loads(caller.recv(int(size), socket.MSG_WAITALL))
+    size, files, _, _ = socket.recv_fds(caller, 8, 64)
+    folder, environment, numbers, words = json.loads(caller.recv(int(size), socket.MSG_WAITALL))
     noticed, noticing = os.pipe()
     os.set_blocking(noticing, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -104,9 +115,11 @@ def called(caller):
         os._exit(0)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number, file in enumerate(files):
-        os.dup2(file, number)
+    above = [fcntl.fcntl(file, fcntl.F_DUPFD, 1 + max(numbers)) for file in files]  # in no other's place
     for file in (*files, noticed, noticing, caller.detach()):
+        os.close(file)
+    for file, number in zip(above, numbers, strict=True):
+        os.dup2(file, number)
         os.close(file)
     os.chdir(folder)
     os.environ.clear()
@@ -117,10 +130,14 @@ def called(caller):
 def run(words):
     """What an interpreter does with its words, of which the first is -m, -c or a script."""
     import importlib
+    import multiprocessing
     import runpy
     import types
     from pathlib import Path
 
+    if CHILDREN in os.environ:
+        sys.executable = os.environ[CHILDREN]
+        multiprocessing.set_executable(sys.executable)
     kind, first = words[0], {"-m": str(Path.cwd()), "-c": ""}.get(words[0], str(Path(words[0]).parent))
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [first, *(str(Path(folder).absolute()) for folder in added if folder)]  # for this file's folder
@@ -149,15 +166,23 @@ def leave():
             os._exit(STATUS[0])
 
 
+def is_open(file):
+    with contextlib.suppress(OSError):
+        return bool(os.fstat(file))
+
+
 def call(words):
     """Have the server run these words, and end as they do."""
     address, usual = json.loads(os.environ.get(SERVER, "[null, null]"))
-    if read_at_import() != usual:
+    if read_at_import() != usual or words[:2] == ["-m", "submitit.local._local"]:  # whose files are called by its id
         os.execv(sys.executable, [sys.executable, *words])
+    while words[0] in ("-u", "-B"):  # how the server writes, all do
+        words = words[1:]
+    files = [number for number in range(64) if is_open(number)]
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
-        asked = json.dumps([os.path.realpath("."), {**os.environ}, words]).encode()
-        socket.send_fds(server, [b"%8d" % len(asked)], [0, 1, 2])
+        asked = json.dumps([os.path.realpath("."), {**os.environ}, files, words]).encode()
+        socket.send_fds(server, [b"%8d" % len(asked)], files)
         server.sendall(asked)
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:

@@ -72,6 +72,7 @@ def test_quick_jobs_stay_in_this_process(sweep, tmp_path, capsys):
     assert len(finished(tmp_path / "runs")) == 4
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_slow_jobs_go_to_several_processes_and_their_tables_are_the_same(smoke, sweep, tmp_path, capsys):
     """Those that are missing between others that the store has keep their numbers."""
     shutil.copytree(smoke[0] / "runs", tmp_path / "runs")
@@ -91,6 +92,7 @@ def test_slow_jobs_go_to_several_processes_and_their_tables_are_the_same(smoke, 
     assert not expected
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_a_failure_elsewhere_is_told_as_here(sweep, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         sweep("recovery=iterate", "degradation=box", "architecture.width=128,-1", "seed=0,1", "rungs=[1e-1]")

@@ -30,6 +30,7 @@ TRAINING = [
 RECOVERY = ["recovery=iterate", "recovery.max_iterations=10", "degradation=box"]
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_two_processes_train_and_recover_as_one(tmp_path, monkeypatch):
     """Shares differ in size: 5 and 4 images of a batch of 9 in training, 2 of 4 and 2 and 1 of the last in recovery."""
     monkeypatch.chdir(tmp_path)
@@ -69,6 +70,7 @@ def slurm(tmp_path, monkeypatch):
     return said
 
 
+@pytest.mark.usefixtures("quick_children")
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_batch_system_changes_nothing_of_what_a_process_does(tmp_path, slurm, monkeypatch, devices):
     words = [*TRAINING, *RECOVERY, f"trainer.devices={devices}", "tracking=offline", "recovery.batch_size=12"]
@@ -97,6 +99,7 @@ class Net(nn.Sequential):
 """
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_a_rung_of_two_processes_is_the_loss_of_the_statistics_that_are_kept(tmp_path, monkeypatch):
     (tmp_path / "normalising.py").write_text(NORMALISING)
     own = ["architecture=custom", "architecture.target=normalising.Net", "architecture.allowed=[normalising]"]

@@ -317,6 +317,7 @@ def test_killed_several_times_it_ends_with_the_same_bits(command, ready, trained
     assert not (folder / files.SHARDS).exists()
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_two_processes_give_the_same_table(command, ready):
     words = [*TINY, "search.queries=1200", "trainer.accelerator=cpu"]
     two = run_script("extract", *words, "trainer.devices=2", "spectra=true", cwd=ready)

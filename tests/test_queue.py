@@ -18,14 +18,14 @@ from tests.preloaded import PYTHON
 COMMANDS = {
     "srun": "",
     "sbatch": "echo Submitted batch job 7",
-    "squeue": 'test -e {folder}/deaf && exit 1; cat "{folder}/queue"',
+    "squeue": 'test -e {folder}/deaf && echo >>{folder}/deaf && exit 1; cat "{folder}/queue"',
     "scontrol": 'echo "JobId=7 JobState=CANCELLED Reason=None ExitCode=0:15 Command=x"',
 }
 WAITING = "7_{}|PENDING|Resources|2026-01-02T03:04:05|4|16G|4:00:00\n"
 SWEEP = """
 import sys
 from memorization.jobs import queue
-queue.ASK = queue.PATIENCE = 0.5
+queue.ASK = queue.OnSlurm.patience = 0.5
 sys.argv = ["memorization-train", "-m", "dataset=digits", "seed=0,1", "cluster=slurm", "tracking=none", *sys.argv[1:]]
 from memorization.train import main
 main()
@@ -50,9 +50,9 @@ def start(cwd: Path, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen([*PYTHON, "-c", SWEEP, *words], cwd=cwd, stdout=said, stderr=said, text=True)
 
 
-def wait_for(cwd: Path, text: str) -> None:
+def wait_for(cwd: Path, text: str, file: str = "said") -> None:
     deadline = time.monotonic() + 120
-    while text not in (said := (cwd / "said").read_text()):
+    while text not in (said := (cwd / file).read_text()):
         assert time.monotonic() < deadline, said
         time.sleep(0.1)
 
@@ -71,7 +71,7 @@ def test_jobs_stay_queued_without_the_command_and_the_next_one_watches_them(clus
     wait_for(tmp_path, "an equal sweep has 2 jobs that go on: 7_[0-1]; they are watched")
     (cluster / "deaf").touch()  # that SLURM does not answer says nothing of the jobs
     (cluster / "queue").write_text(WAITING.format(1))
-    time.sleep(3)
+    wait_for(cluster, "\n\n\n\n", "deaf")  # asked four times, which is longer than a note is waited for
     assert "CANCELLED" not in (tmp_path / "said").read_text()
     (cluster / "deaf").unlink()
     wait_for(tmp_path, "job 7_0 ended without a result: CANCELLED, signal 15; the same command queues it again")

@@ -310,6 +310,7 @@ sweep.Sweep.look = seen
 """
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_a_signal_ends_the_jobs_that_submitit_started(tmp_path):
     long = ["training.max_steps=1000000", "training.target_loss=1e-30", "checkpoint_seconds=0", "progress=false"]
     sweep = ["-m", *long, "seed=0,1", "cluster=submitit_local"]
@@ -322,7 +323,9 @@ def test_a_signal_ends_the_jobs_that_submitit_started(tmp_path):
 
 
 @pytest.mark.parametrize("cluster", ["joblib", "submitit_local"])
-def test_the_jobs_of_a_sweep_that_was_killed_end_with_it(tmp_path, cluster):
+def test_the_jobs_of_a_sweep_that_was_killed_end_with_it(tmp_path, request, cluster):
+    if cluster == "submitit_local":  # whose jobs are no children of the sweep, as those of joblib are
+        request.getfixturevalue("quick_children")
     long = ["training.max_steps=1000000", "training.target_loss=1e-30", "checkpoint_seconds=0", "progress=false"]
     ended = killing(tmp_path, BEGUN, "-m", *long, "seed=0,1", f"cluster={cluster}")
     assert ended.returncode == -signal.SIGKILL, ended.stderr

@@ -369,9 +369,9 @@ SKEWED = {
 
 @pytest.mark.parametrize(
     ("differences", "count", "least"),
-    [("normal", count, 0.94) for count in (3, 6, 8, 10, 20, 50, 100)]
-    + [("exponential", count, 0.93) for count in (8, 10, 20, 50, 100)]
-    + [("lognormal", 8, 0.89), ("lognormal", 20, 0.92), ("lognormal", 50, 0.93), ("lognormal", 100, 0.93)],
+    [("normal", count, 0.94) for count in (3, 6, 10, 50)]
+    + [("exponential", count, 0.93) for count in (8, 20, 100)]
+    + [("lognormal", 8, 0.89), ("lognormal", 20, 0.92), ("lognormal", 100, 0.93)],
 )
 def test_a_paired_difference_is_covered(differences, count, least):
     """Student's interval alone covers 88 to 93 % of the exponential ones, 84 to 91 % of the lognormal ones."""

@@ -80,7 +80,7 @@ def test_energy_has_the_minimiser_of_its_quadratic(sigma, weight):
     measurement = dataclasses.replace(problems.erase(problems.images(3, seed=5), 0.5, seed=6), sigma=sigma)
     a = problems.contraction(symmetric=False)
     x = dense(measurement, lambda w, wy: (w + weight * (EYE - a).T @ (EYE - a), wy))
-    method = Energy(weight=weight, max_iterations=8000, tolerance=1e-10, ending=False)
+    method = Energy(weight=weight, max_iterations=4000, tolerance=1e-10, ending=False)
     answer = solve(problems.linear(a), measurement, method)
     torch.testing.assert_close(answer.images, problems.linear(a)(x).clamp(0, 1), atol=1e-4, rtol=0)
 
