@@ -425,7 +425,7 @@ def test_an_experiment_without_m_says_what_it_would_vary(words, varied, tmp_path
     said = (
         "note: this is one setting of the experiment; with -m it varies recovery, recovery.max_iterations, degradation"
     )
-    assert (said in capsys.readouterr().out.splitlines()) == varied
+    assert (said in capsys.readouterr().err.splitlines()) == varied
 
 
 def test_help_says_which_parts_a_choice_takes():

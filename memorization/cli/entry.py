@@ -68,9 +68,9 @@ def job(config: DictConfig) -> float:
     if sweep.Sweep.current:
         sweep.Sweep.current.look()
     elif not sweep.job_folder() and not outcome.failed:
-        if varied := _varied(config):
-            print(f"note: this is one setting of the experiment; with -m it varies {', '.join(varied)}", flush=True)
         print(outcome, flush=True)
+        if varied := _varied(config):
+            print(f"note: this is one setting of the experiment; with -m it varies {', '.join(varied)}", file=sys.stderr)
     return objective
 
 
