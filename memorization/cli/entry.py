@@ -69,8 +69,8 @@ def job(config: DictConfig) -> float:
         sweep.Sweep.current.look()
     elif not sweep.job_folder() and not outcome.failed:
         print(outcome, flush=True)
-        if varied := _varied(config):
-            print(f"note: this is one setting of the experiment; with -m it varies {', '.join(varied)}", file=sys.stderr)
+        if varied := ", ".join(_varied(config)):
+            print(f"note: this is one setting of the experiment; with -m it varies {varied}", file=sys.stderr)
     return objective
 
 
