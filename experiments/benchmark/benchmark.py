@@ -221,11 +221,11 @@ def ensembles(members: int, depth: int, width: int, steps: int, repeats: int) ->
 
 def print_ensembles(repeats: int) -> None:
     """The table of trainings in turn and as one."""
-    print(f"\n{'8 trainings on digits':<38}  {'MFLOP a step':>12}  {'in turn':>8}  {'ensemble':>8}  {'ratio':>5}")
+    print(f"\n{'8 trainings on digits':<41}  {'MFLOP a step':>12}  {'in turn':>8}  {'ensemble':>8}  {'ratio':>5}")
     for members, depth, width, steps in ENSEMBLES:
         turns, ensemble, ratio, work = ensembles(members, depth, width, steps, repeats)
         name = f"{members} members, depth {depth}, width {width}, {steps} steps"
-        print(f"{name:<38}  {work / 1e6:>12.1f}  {turns:>6.2f} s  {ensemble:>6.2f} s  {ratio:>5.2f}", flush=True)
+        print(f"{name:<41}  {work / 1e6:>12.1f}  {turns:>6.2f} s  {ensemble:>6.2f} s  {ratio:>5.2f}", flush=True)
 
 
 def main() -> None:
