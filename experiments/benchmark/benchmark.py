@@ -48,6 +48,15 @@ from memorization.recovery import METHODS, OPERATORS, Anderson, Method, Operator
 BUDGET = 1.15
 SHAPE = (3, 64, 64)
 KNOWLEDGE = ("known", "robust")
+# Members of digits, depth, width, and steps of each of eight trainings; the last is the default.
+ENSEMBLES = (
+    (10, 3, 128, 300),
+    (10, 5, 64, 300),
+    (20, 5, 64, 300),
+    (50, 5, 64, 300),
+    (50, 10, 128, 50),
+    (50, 10, 512, 10),
+)
 
 
 def autoencoder() -> nn.Module:
@@ -210,17 +219,30 @@ def ensembles(members: int, depth: int, width: int, steps: int, repeats: int) ->
     return statistics.median(turns), statistics.median(ensemble), statistics.median(ratios), work
 
 
+def print_ensembles(repeats: int) -> None:
+    """The table of trainings in turn and as one."""
+    print(f"\n{'8 trainings on digits':<41}  {'MFLOP a step':>12}  {'in turn':>8}  {'ensemble':>8}  {'ratio':>5}")
+    for members, depth, width, steps in ENSEMBLES:
+        turns, ensemble, ratio, work = ensembles(members, depth, width, steps, repeats)
+        name = f"{members} members, depth {depth}, width {width}, {steps} steps"
+        print(f"{name:<41}  {work / 1e6:>12.1f}  {turns:>6.2f} s  {ensemble:>6.2f} s  {ratio:>5.2f}", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[100, 25], help="batch sizes (default: 100 25)")
     parser.add_argument("--repeats", type=int, default=3, help="solves of 10 timed iterations each (default: 3)")
+    parser.add_argument("--ensembles", action="store_true", help="only eight trainings in turn and as one")
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
 
+    if options.ensembles:
+        print_ensembles(options.repeats)
+        return
     model = autoencoder()
     print("fully connected, depth 10, width 512, random weights; 64x64 RGB, 80 % erased; one thread")
     print(f"\n{'batch':>5}  {'method':<22}  {'operator':<8}  {'iteration':>9}  {'reference':>9}  {'ratio':>5}")
@@ -246,19 +268,7 @@ def main() -> None:
         name = f"{count} images of {'x'.join(map(str, shape))}"
         print(f"{name:<24}  {1e3 * own:>6.1f} ms  {1e3 * bare:>6.1f} ms  {ratio:>5.2f}", flush=True)
 
-    print(f"\n{'8 trainings on digits':<38}  {'MFLOP a step':>12}  {'in turn':>8}  {'ensemble':>8}  {'ratio':>5}")
-    cases = (
-        (10, 3, 128, 300),
-        (10, 5, 64, 300),
-        (20, 5, 64, 300),
-        (50, 5, 64, 300),
-        (50, 10, 128, 50),
-        (50, 10, 512, 10),
-    )
-    for members, depth, width, steps in cases:
-        turns, ensemble, ratio, work = ensembles(members, depth, width, steps, options.repeats)
-        name = f"{members} members, depth {depth}, width {width}, {steps} steps"
-        print(f"{name:<38}  {work / 1e6:>12.1f}  {turns:>6.2f} s  {ensemble:>6.2f} s  {ratio:>5.2f}", flush=True)
+    print_ensembles(options.repeats)
 
     print(f"\n{'method':<8}  {'operator':<8}  {'batch':>5}  {'images':>6}  {'iterations':>10}  peak of tensors")
     for name, operator in product(("pnp_admm", "energy"), KNOWLEDGE):
