@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -142,6 +143,12 @@ class Experiment:
     def names(self) -> dict[str, str]:
         """The choices of data set and architecture, as a row of results says them."""
         return {group: self.record[group]["name"] for group in ("dataset", "architecture")}
+
+    @cached_property
+    def images(self) -> Record:
+        """What the identity of the data set is, looked up once: a folder of many files takes seconds."""
+        with within("dataset"):
+            return self.dataset.identity()
 
     def of_control(self, control: Control) -> Experiment:
         """This experiment as one of its controls."""

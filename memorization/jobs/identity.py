@@ -24,9 +24,7 @@ def of_autoencoder(experiment: Experiment, swap: bool = False, half: int | None 
 
     half: of reference number `half`, which is trained on a random half of all images; see `evaluation.halves`.
     """
-    dataset = experiment.dataset
-    with within("dataset"):
-        images = dataset.identity()
+    dataset, images = experiment.dataset, experiment.images
     with within("architecture"):
         architecture = experiment.architecture.identity()
     identity: Record = {
