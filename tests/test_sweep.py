@@ -263,7 +263,7 @@ def test_slurm_composes_and_requeues(composed):
 SILENT = {
     "store", "study", "progress", "checkpoint_seconds", "gallery", "objective", "controls", "probes", "plan", "rungs",
     "attractors", "references", "tracking.mode", "tracking.project", "tracking.entity", "trainer.accelerator",
-    "trainer.devices",
+    "trainer.devices", "training.ensemble",
 }  # fmt: skip
 ALSO_SILENT = {  # of some choices: images and files count by their content, and a blind method alone uses an operator
     "dataset": {f"dataset.{key}" for key in ("path", "unusable")},
