@@ -276,6 +276,7 @@ REFUSED = {  # by some degradations and methods, by a folder of images, and by a
     "dataset.column", "dataset.split", "dataset.subset",
 }  # fmt: skip
 OTHER = {
+    "training.axes": "principal",
     "rungs": "last", "control": "untrained", "trainer.precision": "bf16-mixed", "training.betas": [0.8, 0.9],
     "references": 4, "recovery.starts": 2,  # one is what most methods do by themselves
     "training.ladder": [0.5], "architecture.activation": "elu", "architecture.initialisation": "orthogonal",
