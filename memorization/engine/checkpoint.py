@@ -27,16 +27,7 @@ from memorization.store import files
 from memorization.store.signature import checksum
 
 State = Record  # what a checkpoint holds: tensors and plain values
-NEEDED = {
-    "step",
-    "autoencoder",
-    "averaged",
-    "coordinates",
-    "optimiser",
-    "random",
-    "random_cuda",
-    "written",
-}  # of a state
+NEEDED = {"step", "autoencoder", "averaged", "coordinates", "optimiser", "random", "random_cuda", "written"}
 OTHER_CONTENT = (TypeError, AttributeError, KeyError)  # a whole file that holds something else
 SHARE = 50  # a checkpoint is due after so many times the seconds that the last one took
 
@@ -49,7 +40,7 @@ def state_of(module: Any, folder: Path) -> State:
         "step": module.step,
         "autoencoder": module.autoencoder.state_dict(),
         "averaged": module.averaged.state_dict() if module.averaged else {},
-        "coordinates": module.span.basis.sum(0) if module.span else torch.zeros(0),
+        "coordinates": _coordinates(module),
         "optimiser": optimiser.optimizer.state_dict(),
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state_all(),
@@ -102,6 +93,11 @@ def _read(path: Path) -> State | None:
     return state if whole else None
 
 
+def _coordinates(module: Any) -> torch.Tensor:
+    """(D,) by which the basis of a training in a `span` is known again; empty without one."""
+    return module.span.basis.sum(0) if module.span else torch.zeros(0)
+
+
 def _fits(module: Any, state: State) -> bool:
     """Are a checkpoint's weights, their average and the optimiser's parameters of the number and shapes of ours?"""
     ours = [module.autoencoder.state_dict(), module.averaged.state_dict() if module.averaged else {}]
@@ -109,8 +105,8 @@ def _fits(module: Any, state: State) -> bool:
         [{name: getattr(value, "shape", None) for name, value in part.items()} for part in parts]
         for parts in ([state["autoencoder"], state["averaged"]], ours)
     )
-    basis = module.span.basis.sum(0) if module.span else torch.zeros(0)
-    if basis.shape != state["coordinates"].shape or not torch.allclose(basis, state["coordinates"], atol=1e-3):
+    ours_now, theirs = _coordinates(module), state["coordinates"]
+    if ours_now.shape != theirs.shape or not torch.allclose(ours_now, theirs, atol=1e-3):
         return False  # another machine may choose other signs
     moved = sum(len(group["params"]) for group in state["optimiser"]["param_groups"])
     return shapes == expected and moved == len([*module.autoencoder.parameters()])
