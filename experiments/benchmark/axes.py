@@ -28,6 +28,7 @@ from memorization.data import Images, as_float
 from memorization.degradations import Degradation, Half, RandomPixels, image_seeds
 from memorization.engine.settings import Axes, Training
 from memorization.engine.training import train
+from memorization.evaluation.metrics import psnr
 from memorization.recovery import Energy, Method, PnPADMM, solve
 
 SEEDS, RUNGS, STARTS, ITERATIONS, SCALE = (7, 8, 9), [1e-4, 1e-8], 200, 60, 5.0
@@ -43,13 +44,6 @@ class Clock(DummyLogger):
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         self.seconds[step or 0] = time.process_time() - self.began
-
-
-def psnr(images: Tensor, others: Tensor, where: Tensor | None = None) -> Tensor:
-    """(B,) in dB, over the pixels `where` (B, 1, H, W), or all."""
-    weight = torch.ones_like(images) if where is None else where.expand_as(images).to(images.dtype)
-    squares = ((images - others).square() * weight).flatten(1).sum(1)
-    return -10 * (squares / weight.flatten(1).sum(1)).log10()
 
 
 @torch.no_grad()
