@@ -14,7 +14,7 @@ from torch import nn
 from memorization.architectures import ARCHITECTURES, Architecture, Centred, Output, build
 from memorization.architectures.autoencoder import has_modes, least_loss
 from memorization.architectures.convolutional import doubling
-from memorization.architectures.initialisation import ACTIVATIONS, GAINS, PROXIMAL, initialise
+from memorization.architectures.initialisation import ACTIVATIONS, GAINS, PROXIMAL, initialise, redraw
 from memorization.architectures.tied import Contraction
 from memorization.components import SettingError
 
@@ -38,6 +38,31 @@ def test_images_of_any_size_come_back_at_their_size_through_every_parameter(name
     assert y.shape == (2, *shape)
     y.square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+SAME = [
+    ("fc", {"activation": "prelu"}), ("conv", {"activation": "sigmoid"}), ("unet", {"skips": "all"}),
+    ("tied", {"proximal": True, "activation": "tanh"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("output", Output)
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize(("name", "settings"), SAME)
+def test_weights_loaded_into_a_blank_autoencoder_make_the_one_that_they_are_of(name, settings, centre, output):
+    if output is Output.sigmoid:
+        settings = {key: value for key, value in settings.items() if key != "proximal"}
+    architecture = Architecture.of(name, centre, output, **settings)
+    model = architecture.build((3, 16, 16), 1).eval()
+    blank = architecture.blank((3, 16, 16))
+    assert all(tensor.is_meta for tensor in blank.state_dict().values())  # no weight was drawn
+    blank.load_state_dict({key: value.clone() for key, value in model.state_dict().items()}, assign=True)
+    x = noise(2, 3, 16, 16)
+    assert torch.equal(blank.eval()(x), model(x))
+    for own in (blank, model):
+        torch.manual_seed(5)
+        redraw(own)
+    assert torch.equal(blank(x), model(x))
 
 
 def left_by_components(images, count):

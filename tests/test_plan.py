@@ -69,6 +69,19 @@ def test_a_plan_refuses_what_a_run_refuses(tmp_path, monkeypatch, capsys, mistak
     assert not list(tmp_path.iterdir())
 
 
+def test_first_weights_are_drawn_for_a_training_alone(tmp_path, monkeypatch):
+    from memorization import recover
+    from memorization.architectures import Architecture
+
+    monkeypatch.chdir(tmp_path)
+    drawn, build = [], Architecture.build
+    monkeypatch.setattr(Architecture, "build", lambda *args, **kwargs: drawn.append(1) or build(*args, **kwargs))
+    for words in (["plan=true"], [], ["recovery.max_iterations=6"], ["plan=true"]):
+        monkeypatch.setattr("sys.argv", ["memorization-recover", *SMALL, *words])
+        recover.main()
+        assert len(drawn) == (words != ["plan=true"] or len(drawn) > 0)
+
+
 def test_a_rung_that_a_run_has_is_found_and_one_that_it_lacks_is_added(tmp_path):
     """`last` after `all` is found; `all` after `last` adds the other rungs, and ends with the same table."""
     for store, first, second in (("whole", "all", "last"), ("grown", "last", "all")):

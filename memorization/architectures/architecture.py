@@ -145,7 +145,21 @@ class Architecture:
             if getattr(self.part, "on_meta", False):
                 self._check_size(shape)
             torch.manual_seed(seed)
-            network = self.part(shape, **self.arguments, **({"output": self.output} if self.names_output else {}))
+            return self._built(shape)
+
+    def blank(self, shape: Shape) -> nn.Module:
+        """The same, for weights that are loaded into it by `load_state_dict(..., assign=True)`.
+
+        One of our own is on torch's meta device, which takes neither time nor memory. Raises `SettingError` as `build`.
+        """
+        if self.external:
+            return self.build(shape, seed=0)
+        self._check_size(shape)
+        with torch.device("meta"):
+            return self._built(shape)
+
+    def _built(self, shape: Shape) -> nn.Module:
+        network = self.part(shape, **self.arguments, **({"output": self.output} if self.names_output else {}))
         if self.centre:
             return Centred(network, torch.zeros(shape), self.output is Output.sigmoid)
         return Bounded(network) if self.output is Output.sigmoid else network

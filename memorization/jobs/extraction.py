@@ -154,7 +154,7 @@ class ExtractionJob:
     def _subject(self) -> tuple[nn.Module, Split, Run | None]:
         """The autoencoder, the images, and the autoencoder's run if it has one."""
         if self.extracting.control is Control.untrained:
-            split, model = self.training.prepared
+            split, model = self.training.split, self.training.model
             return untrained(model, self.experiment.seed).eval(), split, None
         trained, split, _ = self.training.obtain()
         return trained.autoencoder(self.rung), split, trained
@@ -261,7 +261,7 @@ def plan(experiment: Experiment) -> list[Outcome]:
     training = training_of(experiment)
     if files.is_done(training.folder):
         return [job.plan() for job in jobs_of(experiment, list(load_run(training.folder).rungs))]
-    _ = training.prepared
+    training.prepare()
     if not experiment.architecture.given:
         return [job.plan() for job in jobs_of(experiment, experiment.training.rungs)]
     return [Outcome("extraction", Standing.missing, f"new; autoencoder {training.plan().detail}")]

@@ -142,7 +142,7 @@ class RecoveryJob:
     @cached_property
     def prepared(self) -> Split:
         """The images, once all has been tried that they may not allow."""
-        split, _ = self.training.prepared
+        split = self.training.prepare()
         members, others, sample = len(split.members), len(split.non_members), self.recovering.sample
         if sample > max(members, others):
             reason = f"there are {members} members and {others} non-members: leave it at 0, which is all of them"
@@ -156,7 +156,7 @@ class RecoveryJob:
     @cached_property
     def untrained(self) -> nn.Module:
         """The autoencoder with its weights drawn anew; raises `InapplicableError` where that is impossible."""
-        return untrained(self.training.prepared[1], self.experiment.seed).eval()
+        return untrained(self.training.model, self.experiment.seed).eval()
 
     def plan(self) -> Outcome:
         """What `run` would do, after the same checks."""

@@ -62,8 +62,8 @@ def _train(jobs: Sequence[TrainingJob]) -> list[Run]:
         usable = [job for job in usable if not files.is_intact(job.folder, remove=True)]
         if len(usable) < 2:
             return []
-        first, models = usable[0].experiment, [job.prepared[1] for job in usable]
-        members = [job.images(job.prepared[0]) for job in usable]
+        first, models = usable[0].experiment, [job.model for job in usable]
+        members = [job.images(job.split) for job in usable]
         if len({(own.shape, own.dtype) for own in members}) > 1:
             raise UnbatchableError("they have different numbers of images")
         if reason := refusal(models[0], members[0], first.training, first.hardware):
@@ -79,7 +79,7 @@ def _is_usable(job: TrainingJob) -> bool:
     """Can its training begin? If not, the job is to say why."""
     try:
         job.check()
-        _ = job.prepared
+        job.prepare()
         files.check_writable(job.experiment.store)
     except Exception:
         return False

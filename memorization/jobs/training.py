@@ -125,11 +125,15 @@ class TrainingJob:
                 hardware.check(self.experiment.hardware)
 
     @cached_property
-    def prepared(self) -> tuple[Split, nn.Module]:
-        """The images and the autoencoder before its training; raises `ValueError` for what cannot be drawn or built."""
-        experiment, given = self.experiment, self.experiment.architecture.given
+    def split(self) -> Split:
+        """The images; raises `ValueError` for what cannot be drawn."""
         with within("dataset"):
-            split = experiment.dataset.load(experiment.seed)
+            return self.experiment.dataset.load(self.experiment.seed)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The autoencoder before its training; raises `ValueError` for what cannot be built, or cannot be used."""
+        experiment, split, given = self.experiment, self.split, self.experiment.architecture.given
         with within("architecture"):
             model = experiment.architecture.build(split.shape, self.seed)
         if experiment.architecture.external:
@@ -142,13 +146,26 @@ class TrainingJob:
         if not given and not any(parameter.requires_grad for parameter in model.parameters()):
             way = "give architecture.weights=FILE, or architecture.trained=true for one that is as it should be"
             raise ValueError(f"{type(model).__name__} has no parameters to train; {way}")
-        return split, model
+        return model
+
+    def prepare(self) -> Split:
+        """The images, once all has been tried that may be wrong with them and with the autoencoder.
+
+        The first weights of one of our own are not drawn for that.
+        """
+        split = self.split
+        if self.experiment.architecture.external:
+            _ = self.model
+        else:
+            with within("architecture"):
+                self.experiment.architecture.blank(split.shape)
+        return split
 
     def plan(self) -> Outcome:
         """What `run` would do, after the same checks."""
         self.check()
         if not files.is_done(self.folder):
-            _ = self.prepared
+            self.prepare()
         return planned(self.name, self.folder)
 
     def run(self) -> tuple[Outcome, float]:
@@ -173,7 +190,7 @@ class TrainingJob:
         Raises `ValueError` for settings that cannot be used before anything is written.
         """
         self.check()
-        split, _ = self.prepared
+        split = self.prepare()
         files.check_writable(self.experiment.store)
         with lock.held(self.folder):
             missing = not files.is_intact(self.folder, remove=True)
@@ -193,13 +210,12 @@ class TrainingJob:
 
     def announce(self) -> None:
         """Say that the training begins."""
-        split, _ = self.prepared
-        for line in self._announced(self.images(split), self._facts()):
+        for line in self._announced(self.images(self.split), self._facts()):
             print(line, flush=True)
 
     def _facts(self) -> Record:
         """What `done.json` says of it before it begins."""
-        split, model = self.prepared
+        split, model = self.split, self.model
         images, parameters = self.images(split), count_parameters(model)
         return {
             "signature": self.folder.name,
@@ -235,7 +251,7 @@ class TrainingJob:
     def _trained(self, folder: Path, loggers: list[Logger]) -> History:
         from memorization.engine.training import train
 
-        experiment, (split, model) = self.experiment, self.prepared
+        experiment, split, model = self.experiment, self.split, self.model
         with within("training"):
             return train(
                 model,
@@ -254,7 +270,7 @@ class TrainingJob:
 
         It is NaN without images. A program is kept whole, not as its weights.
         """
-        split, model = self.prepared
+        split, model = self.split, self.model
         images, loss = self.images(split), math.nan
         if len(images):
             with evaluating(model):
@@ -269,7 +285,7 @@ class TrainingJob:
 
     def _announced(self, images: Tensor, facts: Record) -> Iterator[str]:
         """What is said before the training, a line each."""
-        split, model = self.prepared
+        split, model = self.split, self.model
         given = self.experiment.architecture.given
         begun = f"{'nothing to train in' if given else 'training'} {self.title}"
         shape, parameters = "x".join(map(str, split.shape)), f"{facts['parameters']:,} parameters"

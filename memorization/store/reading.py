@@ -86,9 +86,10 @@ class Run:
         name = f"weights/{rung_name(rung)}"
         trained = Architecture.of(**self.config["architecture"])
         program = verified(self.folder, f"{name}.pt2", self.done) if trained.exported else None
-        model = trained.stored(program, self.packages).build(tuple(self.done["shape"]), seed=0)
+        model = trained.stored(program, self.packages).blank(tuple(self.done["shape"]))
         if not program:
-            model.load_state_dict(load_file(verified(self.folder, f"{name}.safetensors", self.done)))
+            weights = load_file(verified(self.folder, f"{name}.safetensors", self.done))
+            model.load_state_dict(weights, assign=True)
         return model.eval().requires_grad_(False)
 
     @cached_property
