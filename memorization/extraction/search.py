@@ -1,9 +1,12 @@
 """The search for the images to which the iteration of an autoencoder is attracted, with queries alone.
 
 Starting images are drawn from a prior and iterated, `x <- f(x)`, until they are fixed points, periodic, or diverged.
-Equal ends are one. It goes in rounds: each spends its batches on the arms of the prior from which new ends came at the
-lowest cost in queries (Thompson sampling of Poisson rates, older rounds counting less: our own choice), until a budget
-is spent or, by the estimate of `richness`, hardly any end is left to be seen, or there are ends without number.
+What an answer has outside [0, 1], where images lie, is cut off: of the maps that would take an image out of the range
+for good, many lead to members instead. An end that only the cut holds is none: it diverged. Equal ends are one.
+
+It goes in rounds: each spends its batches on the arms of the prior from which new ends came at the lowest cost in
+queries (Thompson sampling of Poisson rates, older rounds counting less: our own choice), until a budget is spent or, by
+the estimate of `richness`, hardly any end is left to be seen, or there are ends without number.
 
 Each batch is drawn from the seed, its number and the ends found before its round, so that a search does not depend on
 how its batches are shared among processes, and one that was interrupted goes on with the same bits.
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +35,7 @@ from memorization.extraction.richness import Richness, richness
 from memorization.recovery import Anderson, Iterate, Method, Status, solve, solver
 from memorization.recovery.problem import rms
 
-REVISION = 2  # of the search, as `revision` is of a part
+REVISION = 3  # of the search, as `revision` is of a part
 BATCHES_A_ROUND = 4
 LEAST_STARTS = 400  # before which no estimate ends a search: of a handful, all may be the same by chance
 MOST_ENDS = 10_000  # a search gives up where there are more: fixed points without number, as of a linear map
@@ -90,7 +94,7 @@ class Search:
     def round(self, bank: Bank) -> list[int]:
         """How many images each batch of the next round starts; none once the budget is spent."""
         left = self.queries - bank.queries
-        each = (bank.most or self.max_iterations + 2 * PERIODS) + max(arm.steps for arm in self.prior.arms)
+        each = (bank.most or self.max_iterations + 2 * PERIODS + 1) + max(arm.steps for arm in self.prior.arms)
         images = max(left // each, left > 0)
         batches = min(BATCHES_A_ROUND, -(-images // self.batch_size))
         return [min(self.batch_size, images // batches) for _ in range(batches)]
@@ -109,7 +113,7 @@ TO_RECALL = Search(queries=150_000)  # finds most of what a longer search does: 
 class Settled:
     """Where a batch of starting images ended."""
 
-    points: Tensor  # (B, C, H, W): the fixed point, or one of the points of a cycle; not clipped
+    points: Tensor  # (B, C, H, W): the fixed point, or one of the points of a cycle
     ending: Tensor  # int64 (B,), an index into `ENDINGS`
     period: Tensor  # int64 (B,): 1 of a fixed point, 0 where there is no end
     residual: Tensor  # (B,): root mean square of f(x) - x, of a cycle of its last point after a period
@@ -139,7 +143,7 @@ def settle_draw(autoencoder: Autoencoder, draw: Draw, settings: Search, ends: Te
     channels, height, width = like.shape[1:]
     starts = draw.starts(settings, (channels, height, width), ends).to(like)
     arm = settings.prior.arms[draw.arm]
-    settled = settle(autoencoder, arm.approach(autoencoder, starts, ends), settings)
+    settled = settle(autoencoder, arm.approach(partial(_cut, autoencoder), starts, ends), settings)
     settled.queries.add_(arm.steps)
     return settled
 
@@ -148,18 +152,36 @@ def settle(autoencoder: Autoencoder, starts: Tensor, settings: Search) -> Settle
     """Iterate the autoencoder from `starts` (B, C, H, W) until each is at an end; raises `ValueError` as `solve` does.
 
     Fixed points are found by the solver of recovery, with `starts` as the measurement. What it leaves is iterated on
-    for twice the longest period that is looked for.
+    for twice the longest period that is looked for. One more query of each end says whether it diverged.
     """
+    cut = partial(_cut, autoencoder)
     identity = Scaling(starts.new_ones(1, 1, 1, 1))
     measurement = Measurement(starts, identity, 0.0, nothing_erased(starts))
-    found = solve(autoencoder, measurement, settings.method, bounded=False)
+    found = solve(cut, measurement, settings.method, bounded=False)
     code = {Status.converged: Ending.fixed, Status.diverged: Ending.diverged, Status.iteration_limit: Ending.unsettled}
     ending = torch.tensor([ENDINGS.index(code[Status(word)]) for word in found.status], device=starts.device)
     settled = Settled(found.images, ending, (ending == 0).long(), found.residual, found.queries.clone())
     left = (ending == ENDINGS.index(Ending.unsettled)).nonzero().flatten()
     if len(left):
-        _find_periods(autoencoder, settled, left, settings)
+        _find_periods(cut, settled, left, settings)
+    _leave_out(autoencoder, settled, settings)
     return settled
+
+
+def _cut(autoencoder: Autoencoder, x: Tensor) -> Tensor:
+    return autoencoder(x).clamp(0, 1)
+
+
+@torch.no_grad()
+def _leave_out(autoencoder: Autoencoder, settled: Settled, settings: Search) -> None:
+    """Take the ends back that the autoencoder itself, without the cut, would leave for outside the range of images."""
+    ended = settled.period.nonzero().flatten()
+    if not len(ended):
+        return
+    settled.queries[ended] += 1
+    answers = autoencoder(settled.points[ended])
+    gone = ended[~(rms(answers - answers.clamp(0, 1)) <= settings.same)]
+    settled.ending[gone], settled.period[gone] = ENDINGS.index(Ending.diverged), 0
 
 
 @torch.no_grad()
@@ -200,7 +222,7 @@ def _is_settled(gaps: Tensor, period: int, settings: Search) -> bool:
 class Bank:
     """The distinct ends of a search so far, and what it cost. K ends, in the order in which they were found."""
 
-    points: Tensor  # (K, C, H, W), on the CPU, not clipped
+    points: Tensor  # (K, C, H, W), on the CPU
     hits: list[int] = field(default_factory=list)  # starting images that ended there
     found: list[int] = field(default_factory=list)  # queries spent until the end of the round that found it
     period: list[int] = field(default_factory=list)
