@@ -197,6 +197,13 @@ def test_the_time_left_is_told_by_the_pace_of_the_jobs(seconds, left):
     assert sweep.table() == f"1 of 3 jobs: 1 done; {left}"
 
 
+def test_a_plan_tells_no_time_left():
+    sweep = Sweep()
+    sweep.total = 3
+    sweep.outcomes = {0: Outcome("first", Standing.missing), 1: Outcome("second", Standing.found)}
+    assert sweep.table() == "2 of 3 jobs: 1 missing, 1 found"
+
+
 def test_a_plan_writes_nothing(smoke, tmp_path):
     ended = run_script("recover", *SWEEP, "cluster=slurm", "hydra.launcher.partition=NAME", "--plan", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
