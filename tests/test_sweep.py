@@ -212,6 +212,12 @@ def test_a_plan_writes_nothing(smoke, tmp_path):
     assert "6 of 6 jobs: 6 found" in run_script("recover", *SWEEP, "--plan", cwd=smoke[0]).stdout
 
 
+def test_the_flag_of_a_sweep_may_stand_anywhere(smoke):
+    words = [word for word in SWEEP if word != "-m"]
+    ended = run_script("recover", words[0], "-m", *words[1:], "--plan", cwd=smoke[0])
+    assert "6 of 6 jobs: 6 found" in ended.stdout, ended.stderr
+
+
 def test_a_plan_counts_controls_and_probes(composed, tmp_path):
     config = composed("dataset=digits", "controls=true", "probes=2", f"store={tmp_path}")
     experiment = resolve(without_hydra(config))
