@@ -5,10 +5,10 @@
 #
 # An autoencoder returns the image that it is given. If it has many more parameters than it needs, it can store its
 # training images. On this page we train one on 20 small images (**members**). Then we look for them, in degraded copies
-# and without any copy. 20 images that it never saw (**non-members**) tell memory from luck.
+# and without any copy. 20 other images, which it never saw (**non-members**), show what comes back without memory.
 #
 # The page is the script `docs/tour.py`. It runs each time this site is built, in a few seconds on one core. Open it in
-# an editor that knows `# %%` cells, or run it with `python docs/tour.py`.
+# an editor that knows `# %%` cells, or run it with `python docs/tour.py`, which prints the text without the pictures.
 
 # %% [markdown]
 # ## Images
@@ -132,7 +132,7 @@ show("Members that came out of noise", out)
 # ## Why it works
 #
 # A stored image is a fixed point of the model that attracts its surroundings: the spectral radius of the Jacobian there
-# is below 1. At this train loss not every member is one. Extraction needs attractors; recovery by energy does not.
+# is below 1. At this train loss not every member attracts. Extraction needs attractors; recovery by energy does not.
 
 # %%
 near = attractors(model, members, progress=False).table

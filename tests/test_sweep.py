@@ -197,12 +197,25 @@ def test_the_time_left_is_told_by_the_pace_of_the_jobs(seconds, left):
     assert sweep.table() == f"1 of 3 jobs: 1 done; {left}"
 
 
+def test_a_plan_tells_no_time_left():
+    sweep = Sweep()
+    sweep.total = 3
+    sweep.outcomes = {0: Outcome("first", Standing.missing), 1: Outcome("second", Standing.found)}
+    assert sweep.table() == "2 of 3 jobs: 1 missing, 1 found"
+
+
 def test_a_plan_writes_nothing(smoke, tmp_path):
     ended = run_script("recover", *SWEEP, "cluster=slurm", "hydra.launcher.partition=NAME", "--plan", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "6 of 6 jobs: 6 missing" in ended.stdout
     assert not list(tmp_path.iterdir())
     assert "6 of 6 jobs: 6 found" in run_script("recover", *SWEEP, "--plan", cwd=smoke[0]).stdout
+
+
+def test_the_flag_of_a_sweep_may_stand_anywhere(smoke):
+    words = [word for word in SWEEP if word != "-m"]
+    ended = run_script("recover", words[0], "-m", *words[1:], "--plan", cwd=smoke[0])
+    assert "6 of 6 jobs: 6 found" in ended.stdout, ended.stderr
 
 
 def test_a_plan_counts_controls_and_probes(composed, tmp_path):

@@ -44,6 +44,7 @@ NOISE = (
 OUTCOMES: list[Outcome] = []  # of the jobs of this process
 HELP = ("--help", "-h")  # before the name of a group, it explains that
 PLAN = "--plan"  # says what would be done, and does nothing
+MULTIRUN = ("-m", "--multirun")  # Hydra refuses the words after it if any stand before it
 LAUNCHING = ("cluster=", "hydra.launcher.", "hydra/launcher=")  # they say where jobs run, of which a plan has none
 
 
@@ -121,7 +122,7 @@ def main(application: Callable[[], Any], command: str) -> None:
     OUTCOMES.clear()
     interruption.handle()
     status, stopped = 0, ""
-    sys.argv = [sys.argv[0], *map(as_typed, sys.argv[1:])]
+    sys.argv = [sys.argv[0], *sorted(map(as_typed, sys.argv[1:]), key=lambda word: word not in MULTIRUN)]
     with contextlib.ExitStack() as stack:
         launcher: Callable[..., Launcher] = Plugins.instantiate_launcher
         if PLAN in sys.argv:

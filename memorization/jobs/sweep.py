@@ -181,11 +181,11 @@ class Sweep(Callback):
             print(f"  {self.table()}", flush=True)
 
     def table(self) -> str:
-        """How many jobs are in which state, and the time left by the pace of those that had work to do."""
+        """How many jobs are in which state, and the time left by the pace of those that did work."""
         counts = Counter(outcome.status for outcome in self.outcomes.values())
         ended = sum(counts.values()) - counts[Standing.running]
         text = f"{ended} of {self.total or '?'} jobs: " + ", ".join(f"{n} {status}" for status, n in counts.items())
-        worked = ended - counts[Standing.found]
+        worked = ended - counts[Standing.found] - counts[Standing.missing]
         if self.total and worked and ended < self.total:
             left = (time.monotonic() - self.begin) / worked * (self.total - ended)
             text += f"; about {math.ceil(left / 60)} min left" if left > 60 else "; less than a minute left"

@@ -35,13 +35,13 @@ NAMES = [kind.name for kind in KINDS]
 SEEN: dict[str, tuple[str, str]] = {}  # of each kind: what the bare call says, and what was found
 HEAD = """# Models that were tried
 
-Small models of real classes, trained for seconds on five smooth random images, and audited with
-`audit(model, members, others, ...)`: 80 % of the pixels erased, PnP-ADMM, the mask known. The table shows that they
-can be audited and what has to be written for it, not how much a model of its kind remembers. `make test-models`
-installs the packages in `.venv-models`, tries them and writes this page.
+Each row is a small model of a real class. It was trained for seconds on five smooth random images, and audited with
+`audit(model, members, others, ...)`: 80 % of the pixels erased, PnP-ADMM, known mask. The table shows that such models
+can be audited, and what their user has to write. It does not show how much a model of this kind remembers.
+`make test-models` installs the packages in `.venv-models`, tries the models and writes this page.
 
-MONAI's `VarAutoEncoder` decodes its mean plus one standard deviation in eval mode, unless it was made with
-`use_mean_at_inference=True`: with that, `output=0` will do.
+In eval mode, MONAI's `VarAutoEncoder` decodes its mean plus one standard deviation. If it was made with
+`use_mean_at_inference=True`, it decodes its mean, and `output=0` is enough.
 
 Seen with {versions}.
 
