@@ -3,7 +3,8 @@
 `python experiments/protection/answers.py STORE` takes the unprotected autoencoders of the study from its store, at the
 lowest rung of each. A row is a limit and a seed: the members that `pnp_admm` and `null_space` recover (80 % of the
 pixels erased, the mask known) and those that come out unasked. Whoever holds the weights rounds nothing: these are
-limits for somebody who only queries.
+limits for somebody who only queries. He knows that answers are rounded: the search takes an image for an end that
+moves by no more than a level.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from memorization.data import DATASETS, Split, as_float
 from memorization.degradations import RandomPixels
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.seeds import seed_variation
+from memorization.extraction import Search
 from memorization.recovery import Known, NullSpace, PnPADMM
 from memorization.store.reading import Run, load_run
 
@@ -53,19 +55,19 @@ def unprotected(store: Path) -> Iterator[Run]:
             yield run
 
 
-def row_of(model: nn.Module, split: Split, queries: int, budget: int) -> dict[str, int]:
+def row_of(model: nn.Module, split: Split, seed: int, queries: int, budget: int) -> dict[str, int]:
     """What comes back within `queries` an image, and a `budget` of an extraction (0: not asked)."""
     members, others = as_float(split.members), as_float(split.non_members)
     row = {"members": len(members), "non_members": len(others)}
     for name, method in ASKED.items() if queries else ():
-        recipe = Recipe(RandomPixels(fraction=0.8), method(max_iterations=queries), Known(), starts=1)
+        recipe = Recipe(RandomPixels(fraction=0.8), method(max_iterations=queries), Known(), seed, starts=1)
         images, numbers = torch.cat([members, others]), split.member_indices + split.non_member_indices
         came = recover_batch(recipe, model, images, numbers, members).scores["recovered"]
         row |= {name: int(came[: len(members)].sum()), f"{name}_non_members": int(came[len(members) :].sum())}
     if budget:
-        found = extract(
-            model, split.shape, members=members, non_members=others, queries=budget, spectra=False, progress=False
-        )
+        tolerance = 1 / model.steps if isinstance(model, Rounded) else Search.tolerance
+        given = {"members": members, "non_members": others, "spectra": False, "progress": False}
+        found = extract(model, split.shape, queries=budget, tolerance=tolerance, seed=seed, **given)
         row |= {"extracted": len(found.extracted), "ends": len(found.table)}
     return row
 
@@ -81,22 +83,24 @@ def rows_of(run: Run) -> Iterator[dict[str, Any]]:
     for limit, value, queries, budget in limits:
         asked = Rounded(model, value) if limit == "levels" and value else model
         row = {"limit": limit, "value": value, "seed": run.config["seed"], "rung": min(run.rungs)}
-        yield row | row_of(asked, split, queries, budget)
+        yield row | row_of(asked, split, run.config["seed"], queries, budget)
 
 
 def summary_of(table: pd.DataFrame) -> pd.DataFrame:
     """A row a limit: the mean shares over the seeds, each with its interval."""
     rows = []
-    for (limit, value), part in table.groupby(["limit", "value"], sort=False):
+    for (limit, value), part in table.groupby(["limit", "value"]):
         row: dict[str, Any] = {"limit": limit, "value": value, "seeds": len(part)}
         for name in (*ASKED, "extracted"):
             counts = part[[name, "members"]].dropna()
             if len(counts):
                 mean = seed_variation(*counts.to_numpy().T).mean
                 row[name] = f"{mean.value:.0%} ({mean.low * 100:.0f} to {mean.high:.0%})"
+            else:
+                row[name] = ""
         others = [column for column in part if str(column).endswith("_non_members")]
-        rows.append(row | {"non_members": part[others].max().max()})
-    return pd.DataFrame(rows).fillna("")
+        rows.append(row | {"non_members": part[others].sum().sum()})
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":
