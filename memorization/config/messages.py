@@ -146,7 +146,7 @@ def explained(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         key, sign, value = error.override.partition("=")
         if not sign or not key:
-            return f"{error.override!r} is not KEY=VALUE; write no spaces around =, and quotes around a value with spaces"
+            return f"{error.override!r} is not KEY=VALUE; write no spaces around =, and a value with spaces in quotes"
         said = str(error).partition("\n")[0]
         return f"{error.override}: {said}; a value with such characters needs quotes within quotes: '{key}=\"{value}\"'"
     text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
