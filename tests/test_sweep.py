@@ -25,7 +25,7 @@ from memorization.config.experiment import resolve
 from memorization.jobs import plan
 from memorization.jobs.identity import Identity
 from memorization.jobs.outcome import Outcome, Standing
-from memorization.jobs.sweep import Sweep
+from memorization.jobs.sweep import Sweep, varied
 from memorization.store import files, lock, reading
 from memorization.store.files import StoreError
 from memorization.store.reading import finished, load_results
@@ -36,6 +36,15 @@ from tests.report.store import write_run
 
 pytestmark = pytest.mark.usefixtures("composed_once")
 SWEEP = ["-m", "experiment=smoke", "recovery.max_iterations=20", "tracking=none", "progress=false"]
+
+
+def test_jobs_of_a_sweep_are_told_apart_by_the_settings_in_which_they_differ():
+    common = ["dataset=digits", "training.max_steps=9", "study=a.b"]
+    jobs = {3: ["seed=0", "degradation=box", "degradation.fraction=0.2", "+recovery.penalty=1e-3", *common]}
+    jobs[4] = ["seed=1", "degradation=half", "degradation.fraction=0.3", "recovery.penalty=0.5", *common]
+    jobs[5] = ["seed=1", "degradation=box", *common]
+    assert varied(jobs) == {3: "seed=0 penalty=1e-3", 4: "seed=1 penalty=0.5", 5: "seed=1"}
+    assert varied({0: jobs[3]}) == {0: ""}
 
 
 @pytest.mark.usefixtures("quick_children")
