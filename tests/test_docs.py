@@ -171,12 +171,14 @@ def test_results_are_read_in_pandas_as_the_page_says(smoke, tmp_path, monkeypatc
     monkeypatch.chdir(smoke[0])
     names = {}
     for code in (text for page, text in blocks("python") if page == "docs/howto/pandas.md"):
-        for page in ("psnr.html", "shares.html"):
+        for page in ("psnr.html", "shares.html", "intervals.html"):
             code = code.replace(page, str(tmp_path / page))
         exec(code, names)
     assert "energy" in capsys.readouterr().out
     assert (tmp_path / "psnr.html").is_file()
     assert (tmp_path / "shares.html").is_file()
+    assert (tmp_path / "intervals.html").is_file()
+    assert set(names["results"]["iterations_allowed"]) == {20}
 
 
 def test_every_key_is_explained(reference):

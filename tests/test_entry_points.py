@@ -168,7 +168,19 @@ def test_wandb_holds_the_figures_of_the_table(smoke):
 
 
 MISTAKES = {
-    "recovery=energy,iterate": "recovery=energy,iterate: these are several values; add -m to run each, or give rec",
+    "recovery=energy,iterate": "error: recovery=energy,iterate: these are several values; add -m to run each\n",
+    "degradation.fraction=0,8": "error: degradation.fraction=0,8: these are several values; add -m to run each\n",
+    "training.ladder=1e-2,1e-3": "add -m to run each, or give training.ladder=[1e-2,1e-3]\n",
+    "dataset=images dataset.path=a,b": "add -m to run each, or give 'dataset.path=\"a,b\"' for one\n",
+    "dataset=images dataset.path=my photos": "error: 'photos' is not KEY=VALUE; write no spaces around =, and a value",
+    "dataset = digits": "error: 'dataset' is not KEY=VALUE; write no spaces around =",
+    "+recovery=energy": "error: +recovery=: the group has a choice already; leave out the +",
+    "--members 20": "error: --members: there is no such option; settings have no dashes, as in dataset.members=VALUE",
+    "--experiment faces": "error: --experiment: there is no such option; settings have no dashes, as in experiment",
+    "--store=runs": "error: --store=runs: there is no such option; settings have no dashes, as in store=VALUE",
+    "seed=1 -m recovery=iterat": "recovery=iterat: there is no such choice",
+    "dataset.path=FOLDER": "there is no such key for dataset=faces; it belongs to dataset=",
+    "recovery=energy recovery.penalty=1": "no such key for recovery=energy; it belongs to recovery=pnp_admm\n",
     "datset=faces": "datset: there is no such key; did you mean dataset?",
     "dataset=face": "dataset=face: there is no such choice; choose one of celeba, cifar10, cifar100, digits, faces, ",
     "architecture=fcc": "architecture=fcc: there is no such choice",

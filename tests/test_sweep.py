@@ -25,7 +25,7 @@ from memorization.config.experiment import resolve
 from memorization.jobs import plan
 from memorization.jobs.identity import Identity
 from memorization.jobs.outcome import Outcome, Standing
-from memorization.jobs.sweep import Sweep
+from memorization.jobs.sweep import Sweep, varied
 from memorization.store import files, lock, reading
 from memorization.store.files import StoreError
 from memorization.store.reading import finished, load_results
@@ -36,6 +36,15 @@ from tests.report.store import write_run
 
 pytestmark = pytest.mark.usefixtures("composed_once")
 SWEEP = ["-m", "experiment=smoke", "recovery.max_iterations=20", "tracking=none", "progress=false"]
+
+
+def test_jobs_of_a_sweep_are_told_apart_by_the_settings_in_which_they_differ():
+    common = ["dataset=digits", "training.max_steps=9", "study=a.b"]
+    jobs = {3: ["seed=0", "degradation=box", "degradation.fraction=0.2", "+recovery.penalty=1e-3", *common]}
+    jobs[4] = ["seed=1", "degradation=half", "degradation.fraction=0.3", "recovery.penalty=0.5", *common]
+    jobs[5] = ["seed=1", "degradation=box", *common]
+    assert varied(jobs) == {3: "seed=0 penalty=1e-3", 4: "seed=1 penalty=0.5", 5: "seed=1"}
+    assert varied({0: jobs[3]}) == {0: ""}
 
 
 @pytest.mark.usefixtures("quick_children")
@@ -210,12 +219,6 @@ def test_a_plan_writes_nothing(smoke, tmp_path):
     assert "6 of 6 jobs: 6 missing" in ended.stdout
     assert not list(tmp_path.iterdir())
     assert "6 of 6 jobs: 6 found" in run_script("recover", *SWEEP, "--plan", cwd=smoke[0]).stdout
-
-
-def test_the_flag_of_a_sweep_may_stand_anywhere(smoke):
-    words = [word for word in SWEEP if word != "-m"]
-    ended = run_script("recover", words[0], "-m", *words[1:], "--plan", cwd=smoke[0])
-    assert "6 of 6 jobs: 6 found" in ended.stdout, ended.stderr
 
 
 def test_a_plan_counts_controls_and_probes(composed, tmp_path):

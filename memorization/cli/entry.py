@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ from unittest import mock
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -26,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from memorization.cli import help
 from memorization.config import composing, schema
 from memorization.config.hiding import hiding
-from memorization.config.messages import EXPLAINED, as_typed, one_line
+from memorization.config.messages import EXPLAINED, as_typed, one_line, unknown_option
 from memorization.engine import interruption, streams
 from memorization.jobs import launching, slurm, sweep
 from memorization.jobs.outcome import Outcome, Standing
@@ -44,7 +45,6 @@ NOISE = (
 OUTCOMES: list[Outcome] = []  # of the jobs of this process
 HELP = ("--help", "-h")  # before the name of a group, it explains that
 PLAN = "--plan"  # says what would be done, and does nothing
-MULTIRUN = ("-m", "--multirun")  # Hydra refuses the words after it if any stand before it
 LAUNCHING = ("cluster=", "hydra.launcher.", "hydra/launcher=")  # they say where jobs run, of which a plan has none
 
 
@@ -122,7 +122,10 @@ def main(application: Callable[[], Any], command: str) -> None:
     OUTCOMES.clear()
     interruption.handle()
     status, stopped = 0, ""
-    sys.argv = [sys.argv[0], *sorted(map(as_typed, sys.argv[1:]), key=lambda word: word not in MULTIRUN)]
+    if unknown := _unknown(sys.argv[1:]):
+        print(f"error: {unknown_option(unknown)}", file=sys.stderr)
+        sys.exit(1)
+    sys.argv = [sys.argv[0], *_options_first(map(as_typed, sys.argv[1:]))]
     with contextlib.ExitStack() as stack:
         launcher: Callable[..., Launcher] = Plugins.instantiate_launcher
         if PLAN in sys.argv:
@@ -161,6 +164,20 @@ def main(application: Callable[[], Any], command: str) -> None:
 def _asked_of(words: list[str]) -> str:
     """The group of `--help GROUP` on a command line; empty without."""
     return next((group for word, group in pairwise(words) if word in HELP and re.fullmatch(r"\w+", group)), "")
+
+
+def _unknown(words: list[str]) -> str:
+    """The first word that looks like an option and is none of ours or Hydra's; Hydra would answer with its usage."""
+    parser = get_args_parser()
+    parser.allow_abbrev = False  # `--experiment` is no `--experimental-rerun`
+    taken = {"-", "--", PLAN}
+    _, left = parser.parse_known_args([word for word in words if word not in taken])
+    return next((word for word in left if re.match(r"-+[a-zA-Z]", word)), "")
+
+
+def _options_first(words: Iterable[str]) -> list[str]:
+    """`KEY=VALUE` behind all options: Hydra refuses them on both sides of `-m`."""
+    return sorted(words, key=lambda word: "=" in word and not word.startswith("-"))
 
 
 def _planning(words: list[str], folder: str) -> list[str]:

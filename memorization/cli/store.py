@@ -153,6 +153,7 @@ def arguments() -> argparse.ArgumentParser:
     def command(name: str, text: str, call: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(call=call)
+        added.add_argument("--store", type=expanded, default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # here as well
         return added
 
     command("list", "a line a run, with its status", lambda o: listed(o.store))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
@@ -83,6 +83,9 @@ def unknown_key(key: str, owner: str | None = None) -> str:
             own = keys_of(schema_of(group, name))
             close = closest(last, own)
             hint = f"did you mean {path}.{close}?" if close else f"it has {', '.join(own[1:])}"
+            others = [other for other in choices()[group] if last in keys_of(schema_of(group, other))]
+            if others and path == group:
+                hint = f"it belongs to {group}={' or '.join(others[:2])}{' and others' if others[2:] else ''}"
             return f"{key}: there is no such key for {choice_of(path)}={name}; {hint}"
     known = known_keys()
     first = key.split(".")[0]
@@ -123,10 +126,27 @@ def _nodes(path: str, settings: Any) -> dict[str, tuple[type, Any]]:
     return found
 
 
+def _as_one(key: str, values: str) -> str:
+    """How `values` with commas are given as the one value of `key`, if its type allows that."""
+    types = known_keys().get(key.lstrip("+"), set())
+    if any(get_origin(each) is list for each in types):
+        return f", or give {key}=[{values}]"
+    return f", or give '{key}=\"{values}\"' for one" if types & {str, str | None} else ""
+
+
+def unknown_option(word: str) -> str:
+    """The message for a word such as `--members`, which no option of Hydra's is."""
+    name = word.lstrip("-").partition("=")[0].replace("-", "_")
+    key = name if name in known_keys() else next((k for k in known_keys() if k.endswith(f".{name}")), "KEY")
+    return f"{word}: there is no such option; settings have no dashes, as in {key}=VALUE; --help lists both"
+
+
 def explained(error: Exception) -> str:
     """What Hydra and OmegaConf say of a wrong name or value over several lines, in one."""
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
+        key, sign, value = error.override.partition("=")
+        if not sign or not key:
+            return f"{error.override!r} is not KEY=VALUE; write no spaces around =, and a value with spaces in quotes"
         said = str(error).partition("\n")[0]
         return f"{error.override}: {said}; a value with such characters needs quotes within quotes: '{key}=\"{value}\"'"
     text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
@@ -140,7 +160,9 @@ def explained(error: Exception) -> str:
         full = full_key[1] if (full_key := re.search(r"full_key: ([\w.]+)", text)) else found[1]
         return place + unknown_key(full, found[2])
     if found := re.search(r"Ambiguous value for argument '([^=']+)=([^']+)'", text):
-        return f"{found[1]}={found[2]}: these are several values; add -m to run each, or give {found[1]}=[{found[2]}]"
+        return f"{found[1]}={found[2]}: these are several values; add -m to run each{_as_one(found[1], found[2])}"
+    if found := re.search(r"Multiple values for (\w+)\. To override", text):
+        return f"+{found[1]}=: the group has a choice already; leave out the +, as in {found[1]}=CHOICE"
     if found := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(found[1])
     if found := re.search(r"override (\S+)=.*\nInvalid value '(.+)', expected one of \[(.+)\]", text):

@@ -19,7 +19,7 @@ from hydra.plugins.launcher import Launcher
 from memorization.config.messages import one_line
 from memorization.jobs import queue
 from memorization.jobs.outcome import Outcome, Standing
-from memorization.jobs.sweep import Jobs, Sweep, named
+from memorization.jobs.sweep import Jobs, Sweep, named, varied
 
 if TYPE_CHECKING:
     from memorization.config.experiment import Experiment
@@ -46,6 +46,7 @@ class Surviving(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Launch jobs and wait for them; none of their failures is raised."""
         jobs: Jobs = dict(enumerate(job_overrides, initial_job_idx))
+        self.sweep.varied |= varied(jobs)
         words = {word.lstrip("+").partition("=")[0]: word.partition("=")[2] for job in job_overrides for word in job}
         if not self.here and words.get(ENSEMBLE, "1") != "1" and "plan" not in words:
             print(f"note: jobs train each by itself; {ENSEMBLE} needs cluster=auto, the default", flush=True)

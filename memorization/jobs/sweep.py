@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -19,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,6 +63,16 @@ def named(overrides: Sequence[str]) -> str:
     return " ".join(filter_overrides(overrides))
 
 
+def varied(jobs: Jobs) -> dict[int, str]:
+    """The settings in which jobs differ, such as `every=2`, but for choices and erased shares: names have those."""
+    settings = {n: dict(word.lstrip("+").split("=", 1) for word in job if "=" in word) for n, job in jobs.items()}
+    keys = [key for key in dict.fromkeys(itertools.chain(*settings.values())) if key == "seed" or "." in key]
+    told = [k for k in keys if not k.endswith(".fraction") and len({own.get(k) for own in settings.values()}) > 1]
+    return {
+        n: " ".join(f"{key.rpartition('.')[2]}={own[key]}" for key in told if key in own) for n, own in settings.items()
+    }
+
+
 def count_jobs(config: DictConfig) -> int | None:
     """How many jobs a sweep has, as far as its sweeper tells beforehand."""
     sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
@@ -93,6 +104,7 @@ class Sweep(Callback):
         self.began_by = began_by or os.getpid()  # the process
         self.outcomes: dict[int, Outcome] = {}
         self.noted: dict[int, dict[str, Any]] = {}
+        self.varied: dict[int, str] = {}  # `varied` of the jobs that were launched together
         self.queued: dict[int, str] = {}  # the names that a batch system gave to jobs that it still has
         self.lock = threading.RLock()
         self.ended = threading.Event()
@@ -132,10 +144,11 @@ class Sweep(Callback):
                 outcome = Outcome(noted["name"], Standing(noted["status"]), noted["detail"])
                 self.outcomes[number] = outcome
                 if outcome.status is not Standing.running:
-                    self._tell(outcome)
+                    self._tell(number, outcome)
 
-    def _tell(self, outcome: Outcome) -> None:
-        print(outcome, flush=True)
+    def _tell(self, number: int, outcome: Outcome) -> None:
+        words = "" if outcome.failed else self.varied.get(number, "")  # the name of a failed job has them
+        print(replace(outcome, name=f"{outcome.name} {words}".strip()), flush=True)
         self._show()
 
     def settle(self, number: int, outcome: Outcome, objective: float = math.nan) -> None:
@@ -143,7 +156,7 @@ class Sweep(Callback):
         with self.lock:
             self.outcomes[number] = outcome
             self.noted.setdefault(number, {})["objective"] = objective
-            self._tell(outcome)
+            self._tell(number, outcome)
 
     def begun(self, numbers: Iterable[int]) -> list[int]:
         """Those of some jobs that have begun and have not ended, by their notes."""

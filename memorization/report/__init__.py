@@ -44,7 +44,11 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     choose("--extractions", help="print the table of extractions alone, which --summary prints last, and write no HTML")
     as_json = "like --summary (of recoveries alone), --compare, --seeds or --extractions, as JSON; NaN is null"
     parser.add_argument("--json", action="store_true", help=as_json)
-    options = parser.parse_args(argv)
+    options, left = parser.parse_known_args(argv)
+    if left and not left[0].startswith("-"):
+        parser.error(f"{left[0]}: name a store with --store {left[0].removeprefix('store=')}")
+    if left:
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
     if options.json and (options.watch or options.figures):
         parser.error("argument --json: not allowed with argument --watch or --figures")
     if options.output and (

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 ROWS = {"original": "Original", "degraded": "Degraded", "answer": "Recovered"}  # of the gallery
 NAME = "own"  # of what an audit's images and training are called
+SILENT = "autoencoder", "members", "non_members", "progress", "batch_size"  # named anyway, or without effect
+WRITTEN = 200  # characters of a keyword's value, at most
 ACCENT, SOFT = "#0b62a4", "#8a929c"  # of members and of all else, as on the page
 
 
@@ -42,6 +46,8 @@ class Audited(Audit):
 
     `results` has one row an image and control, `table()` one row a control, with all statistics.
     """
+
+    called: Mapping[str, str] = MappingProxyType({})  # the keywords of its call, as they are typed
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -168,7 +174,8 @@ class Audited(Audit):
         called: Record = {"degradation": recipe.degradation, "recovery": recipe.method, "operator": recipe.operator}
         tries = {"starts": recipe.starts, "recall": recipe.recall}
         called |= {"seed": recipe.seed, **tries, "threshold_db": recipe.threshold_db}
-        words = ", ".join(f"{name}={value!r}" for name, value in called.items())
+        typed = {name: _written(value) for name, value in called.items()}
+        words = ", ".join(f"{name}={text}" for name, text in {**typed, **self.called}.items())
         config: Record = {"seed": recipe.seed, "rungs": "last", "threshold_db": recipe.threshold_db, "control": "none"}
         config |= {"trainer": {"precision": "32-true"}, "architecture": {"name": kind}, **parts}
         config |= {"dataset": {"name": NAME}, "training": {"name": NAME}, "recovery": parts["recovery"] | tries}
@@ -177,12 +184,21 @@ class Audited(Audit):
         return plain
 
 
+def _written(value: object) -> str:
+    """A keyword's value as it is typed: of an enumeration the word, and `...` of what cannot be written."""
+    text = re.sub(r"<\w+\.\w+: ('\w*')>", r"\1", repr(value))
+    return "..." if re.search(r"[<\n]", text) or len(text) > WRITTEN else text
+
+
 def speaking(measure: Callable[P, Audit]) -> Callable[P, Audited]:
     """`measure`, such that its result speaks."""
 
     @functools.wraps(measure)
     def speak(*args: P.args, **kwargs: P.kwargs) -> Audited:
-        return Audited(**vars(measure(*args, **kwargs)))
+        found = Audited(**vars(measure(*args, **kwargs)))
+        called = {name: _written(value) for name, value in kwargs.items() if name not in SILENT}
+        object.__setattr__(found, "called", called)
+        return found
 
     return speak
 

@@ -77,7 +77,8 @@ class Findings:
         searched, wrong = _whole(store, "extractions")
         extractions, damaged = tuple(extractions_of(searched)), [*damaged, *wrong]
         if not whole and not extractions:
-            make = f"{store} holds no finished recovery; make one with memorization-recover store={store}"
+            lacks = "holds no finished recovery" if store.is_dir() else "is no folder"
+            make = f"{store} {lacks}; make one with memorization-recover store={store}"
             raise StoreError(damaged[0] if damaged else make)
         audited = {run.folder.name: run for run in whole if run.config.get("control", "none") == "none"}
         if not audited and not extractions:

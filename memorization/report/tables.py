@@ -69,7 +69,7 @@ def headline(findings: Findings) -> str:
     """Members recovered and their median erased PSNR, a block of lines an autoencoder, at most `WIDTH` wide."""
     blocks = [_block(name, cells, findings) for (name,), cells in partition(findings.cells, "autoencoder").items()]
     probed = sorted(findings.probed, key=lambda found: strength(found[0]), reverse=True)
-    below = [strongest(findings.strongest), *(attracted(*found) for found in probed[:PROBED])]
+    below = [strongest(findings.strongest, len(findings.last_cells)), *(attracted(*found) for found in probed[:PROBED])]
     if len(probed) > PROBED:
         below.append([f"Probes of the strongest {PROBED} of {len(probed)} cells; the page plots those of all."])
     if findings.over_seeds:
@@ -81,10 +81,13 @@ def headline(findings: Findings) -> str:
     return "\n\n".join([*blocks, *notes, *("\n".join(_wrapped(lines)) for lines in below)])
 
 
-def strongest(cell: Cell) -> list[str]:
-    """How well the strongest cell tells members from non-members, in lines."""
-    chosen = "It was chosen among all; neither intervals nor the verdict account for that."
-    lines, excess, area = [f"The strongest cell: {cell.title}. {chosen}"], cell.excess, cell.auc
+def strongest(cell: Cell, runs: int) -> list[str]:
+    """How well the strongest of `runs`, each at its lowest train loss, tells members from non-members, in lines."""
+    chosen = f"It was chosen among {runs} runs, each at its lowest train loss"
+    first = f"The strongest cell: {cell.title}. {chosen}; neither intervals nor the verdict account for that."
+    if runs == 1:
+        first = f"The only run, at its lowest train loss: {cell.title}."
+    lines, excess, area = [first], cell.excess, cell.auc
     if math.isnan(excess.value):
         return [*lines, "  It has no members or no non-members: nothing says how much of this is memory."]
     lines.append(f"  Excess of members over non-members {percent(excess.value)} (95 % interval {span(excess, '%')} %).")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import json
 import re
 from typing import NamedTuple
 
@@ -122,6 +124,16 @@ def test_a_run_of_a_store_says_of_its_bank(recovery, operator, loss, count):
     told = threat.bank({"recovery": recovery, "operator": {"name": operator}}, loss)
     assert told.endswith(f"; {count} of them are tried" if count else "")
     assert bool(told) == bool(count)
+
+
+def test_its_page_has_the_call_as_it_would_be_typed(tmp_path):
+    words = {"call": lambda model, x: model(x), "value_range": (0, 1), "progress": False}
+    page = audit(nearest, MEMBERS, OTHERS, RandomPixels(0.5), Iterate(), **words).report(tmp_path / "audit.html")
+    (call,) = set(re.findall(r'"memorization\.audit\([^"]*\)"', page.read_text()))
+    given = {word.arg: ast.unparse(word.value) for word in ast.parse(json.loads(call)).body[0].value.keywords}
+    assert given["degradation"] == "RandomPixels(fraction=0.5, fill='zero', noise=0.0)"
+    assert (given["call"], given["value_range"]) == ("...", "(0, 1)")
+    assert "progress" not in given
 
 
 def test_its_page_is_the_one_of_a_store(result, tmp_path):

@@ -97,6 +97,7 @@ def test_least_favourable_figures_stand_below_the_table(tmp_path: Path) -> None:
     write_run(tmp_path, {}, recovered=(4, 0))
     write_run(tmp_path, {"operator.name": "alternating"}, recovered=(2, 1), status="diverged")
     table = headline(Findings.load(tmp_path))
+    assert "It was chosen among 2 runs, each at its lowest train loss;" in " ".join(table.split())
     assert "1 of 4 non-members (25 %, 95 % interval 5 to 70 %)" in table
     assert "2 of 4 members (50 %, 95 % interval 15 to 85 %)" in table
     assert "16 answers" in table  # 8 images at 2 rungs
@@ -106,7 +107,7 @@ def test_the_strongest_cell_has_its_auc_and_says_what_is_not_resolvable(tmp_path
     """Two members of 50 and 51 dB lie above all four non-members of 14 to 17 dB, two of 12 and 13 dB below."""
     write_run(tmp_path, {}, recovered=(2, 0))
     table = headline(Findings.load(tmp_path))
-    assert "The strongest cell: digits / fc; random_pixels 50 %, zero fill; energy known; train loss 1e-02." in table
+    assert "The only run, at its lowest train loss: digits / fc; random_pixels 50 %, zero fill; energy known; " in table
     assert "AUC of the erased PSNR 0.500 (" in table
     assert "TPR at FPR 10 %: not resolvable with 4 non-members (10 would do)" in table
     assert "TPR at FPR 0.1 %: not resolvable with 4 non-members (1,000 would do)" in table
@@ -301,7 +302,16 @@ def test_empty_store_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert re.fullmatch(r"error: .*/nothing holds no finished recovery; make one with .*\n", done.stderr)
+    assert re.fullmatch(r"error: .*/nothing is no folder; make one with .*\n", done.stderr)
+
+
+def test_a_store_that_is_named_as_for_the_other_commands_is_told_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for word in (f"store={tmp_path}", str(tmp_path)):
+        with pytest.raises(SystemExit):
+            main([word])
+        assert f"error: {word}: name a store with --store {tmp_path}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["results.parquet", "gallery.safetensors", "config.yaml"])
