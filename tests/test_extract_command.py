@@ -121,7 +121,7 @@ def test_the_table_has_its_columns_and_is_found_again(command, ready):
     lost = f"{ended['diverged']:,} diverged and {ended['unsettled']:,} did not settle"
     assert f" queries; of {starts:,} starts, {lost} → runs/extractions/" in out
     table, done = run.results, run.done
-    assert len(table) > 1
+    assert len(table) >= 1
     assert table["hits"].sum() == done["endings"]["fixed"] + done["endings"]["periodic"]
     assert sum(done["endings"].values()) == done["figures"]["starts"]
     assert (table["rung"].unique() == 1e-3).all()
@@ -437,7 +437,7 @@ WITHOUT = {
     "dataset=none dataset.shape=[1,0,8]": "dataset.shape is [1, 0, 8]; give the channels",
     "dataset=none dataset.shape=8": "dataset.shape",
     "dataset=none dataset.shape=[1,8,x]": "dataset.shape",
-    "dataset=none dataset.members=6": "dataset.members: there is no such key for dataset=none; it has shape",
+    "dataset=none dataset.members=6": "dataset.members: there is no such key for dataset=none; it belongs to",
     "dataset=none dataset.shape=[1,8,9]": "members is (6, 64) and should be (6, 72)",
     "dataset=none dataset.shape=[1,8,8] architecture=fc": "dataset is 'none'; there is nothing to train on",
     "dataset=none dataset.shape=[1,8,8] architecture.weights=''": "dataset is 'none'; there is nothing to train on",

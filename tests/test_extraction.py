@@ -19,7 +19,7 @@ from memorization.components import SettingError
 from memorization.evaluation.extraction import curve, ends_table, summarised, told
 from memorization.extraction import Bank, Combinations, Ending, Folder, Mixture, Noise, Search, richness, settle
 from memorization.extraction.priors import Combined, Deflated, Kind
-from memorization.extraction.search import ENDINGS, Draw, Settled, search
+from memorization.extraction.search import ENDINGS, SLACK, Draw, Settled, search
 from memorization.extraction.spectrum import spectral_radii
 from tests import problems
 
@@ -276,7 +276,7 @@ def test_a_nan_on_the_way_of_a_cycle_is_no_end():
 def test_what_the_cut_alone_holds_is_no_end():
     """`f` has its one fixed point outside of the range, at an image that is cut off to a member."""
     white = torch.ones(1, *SHAPE)
-    for at, step, ends in ((2.0, 0.5, 0), (1.02, 0.5, 1), (1.5, 0.01, 1), (4.0, 0.01, 0)):
+    for at, step, ends in ((2.0, 0.5, 0), (1.1, 0.5, 1), (1.5, 0.01, 1), (12.0, 0.01, 0)):
         found = ran(lambda x, at=at, step=step: at + (1 - step) * (x - at), members=white, queries=20_000)
         # in the range, `f` moves white by `step * (at - 1)`
         assert (len(found.table), found.extracted) == (ends, [0] * ends), (at, step)
@@ -473,7 +473,7 @@ def test_combinations_are_tried_before_the_search_ends():
 def test_the_budget_holds_where_some_kinds_of_start_take_more(seed):
     """An image settles in two queries, but deflation takes 20 before."""
     found = ran(problems.nearest(MEMBERS), queries=2500, batch_size=100, seed=seed, spectra=False)
-    assert found.queries <= 2500 + Deflated.steps + 2
+    assert abs(found.queries - 2500) <= 2500 / SLACK + Deflated.steps + 3
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 1}, {"queries": 2000}])

@@ -72,6 +72,18 @@ class EndWriter(BasePredictionWriter):
         files.seal(shard, {}, durable=False)
 
 
+class Progress(Callback):
+    """Tells of the queries of each batch that is done."""
+
+    def __init__(self, on_batch: Callable[[int], None]) -> None:
+        self.on_batch = on_batch
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *rest: Any
+    ) -> None:
+        self.on_batch(int(outputs.queries.sum()))
+
+
 def extract(
     autoencoder: nn.Module,
     shape: tuple[int, int, int],
@@ -80,13 +92,15 @@ def extract(
     *,
     seed: int = 0,
     on_round: Callable[[Bank], None] | None = None,
+    on_batch: Callable[[int], None] | None = None,
     observers: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
     hardware: Hardware | None = None,
 ) -> Bank:
     """The ends of images of `shape` (C, H, W); shards go to `folder`, and those that it holds are taken as done.
 
-    on_round: is told of the bank after each round. In float32, whatever the precision of the training.
+    on_round: is told of the bank after each round. on_batch: of the queries that each batch took, where this process is
+    the only one. In float32, whatever the precision of the training.
     """
     hardware = hardware or Hardware()
     if "mixed" in hardware.precision:
@@ -99,7 +113,8 @@ def extract(
             module.ends = ends
             devices = min(hardware.devices, len(missing)) if hardware.devices > 0 else hardware.devices
             own = list(loggers) if hardware.devices == 1 else False
-            arguments = {"callbacks": [EndWriter(folder), *observers], "inference_mode": False, "logger": own}
+            told = [Progress(on_batch)] if on_batch and hardware.devices == 1 else []
+            arguments = {"callbacks": [EndWriter(folder), *told, *observers], "inference_mode": False, "logger": own}
             runner = trainer_on(replace(hardware, devices=devices), **arguments)
             loader = DataLoader(Draws(missing), batch_size=1, collate_fn=itemgetter(0))
             with stopping(runner):

@@ -142,13 +142,17 @@ def extract(
         check_contract(autoencoder, images)
         check_beyond(autoencoder, images)
 
-        def settle_all(draws: Sequence[Draw], ends: Tensor) -> list[Settled]:
-            return [settle_draw(autoencoder, draw, settings, ends, images[:1]) for draw in draws]
-
         with tqdm(total=queries, desc="extraction", unit="query", unit_scale=True, disable=not progress) as bar:
 
+            def settled(draw: Draw, ends: Tensor) -> Settled:
+                batch = settle_draw(autoencoder, draw, settings, ends, images[:1])
+                bar.update(int(batch.queries.sum()))
+                return batch
+
+            def settle_all(draws: Sequence[Draw], ends: Tensor) -> list[Settled]:
+                return [settled(draw, ends) for draw in draws]
+
             def on_round(bank: Bank) -> None:
-                bar.update(bank.queries - bar.n)
                 bar.set_postfix_str(f"{len(bank)} distinct ends")
 
             bank = search(settings, sides, settle_all, seed, on_round)

@@ -37,8 +37,10 @@ from memorization.recovery.problem import rms
 
 REVISION = 3  # of the search, as `revision` is of a part
 BATCHES_A_ROUND = 4
+SLACK = 50  # a search ends within this part of its budget; without it, half of the rounds would be of one image
 LEAST_STARTS = 400  # before which no estimate ends a search: of a handful, all may be the same by chance
 MOST_ENDS = 10_000  # a search gives up where there are more: fixed points without number, as of a linear map
+BEYOND = 0.1  # root mean square in pixels of [0, 1]: an answer that is farther out of the range is no image
 PERIODS = 8  # the longest period that is recognised
 PRIOR_QUERIES = 1000.0  # as if each arm had found one new end in so many queries before the search
 FORGETTING = 0.9  # what an arm did counts this much less after each round
@@ -57,8 +59,8 @@ class Search:
         earlier ones (Anderson), which takes a third of the queries, 0 for none.
     same: two ends are one if they are this near, root mean square in pixels of [0, 1].
     batch_size: starting images that are iterated together.
-    queries: the budget: evaluations of the autoencoder. The last rounds are as large as what is left of it pays for, if
-        no image takes more than any did so far, and at the end of one image.
+    queries: the budget: evaluations of the autoencoder, kept to a fiftieth. The last rounds are as large as what is
+        left of it pays for, if no image takes more than any did so far.
     unseen: it also ends when, after 400 images or more, no more ends than these are estimated to be unseen.
     """
 
@@ -93,9 +95,12 @@ class Search:
 
     def round(self, bank: Bank) -> list[int]:
         """How many images each batch of the next round starts; none once the budget is spent."""
+        slack = self.queries // SLACK
         left = self.queries - bank.queries
+        if left <= slack:
+            return []
         each = (bank.most or self.max_iterations + 2 * PERIODS + 1) + max(arm.steps for arm in self.prior.arms)
-        images = max(left // each, left > 0)
+        images = max((left + slack) // each, 1)
         batches = min(BATCHES_A_ROUND, -(-images // self.batch_size))
         return [min(self.batch_size, images // batches) for _ in range(batches)]
 
@@ -164,7 +169,7 @@ def settle(autoencoder: Autoencoder, starts: Tensor, settings: Search) -> Settle
     left = (ending == ENDINGS.index(Ending.unsettled)).nonzero().flatten()
     if len(left):
         _find_periods(cut, settled, left, settings)
-    _leave_out(autoencoder, settled, settings)
+    _leave_out(autoencoder, settled)
     return settled
 
 
@@ -173,14 +178,14 @@ def _cut(autoencoder: Autoencoder, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _leave_out(autoencoder: Autoencoder, settled: Settled, settings: Search) -> None:
+def _leave_out(autoencoder: Autoencoder, settled: Settled) -> None:
     """Take the ends back that the autoencoder itself, without the cut, would leave for outside the range of images."""
     ended = settled.period.nonzero().flatten()
     if not len(ended):
         return
     settled.queries[ended] += 1
     answers = autoencoder(settled.points[ended])
-    gone = ended[~(rms(answers - answers.clamp(0, 1)) <= settings.same)]
+    gone = ended[~(rms(answers - answers.clamp(0, 1)) <= BEYOND)]
     settled.ending[gone], settled.period[gone] = ENDINGS.index(Ending.diverged), 0
 
 

@@ -135,6 +135,7 @@ class ExtractionJob:
                     folder / files.SHARDS / signature_of(facts["weights"]),  # of these weights
                     seed=experiment.seed,
                     on_round=partial(self._told, bar, tracker, split),
+                    on_batch=bar.update,
                     hardware=experiment.hardware,
                 )
             radii = None
