@@ -70,28 +70,31 @@ def spent(settings: Training, updates: int, count: int) -> Record:
 def check(autoencoder: nn.Module, shape: Sequence[int], settings: Training, hardware: Hardware) -> None:
     """Raise `SettingError` if the gradients of images of `shape` (C, H, W) are to be cut, and this cannot be.
 
-    One on torch's meta device is checked as far as its structure tells.
+    The error says where in a whole configuration its field stands. An autoencoder on torch's meta device is checked as
+    far as its structure tells.
     """
     if not settings.clip:
         return
-    asked = {
-        "there is no opacus; install it: pip install 'memorization[private]'": find_spec("opacus") is None,
-        "the autoencoder holds the members' mean image, which is not protected; set architecture.centre=false": any(
-            isinstance(part, Centred) for part in autoencoder.modules()
-        ),
-        "several processes cannot share it; set trainer.devices=1": hardware.devices != 1,
-        "the gradients of mixed precision are not cut; set trainer.precision=32-true": "bf16" in hardware.precision,
-    }
-    for reason, is_asked in asked.items():
-        if is_asked:
-            raise SettingError("clip", settings.clip, reason)
+    here = ("training",)
+    if find_spec("opacus") is None:
+        reason = "there is no opacus; install it: pip install 'memorization[private]'"
+        raise SettingError("clip", settings.clip, reason, here)
+    if any(isinstance(part, Centred) for part in autoencoder.modules()):
+        reason = "the members' mean image, which it holds, is not protected where gradients are cut; set it to false"
+        raise SettingError("centre", True, reason, ("architecture",))
+    if hardware.devices != 1:
+        reason = "gradients of single images are cut in one process; set it to 1"
+        raise SettingError("devices", hardware.devices, reason, ("trainer",))
+    if "bf16" in hardware.precision:
+        reason = "gradients of single images are not cut in half precision; set it to 32-true"
+        raise SettingError("precision", hardware.precision, reason, ("trainer",))
     try:
         reason = _misfit(autoencoder, some_images(shape))
     except FAILURES as error:
         line = " ".join(str(error).split("\n\n")[0].split()).rstrip(".")
         reason = f"Opacus cannot take the gradient of each image ({line})"
     if reason:
-        raise SettingError("clip", settings.clip, f"{reason}; choose another architecture, such as architecture=fc")
+        raise SettingError("clip", settings.clip, f"{reason}; choose another architecture, such as fc", here)
 
 
 def _misfit(autoencoder: nn.Module, images: Tensor) -> str:

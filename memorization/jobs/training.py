@@ -162,8 +162,7 @@ class TrainingJob:
         if self.experiment.training.clip and not self.experiment.architecture.given:
             from memorization.engine import private
 
-            with within("training"):
-                private.check(model, split.shape, self.experiment.training, self.experiment.hardware)
+            private.check(model, split.shape, self.experiment.training, self.experiment.hardware)
         return split
 
     def plan(self) -> Outcome:
