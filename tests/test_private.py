@@ -219,6 +219,11 @@ def test_settings_that_exclude_each_other_are_named(settings, told):
         Training(**settings)
 
 
+def test_without_it_a_training_is_what_it_was():
+    assert Training().identity().keys().isdisjoint({"clip", "privacy_noise"})
+    assert NOISY.identity().items() >= {"clip": 0.3, "privacy_noise": 0.5}.items()
+
+
 def test_an_ensemble_leaves_it_to_each():
     assert refusal(model(), MEMBERS, SETTINGS, Hardware()) == "gradients of single images cannot be batched"
 
