@@ -286,8 +286,8 @@ ALSO_SILENT = {  # of some choices: images and files count by their content, and
     "architecture=custom": {"architecture.allowed"},
     "recovery=iterate": {"operator.every", "operator.tau"},
 }
-REFUSED = {  # by some degradations and methods, by a folder of images, and by a centred autoencoder
-    "architecture.value_range",
+REFUSED = {  # by some degradations and methods, by a folder of images, by a centred autoencoder, and without a clip
+    "architecture.value_range", "training.privacy_noise",
     "degradation.first.noise", "recovery.extrapolation", "recovery.recall", "recovery.starts",
     "dataset.column", "dataset.split", "dataset.subset",
 }  # fmt: skip

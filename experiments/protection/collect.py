@@ -29,19 +29,25 @@ PROTECTIONS = {  # what the study sets, by the group and key of the configuratio
     "noise on inputs": ("training", "input_noise", ""),
     "weight decay": ("training", "weight_decay", ""),
     "dropout": ("architecture", "dropout", ""),
+    "gradients cut to": ("training", "clip", ""),
 }
 NONE = "none, stopped early"
+UNCENTRED = "no mean image, stopped early"  # with neither; what the next, and gradients that are cut, compare with
+PRIVATE = "DP-SGD, epsilon"  # at a delta of 1e-5, which is its strength
+KINDS = [NONE, *[kind for kind in PROTECTIONS if kind != "gradients cut to"], UNCENTRED, "gradients cut to", PRIVATE]
 SHARES = {"energy": "recovered by energy", "pnp_admm": "recovered by pnp_admm", "extracted": "extracted unasked"}
-SIZE = 620  # pixels, the height of the figure
-COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666"]
+SIZE = 790  # pixels, the height of the figure
+COLOURS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666", "#17becf", "#a6761d", "#000000"]
 
 
 def protection_of(run: Run) -> tuple[str, float]:
     """The kind of protection that an autoencoder was trained with, and its strength."""
+    if epsilon := run.done.get("epsilon"):
+        return PRIVATE, float(epsilon)
     for kind, (group, key, _) in PROTECTIONS.items():
         if strength := run.config[group].get(key):
             return kind, float(strength)
-    return NONE, 0.0
+    return NONE if run.config["architecture"]["centre"] else UNCENTRED, 0.0
 
 
 def rows_of(autoencoder: Run, recoveries: list[Run], extractions: dict[float, Run]) -> list[dict[str, object]]:
@@ -92,6 +98,8 @@ def name_of(kind: str, strength: float, rung: float) -> str:
     """What a row is called."""
     if np.isfinite(rung):
         return f"{kind} at {rung:.0e}"
+    if kind == PRIVATE:
+        return f"{kind} {strength:.3g}"
     return kind if kind == "mirrored" else f"{kind} {strength:g}{PROTECTIONS[kind][2]}"
 
 
@@ -101,7 +109,7 @@ def drawn(summary: pd.DataFrame) -> go.Figure:
     figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
     settings = summary[["protection", "strength", "rung"]].itertuples(index=False)
     named = [name_of(kind, strength, rung) for kind, strength, rung in settings]
-    colours = dict(zip(summary["protection"].unique(), COLOURS, strict=True))
+    colours = dict(zip(KINDS, COLOURS, strict=True))
     marker = {"color": summary["protection"].map(colours), "size": 8}
     for column, name in enumerate(SHARES, start=1):
         bars = {"array": summary[f"{name}_high"] - summary[name], "arrayminus": summary[name] - summary[f"{name}_low"]}
@@ -129,8 +137,7 @@ def collect(store: Path) -> None:
     table = pd.DataFrame(rows)
     table = table.sort_values(["protection", "strength", "rung", "seed"], ignore_index=True)
     table.to_csv(RESULTS, index=False, float_format="%.6g")
-    order = [NONE, *PROTECTIONS]
-    summary = summary_of(table).sort_values("protection", key=lambda kind: kind.map(order.index), kind="stable")
+    summary = summary_of(table).sort_values("protection", key=lambda kind: kind.map(KINDS.index), kind="stable")
     summary.to_csv(SUMMARY, index=False, float_format="%.6g")
     print(summary.to_string())
 

@@ -46,6 +46,7 @@ def refusal(autoencoder: nn.Module, images: Tensor, settings: Training, hardware
         "batches of part of the images": 0 < settings.batch_size < len(images),
         "batches in parts": 0 < settings.micro_batch < len(images),
         "an average of the weights": settings.ema > 0,
+        "gradients of single images": settings.clip > 0,
         "principal axes": settings.axes is Axes.principal,
         "disturbed images": settings.augments or settings.input_noise > 0,
         "an autoencoder that may answer otherwise in training than in eval mode": has_modes(autoencoder),

@@ -35,6 +35,9 @@ class Training:
     input_noise: standard deviation of Gaussian noise on the inputs, not on what they are compared with.
     shift: pixels by which an image is moved at random in a step, up to so many along each axis; the border is repeated.
     mirror: images are mirrored left to right at random, each half of the time.
+    clip: norm to which the gradient of each image is cut; 0 for none. Needs Opacus, see `engine.private`.
+    privacy_noise: standard deviation of the noise on the sum of the cut gradients, over `clip`; with it a training is
+        differentially private.
 
     ensemble: trainings that go on as one batched model, at most, where several are alike; 1 is each by itself. It is no
         part of what a training is: the numbers are those of separate ones, but for rounding.
@@ -54,10 +57,13 @@ class Training:
     input_noise: float = 0.0
     shift: int = 0
     mirror: bool = False
+    clip: float = 0.0
+    privacy_noise: float = 0.0
     axes: Axes = Axes.pixels
     ensemble: int = 1
 
-    later: ClassVar = ("weight_decay", "input_noise", "shift", "mirror", "axes")  # no part of older signatures
+    # No part of older signatures.
+    later: ClassVar = ("weight_decay", "input_noise", "shift", "mirror", "clip", "privacy_noise", "axes")
     incidental: ClassVar[tuple[str, ...]] = ("ensemble",)  # no part of any
     revision: ClassVar[int] = 1  # of this, and of all in `engine` that trains
 
@@ -70,9 +76,14 @@ class Training:
                 raise SettingError(name, getattr(self, name), "it must be at least 0")
         if self.ensemble < 1:
             raise SettingError("ensemble", self.ensemble, "it must be at least 1, which trains each by itself")
-        for name in ("weight_decay", "input_noise"):
+        for name in ("weight_decay", "input_noise", "clip", "privacy_noise"):
             if not 0 <= number(getattr(self, name)) < math.inf:
                 raise SettingError(name, getattr(self, name), "it must be 0 (none) or above, and finite")
+        if self.privacy_noise and not self.clip:
+            raise SettingError("privacy_noise", self.privacy_noise, "it is a multiple of `clip`; set that, such as 1")
+        if self.clip and self.axes is Axes.principal:
+            reason = "the axes are those of the members, which are not protected with `clip`; set it to pixels"
+            raise SettingError("axes", self.axes, reason)
         if not is_whole(self.shift) or self.shift < 0:
             raise SettingError("shift", self.shift, "it must be a whole number of pixels, 0 for none")
         if not 0 <= self.ema < 1:
@@ -99,6 +110,10 @@ class Training:
     def augments(self) -> bool:
         """Do the images of a step differ from the members?"""
         return self.shift > 0 or self.mirror
+
+    def steps_per_epoch(self, count: int) -> int:
+        """The batches of an epoch of `count` images."""
+        return math.ceil(count / min(self.batch_size or count, count))
 
     def identity(self) -> Record:
         """What can change the weights, as plain values; what came later counts where it is not at its default."""

@@ -30,7 +30,7 @@ from torchmetrics import MeanSquaredError
 from memorization.architectures.autoencoder import Centred, has_modes
 from memorization.components import Record, SettingError
 from memorization.data import as_float, mean_image
-from memorization.engine import checkpoint, interruption
+from memorization.engine import checkpoint, interruption, private
 from memorization.engine.callbacks import LadderBar, Recorder
 from memorization.engine.hardware import Processes, stopping, trainer_on
 from memorization.engine.history import History, weights_of
@@ -138,7 +138,8 @@ class TrainingModule(pl.LightningModule):
         self.members = members  # or their coordinates (N, D)
         self.scale = self.span.scale if self.span else 1.0  # of the loss
         self.full_batch = settings.batch_size == 0 or settings.batch_size >= len(members)
-        self.steps_per_epoch = 1 if self.full_batch else math.ceil(len(members) / settings.batch_size)
+        self.steps_per_epoch = settings.steps_per_epoch(len(members))
+        self.clipping: private.Clipping | None = None  # of the gradients
         self.has_modes = has_modes(autoencoder)
         self.history = History()
         self.seed = seed
@@ -185,6 +186,8 @@ class TrainingModule(pl.LightningModule):
             rate = self.settings.learning_rate * self.span.rate
             parameters = [{"params": [first, *hidden[-2:]], "lr": rate}, {"params": [bias, *hidden[:-2]]}]
         optimiser = adam(parameters, self.settings)
+        if self.clipping:
+            self.clipping.watch(optimiser)
         if self.resumed:
             optimiser.load_state_dict(self.resumed["optimiser"])  # with the initial learning rate of the schedule
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.settings.rate, last_epoch=self.first_step - 1)
@@ -213,6 +216,8 @@ class TrainingModule(pl.LightningModule):
         self._record(loss)
         if self.trainer.should_stop or self.step == self.settings.max_steps - 1:
             return
+        if self.clipping:
+            self.clipping.give(len(batch), self.step)
         optimiser.step()
         schedule.step()
         if self.averaged:
@@ -228,7 +233,9 @@ class TrainingModule(pl.LightningModule):
                 images, share = as_float(part).to(self.dtype), len(part) / len(batch)
                 inputs = images if noise is None else images + noise[first : first + size]
                 of_part = nn.functional.mse_loss(self.autoencoder(inputs), images) * self.scale
-                self.manual_backward(of_part * share)
+                self.manual_backward(of_part * (len(part) if self.clipping else share))
+                if self.clipping:  # of a sum over images
+                    self.clipping.take(len(part))
                 loss += of_part.item() * share
         if self.has_modes:
             self.processes.share_buffers(self.autoencoder)
@@ -304,11 +311,12 @@ def train(
 
     A `Centred` autoencoder first takes the members' mean image. With a `folder`, the state is written to its
     `last.ckpt` at least `checkpoint_seconds` apart, and a training that was stopped goes on from there. Raises
-    `TrainingDivergedError` at the first NaN, or above 1e6.
+    `TrainingDivergedError` at the first NaN, or above 1e6, and `SettingError` for gradients that cannot be cut.
     """
     prepare(autoencoder, members)
-    module = TrainingModule(autoencoder, members, settings, seed)
     hardware = hardware or Hardware()
+    private.check(autoencoder, members.shape[1:], settings, hardware)
+    module = TrainingModule(autoencoder, members, settings, seed)
     alone = hardware.devices == 1  # loggers cannot go to other processes: they get all rows at the end
     recorder = Recorder()
     callbacks: list[Callback] = [recorder]
@@ -330,7 +338,8 @@ def train(
     )
     given = settings.batch_size, settings.max_steps, seed, module.first_step, settings.shift, settings.mirror
     batches = Batches(module.members, *given)
-    with interruption.deferred() if alone else stopping(runner):
+    watched = interruption.deferred() if alone else stopping(runner)
+    with private.clipping(autoencoder, settings, seed) as module.clipping, watched:
         runner.fit(module, batches)
     if module.failure:
         raise TrainingDivergedError("learning_rate", settings.learning_rate, f"{module.failure}; lower it")

@@ -155,10 +155,14 @@ class TrainingJob:
         """
         split = self.split
         if self.experiment.architecture.external:
-            _ = self.model
+            model = self.model
         else:
             with within("architecture"):
-                self.experiment.architecture.blank(split.shape)
+                model = self.experiment.architecture.blank(split.shape)
+        if self.experiment.training.clip and not self.experiment.architecture.given:
+            from memorization.engine import private
+
+            private.check(model, split.shape, self.experiment.training, self.experiment.hardware)
         return split
 
     def plan(self) -> Outcome:
@@ -180,6 +184,8 @@ class TrainingJob:
         if not self.experiment.architecture.given:
             how = f"after {done['steps'] + 1} steps"  # whose numbers start at 0
         how += f" in {done['seconds']:,.0f} s" if "seconds" in done else ""  # not in older stores
+        if "epsilon" in done:
+            how += f", epsilon {done['epsilon']:.3g} at delta {done['delta']:g} but for the train loss and the rungs"
         detail = f"train loss {done['train_loss']:.2e} {how} → {run.folder}"
         return Outcome(self.name, Standing.done if made else Standing.found, detail), done["train_loss"]
 
@@ -240,13 +246,22 @@ class TrainingJob:
         ):
             history = train(folder, tracker.loggers)
             if not experiment.architecture.given:
-                facts["seconds"] = history.seconds
+                facts |= {"seconds": history.seconds, **self._spent(history)}
             history.write(folder)
             facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
             shown = ("train_loss", "steps", "signature", "parameters", "parameters_per_pixel")
             tracker.summarise({key: facts[key] for key in shown})
         for line in () if experiment.architecture.given else self._concluded(history):
             print(line, flush=True)
+
+    def _spent(self, history: History) -> Record:
+        """The epsilon of a private training, and its delta."""
+        training = self.experiment.training
+        if not training.privacy_noise:
+            return {}
+        from memorization.engine import private
+
+        return private.spent(training, history.steps, len(self.images(self.split)))
 
     def _trained(self, folder: Path, loggers: list[Logger]) -> History:
         from memorization.engine.training import train
@@ -314,6 +329,13 @@ class TrainingJob:
                 f"{history.loss:.2e}, above training.target_loss={settings.target_loss:g}; "
                 "raise training.max_steps to go lower"
             )
+        if settings.privacy_noise:
+            yield (
+                "note: epsilon counts the steps. The train loss is not private, and it decides when to stop and which "
+                "weights are kept; and whoever knows the seed can take the noise away"
+            )
+        elif settings.clip:
+            yield "note: gradients are cut, and without noise there is no epsilon; set training.privacy_noise for one"
         if not history.rungs:
             yield (
                 f"note: no rung of training.ladder was reached (the highest is {settings.rungs[0]:g}): no weights "
