@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from enum import EnumType
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SHOWN = [
     ("recover", "--cfg", "job"),
     ("extract", "--cfg", "job"),
     ("recover", "recovery.wieght=2"),
+    ("recover", "--version"),
     ("report", "--help"),
     ("cli.store", "--help"),
     ("tracking.dashboard", "--help"),
@@ -54,6 +56,16 @@ def asked_once() -> None:
 @pytest.mark.parametrize("words", SHOWN, ids=" ".join)
 def test_a_command_that_only_shows_something_loads_nothing_heavy(words: tuple[str, ...]) -> None:
     assert loaded(*words) == set()
+
+
+def test_the_version_is_that_of_this_project(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from memorization import recover
+
+    monkeypatch.setattr("sys.argv", ["memorization-recover", "--version"])
+    recover.main()
+    assert capsys.readouterr().out.startswith(f"memorization {version('memorization')}, hydra-core ")
 
 
 def test_the_store_is_listed_without_anything_heavy(tmp_path: Path) -> None:

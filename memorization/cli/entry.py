@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,9 @@ def main(application: Callable[[], Any], command: str) -> None:
             print(help.explained(CONF, command, group))
         except ValueError as error:
             sys.exit(f"error: {error}")
+        return
+    if "--version" in sys.argv:
+        print(f"memorization {version('memorization')}, hydra-core {version('hydra-core')}")
         return
     schema.register()
     OmegaConf.register_new_resolver("overview", partial(help.overview, CONF), replace=True)

@@ -346,10 +346,14 @@ class TrainingJob:
 def told(split: Split) -> str:
     """What the draw of the images left out, in a line; `done.json` names all."""
     few = "; ".join(split.skipped[:NAMED]) + ("; …" if len(split.skipped) > NAMED else "")
-    left = [f"{len(split.skipped)} unusable images ({few})"] if split.skipped else []
-    left += [f"{split.exact_duplicates} exact duplicates"] if split.exact_duplicates else []
-    left += [f"{split.near_duplicates} near duplicates of members"] if split.near_duplicates else []
+    left = [f"{_counted(len(split.skipped), 'unusable image')} ({few})"] if split.skipped else []
+    left += [_counted(split.exact_duplicates, "exact duplicate")] if split.exact_duplicates else []
+    left += [f"{_counted(split.near_duplicates, 'near duplicate')} of members"] if split.near_duplicates else []
     return f"left out {', '.join(left)}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def planned(name: str, folder: Path, also: str = "") -> Outcome:
