@@ -119,7 +119,7 @@ def drawn(summary: pd.DataFrame) -> go.Figure:
     figure.add_scatter(x=summary["error_on_non_members"], y=named, **looks, row=1, col=len(titles))
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(tickformat=".0%", range=[-0.04, 1.04])
-    figure.update_xaxes(tickformat=".2f", range=[0, 0.11], title="mean squared error", col=len(titles))
+    figure.update_xaxes(tickformat=".2f", range=[0, 0.27], title="mean squared error", col=len(titles))
     figure.update_xaxes(title="share of members", col=2)
     return figure.update_layout(width=1260, height=SIZE, template="plotly_white", margin={"t": 40, "l": 180})
 
