@@ -1,5 +1,6 @@
 """Write `results.csv`, `curves.csv` and `figure.png` from the extractions of a store, given as the one argument.
 
+Of several training seeds of a data set, the first one's; `seeds.csv` has all.
 The figure: distinct members against queries, the share extracted against train loss, and some of the images that came
 out above the members that they are. Chromium draws it.
 """
@@ -107,6 +108,7 @@ def main(store: Path) -> None:
     """Collect, write and draw."""
     runs = [run for run in finished(store, "extractions") if run.config["study"] == "extraction"]  # no banks
     summary = pd.DataFrame([summary_of(run) for run in runs])
+    summary = summary[summary["seed"] == summary.groupby("dataset")["seed"].transform("min")]
     order = summary.sort_values(["dataset", "control", "rung"], ascending=[True, True, False]).index
     runs, summary = [runs[i] for i in order], summary.loc[order].reset_index(drop=True)
     curves = pd.concat([curve(run.results).assign(signature=run.folder.name) for run in runs], ignore_index=True)
