@@ -40,7 +40,7 @@ bench: install  ## what an iteration of each method costs, as a ratio to a pass 
 report: install  ## the report on everything in the store
 	$(BIN)/memorization-report --store $(STORE)
 
-lint: style  ## style, spelling, rooms and types
+lint: style docs  ## style, spelling, rooms, types, and the documentation with its links
 	$(BIN)/mypy
 
 style: install
