@@ -20,6 +20,7 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from omegaconf import MISSING, OmegaConf
 from PIL import Image
 
@@ -249,6 +250,12 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake, recover_in_process, t
     assert MISTAKES[mistake] in shown
     assert len(shown.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", ["--config-dir out/seed=1 -m seed=2", "seed=2 -cd out/seed=1 -m"])
+def test_the_value_of_an_option_stays_behind_it(words):
+    taken = get_args_parser().parse_args(entry._options_first(words.split()))
+    assert (taken.overrides, taken.multirun, taken.config_dir) == (["seed=2"], True, "out/seed=1")
 
 
 TYPED = {

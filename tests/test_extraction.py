@@ -283,6 +283,12 @@ def test_what_the_cut_alone_holds_is_no_end():
         assert found.endings["diverged"] == (0 if ends else found.starts)
 
 
+@pytest.mark.parametrize(("dark", "light", "word"), [(0, 1, "periodic"), (0, 1.5, "diverged"), (-0.5, 1, "diverged")])
+def test_a_cycle_that_the_cut_holds_at_either_of_its_images_is_no_end(dark, light, word):
+    words, _, _ = settled(lambda x: torch.where(bright(x), dark, light) + 0 * x, starts(), max_iterations=20)
+    assert set(words) == {word}
+
+
 def test_the_cut_leads_back_to_an_image_what_would_leave_the_range():
     """Beyond the range the map expands, so that without the cut every start would diverge."""
 

@@ -183,6 +183,29 @@ def test_a_class_without_weights_is_trained(command, tmp_path):
         load_run(run.folder).autoencoder()
 
 
+class Twice(nn.Module):
+    """Holds its weights in a list as well, and answers by that; two of its layers share theirs."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(64, 16), nn.Linear(64, 16)
+        self.outer.weight = self.inner.weight
+        self.kept = [self.inner.weight]
+
+    def forward(self, x):
+        return ((self.inner(x.flatten(1)) + self.outer(x.flatten(1))) @ self.kept[0]).view_as(x)
+
+
+def test_a_run_is_read_into_a_class_that_holds_its_weights_twice(command, tmp_path):
+    model = f"architecture.target={__name__}.Twice"
+    _, err = command(model, ALLOWED, "training.max_steps=30", "training.ladder=[5e-1]", module="train")
+    assert err == ""
+    (run,) = finished(tmp_path / "runs", "autoencoders")
+    kept = load_run(run.folder, packages=["tests"]).autoencoder()
+    assert kept.kept[0] is kept.inner.weight is kept.outer.weight
+    assert sum(weight.numel() for weight in kept.parameters()) == run.done["parameters"]
+
+
 def test_what_is_worth_knowing_of_the_images_is_told(monkeypatch, tmp_path, capsys):
     for i in range(4):
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)

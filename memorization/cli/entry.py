@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -180,8 +181,11 @@ def _unknown(words: list[str]) -> str:
 
 
 def _options_first(words: Iterable[str]) -> list[str]:
-    """`KEY=VALUE` behind all options: Hydra refuses them on both sides of `-m`."""
-    return sorted(words, key=lambda word: "=" in word and not word.startswith("-"))
+    """`KEY=VALUE` behind all options and their values: Hydra refuses them on both sides of `-m`."""
+    valued = {name for action in get_args_parser()._actions if action.nargs is None for name in action.option_strings}
+    pairs = pairwise(["", *words])
+    behind = [("=" in word and not word.startswith("-") and before not in valued, word) for before, word in pairs]
+    return [word for _, word in sorted(behind, key=itemgetter(0))]
 
 
 def _planning(words: list[str], folder: str) -> list[str]:

@@ -145,7 +145,7 @@ def explained(error: Exception) -> str:
     """What Hydra and OmegaConf say of a wrong name or value over several lines, in one."""
     if isinstance(error, OverrideParseException):
         key, sign, value = error.override.partition("=")
-        if not sign or not key:
+        if not sign or not key or key[-1:] == " ":
             return f"{error.override!r} is not KEY=VALUE; write no spaces around =, and a value with spaces in quotes"
         said = str(error).partition("\n")[0]
         return f"{error.override}: {said}; a value with such characters needs quotes within quotes: '{key}=\"{value}\"'"

@@ -168,7 +168,7 @@ def settle(autoencoder: Autoencoder, starts: Tensor, settings: Search) -> Settle
     settled = Settled(found.images, ending, (ending == 0).long(), found.residual, found.queries.clone())
     left = (ending == ENDINGS.index(Ending.unsettled)).nonzero().flatten()
     if len(left):
-        _find_periods(cut, settled, left, settings)
+        _find_periods(autoencoder, settled, left, settings)
     _leave_out(autoencoder, settled)
     return settled
 
@@ -191,17 +191,22 @@ def _leave_out(autoencoder: Autoencoder, settled: Settled) -> None:
 
 @torch.no_grad()
 def _find_periods(autoencoder: Autoencoder, settled: Settled, left: Tensor, settings: Search) -> None:
-    """Of the images `left` (L,), fill in those that are periodic."""
-    orbit = [settled.points[left]]
+    """Of the images `left` (L,), fill in those that are periodic; a cycle of which the cut holds a point diverged."""
+    orbit, beyond = [settled.points[left]], []
     for _ in range(2 * PERIODS):
-        orbit.append(autoencoder(orbit[-1]))
+        answers = autoencoder(orbit[-1])
+        orbit.append(answers.clamp(0, 1))
+        beyond.append(rms(answers - orbit[-1]))
     settled.queries[left] += 2 * PERIODS
     path = torch.stack(orbit, 1)  # (L, 2 PERIODS + 1, C, H, W)
+    held = ~(torch.stack(beyond, 1) <= BEYOND)  # (L, 2 PERIODS): the step to the next point
     for i, image in enumerate(left.tolist()):
         own = path[i]
         gaps = [rms(own[period : period + PERIODS] - own[:PERIODS]) for period in range(1, PERIODS + 1)]
         period = next((period for period, gap in enumerate(gaps, 1) if _is_settled(gap, period, settings)), 0)
-        if period:
+        if period and held[i, :period].any():
+            settled.ending[image] = ENDINGS.index(Ending.diverged)
+        elif period:
             if gaps[0].max() <= settings.same:  # no two of its points would be told apart
                 period = 1
             cycle = own[:period]

@@ -89,7 +89,7 @@ class Run:
         model = trained.stored(program, self.packages).blank(tuple(self.done["shape"]))
         if not program:
             weights = load_file(verified(self.folder, f"{name}.safetensors", self.done))
-            model.load_state_dict(weights, assign=True)
+            model.load_state_dict(weights, assign=not trained.external)  # a class may hold its weights twice
         return model.eval().requires_grad_(False)
 
     @cached_property
