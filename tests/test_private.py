@@ -123,7 +123,10 @@ def test_an_epoch_of_batches_counts_as_one_of_all_images():
     assert private.epsilon(0.5, 0) == 0
 
 
-@pytest.mark.parametrize("changes", [{}, {"batch_size": 5, "micro_batch": 2, "ema": 0.9}])
+DISTURBED = {"shift": 1, "mirror": True, "input_noise": 0.1, "batch_size": 5}
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 5, "micro_batch": 2, "ema": 0.9}, DISTURBED])
 def test_a_stopped_training_ends_with_the_same_bits(signals, tmp_path, changes):  # noqa: F811
     settings = dataclasses.replace(NOISY, **changes)
     whole, again = model(dropout=0.1), model(dropout=0.1)
