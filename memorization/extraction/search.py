@@ -2,7 +2,8 @@
 
 Starting images are drawn from a prior and iterated, `x <- f(x)`, until they are fixed points, periodic, or diverged.
 What an answer has outside [0, 1], where images lie, is cut off: of the maps that would take an image out of the range
-for good, many lead to members instead. An end that only the cut holds is none: it diverged. Equal ends are one.
+for good, many lead to members instead. An end that one step of the autoencoder would take out of the range by more than
+`BEYOND` is held by the cut alone, and diverged; of a map that expands slowly, some such ends remain. Equal ends are one.
 
 It goes in rounds: each spends its batches on the arms of the prior from which new ends came at the lowest cost in
 queries (Thompson sampling of Poisson rates, older rounds counting less: our own choice), until a budget is spent or, by
@@ -59,8 +60,8 @@ class Search:
         earlier ones (Anderson), which takes a third of the queries, 0 for none.
     same: two ends are one if they are this near, root mean square in pixels of [0, 1].
     batch_size: starting images that are iterated together.
-    queries: the budget: evaluations of the autoencoder, kept to a fiftieth. The last rounds are as large as what is
-        left of it pays for, if no image takes more than any did so far.
+    queries: the budget: evaluations of the autoencoder. It is kept to a fiftieth if no image takes more than any did so
+        far; a map that becomes slow late can overrun it by a round.
     unseen: it also ends when, after 400 images or more, no more ends than these are estimated to be unseen.
     """
 
