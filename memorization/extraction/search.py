@@ -2,8 +2,9 @@
 
 Starting images are drawn from a prior and iterated, `x <- f(x)`, until they are fixed points, periodic, or diverged.
 What an answer has outside [0, 1], where images lie, is cut off: of the maps that would take an image out of the range
-for good, many lead to members instead. An end that one step of the autoencoder would take out of the range by more than
-`BEYOND` is held by the cut alone, and diverged; of a map that expands slowly, some such ends remain. Equal ends are one.
+for good, many lead to members instead. An end that one step of the autoencoder would take out of the range by more
+than `BEYOND` is held by the cut alone, and diverged; of a map that expands slowly, some such ends remain. Equal ends
+are one.
 
 It goes in rounds: each spends its batches on the arms of the prior from which new ends came at the lowest cost in
 queries (Thompson sampling of Poisson rates, older rounds counting less: our own choice), until a budget is spent or, by
