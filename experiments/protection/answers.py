@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from collect import NONE, protection_of
 from torch import Tensor, nn
 
 from memorization import extract
@@ -49,9 +50,7 @@ def unprotected(store: Path) -> Iterator[Run]:
     """The autoencoders of the study that were trained without protection."""
     for done in sorted(store.glob("autoencoders/*/done.json")):
         run = load_run(done.parent)
-        training, architecture = run.config["training"], run.config["architecture"]
-        kept = [training.get(key) for key in ("shift", "mirror", "input_noise", "weight_decay", "clip")]
-        if run.config["study"] == "protection" and architecture["centre"] and not any([*kept, architecture["dropout"]]):
+        if run.config["study"] == "protection" and protection_of(run)[0] == NONE:
             yield run
 
 

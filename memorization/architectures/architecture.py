@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import Bounded, Centred, count_parameters
 from memorization.architectures.convolutional import Convolutional
@@ -147,10 +147,16 @@ class Architecture:
             torch.manual_seed(seed)
             return self._built(shape)
 
-    def blank(self, shape: Shape) -> nn.Module:
-        """The same, for weights that are loaded into it by `load_state_dict(..., assign=True)`.
+    def loaded(self, shape: Shape, weights: Mapping[str, Tensor]) -> nn.Module:
+        """The autoencoder with `weights`, its state dict. Raises `SettingError` as `build`."""
+        model = self.blank(shape)
+        model.load_state_dict(weights, assign=not self.external)  # a class may hold its weights twice
+        return model
 
-        One of our own is on torch's meta device, which takes neither time nor memory. Raises `SettingError` as `build`.
+    def blank(self, shape: Shape) -> nn.Module:
+        """The autoencoder before any weights: one of our own on torch's meta device, without time and memory.
+
+        Raises `SettingError` as `build`.
         """
         if self.external:
             return self.build(shape, seed=0)

@@ -73,7 +73,7 @@ class EndWriter(BasePredictionWriter):
 
 
 class Progress(Callback):
-    """Tells of the queries of each batch that is done."""
+    """Tells of the queries of each batch that is done, where this process is the only one."""
 
     def __init__(self, on_batch: Callable[[int], None]) -> None:
         self.on_batch = on_batch
@@ -92,15 +92,13 @@ def extract(
     *,
     seed: int = 0,
     on_round: Callable[[Bank], None] | None = None,
-    on_batch: Callable[[int], None] | None = None,
     observers: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
     hardware: Hardware | None = None,
 ) -> Bank:
     """The ends of images of `shape` (C, H, W); shards go to `folder`, and those that it holds are taken as done.
 
-    on_round: is told of the bank after each round. on_batch: of the queries that each batch took, where this process is
-    the only one. In float32, whatever the precision of the training.
+    on_round: is told of the bank after each round. In float32, whatever the precision of the training.
     """
     hardware = hardware or Hardware()
     if "mixed" in hardware.precision:
@@ -113,8 +111,7 @@ def extract(
             module.ends = ends
             devices = min(hardware.devices, len(missing)) if hardware.devices > 0 else hardware.devices
             own = list(loggers) if hardware.devices == 1 else False
-            told = [Progress(on_batch)] if on_batch and hardware.devices == 1 else []
-            arguments = {"callbacks": [EndWriter(folder), *told, *observers], "inference_mode": False, "logger": own}
+            arguments = {"callbacks": [EndWriter(folder), *observers], "inference_mode": False, "logger": own}
             runner = trainer_on(replace(hardware, devices=devices), **arguments)
             loader = DataLoader(Draws(missing), batch_size=1, collate_fn=itemgetter(0))
             with stopping(runner):

@@ -18,7 +18,7 @@ from memorization.architectures.external.contract import check_beyond, some_imag
 from memorization.components import Record, SettingError, within
 from memorization.config.experiment import Experiment, Extracting
 from memorization.data import Split, as_float, to_uint8
-from memorization.engine.extraction import extract
+from memorization.engine.extraction import Progress, extract
 from memorization.evaluation import extraction
 from memorization.evaluation.controls import Control, InapplicableError, untrained
 from memorization.evaluation.extraction import ends_table, summarised, told, told_of_starts
@@ -135,7 +135,7 @@ class ExtractionJob:
                     folder / files.SHARDS / signature_of(facts["weights"]),  # of these weights
                     seed=experiment.seed,
                     on_round=partial(self._told, bar, tracker, split),
-                    on_batch=bar.update,
+                    observers=[Progress(bar.update)] if experiment.hardware.devices == 1 else [],
                     hardware=experiment.hardware,
                 )
             radii = None

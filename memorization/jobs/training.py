@@ -255,13 +255,10 @@ class TrainingJob:
             print(line, flush=True)
 
     def _spent(self, history: History) -> Record:
-        """The epsilon of a private training, and its delta."""
-        training = self.experiment.training
-        if not training.privacy_noise:
-            return {}
+        """The epsilon of a private training, and its delta; nothing of another."""
         from memorization.engine import private
 
-        return private.spent(training, history.steps, len(self.images(self.split)))
+        return private.spent(self.experiment.training, history.steps, len(self.images(self.split)))
 
     def _trained(self, folder: Path, loggers: list[Logger]) -> History:
         from memorization.engine.training import train

@@ -86,10 +86,11 @@ class Run:
         name = f"weights/{rung_name(rung)}"
         trained = Architecture.of(**self.config["architecture"])
         program = verified(self.folder, f"{name}.pt2", self.done) if trained.exported else None
-        model = trained.stored(program, self.packages).blank(tuple(self.done["shape"]))
-        if not program:
-            weights = load_file(verified(self.folder, f"{name}.safetensors", self.done))
-            model.load_state_dict(weights, assign=not trained.external)  # a class may hold its weights twice
+        stored, shape = trained.stored(program, self.packages), tuple(self.done["shape"])
+        if program:
+            model = stored.build(shape, seed=0)
+        else:
+            model = stored.loaded(shape, load_file(verified(self.folder, f"{name}.safetensors", self.done)))
         return model.eval().requires_grad_(False)
 
     @cached_property
