@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
 
 from memorization.cli import entry
-from memorization.store import files
+from memorization.config import schema
+from memorization.config.experiment import resolve
+from memorization.jobs.extraction import ExtractionJob
+from memorization.jobs.recovery import RecoveryJob
+from memorization.store import files, lock
 from memorization.store.reading import finished, load_results
 from tests.conftest import run_script
 from tests.preloaded import PYTHON
@@ -150,3 +157,19 @@ def test_optuna_is_planned(tmp_path):
     planned = run_script("recover", *words, "recovery.weight=interval(0.5, 2)", "--plan", cwd=tmp_path)
     assert "2 of 2 jobs: 2 missing" in planned.stdout, planned.stderr
     assert planned.returncode == 0, planned.stderr
+
+
+def test_of_several_banks_one_that_another_process_makes_comes_last(tmp_path, monkeypatch):
+    schema.register()
+    words = ["dataset=faces", "recovery=energy", "operator=robust", "rungs=[1e-4,1e-8]", f"store={tmp_path}"]
+    with initialize_config_dir(str(entry.CONF), version_base="1.3"):
+        job = RecoveryJob(resolve(compose("recover", overrides=words)))
+    made, losses = [], {1e-2: 9e-3, 1e-4: 9e-5, 1e-8: 8e-9}
+    ends = SimpleNamespace(ends={"ends": torch.full((2,), 1.5)})
+    monkeypatch.setattr(ExtractionJob, "run", lambda bank: ("", made.append(bank.rung) or ends))
+    banks = job._recalled(losses, losses)
+    assert made == [1e-4, 1e-8]  # at 1e-2 no image is held
+    assert {rung: bank.tolist() for rung, bank in banks.items()} == {1e-4: [1, 1], 1e-8: [1, 1]}  # cut to images
+    with lock.held(job.bank(1e-4).folder):
+        assert job._recalled(losses, losses).keys() == banks.keys()
+    assert made[2:] == [1e-8, 1e-4]

@@ -52,7 +52,9 @@ class Making:
                 stack.enter_context(files.creating(self.folder, record, facts))
             tracker = stack.enter_context(tracking(experiment.tracking, experiment.store, details))
             stack.enter_context(closing(bar))
-            found = self.earlier | {rung: self._recovered(rung, bar, tracker) for rung in self.missing}
+            banks = self.subject.banks(self.missing)
+            made = {rung: self._recovered(rung, banks.get(rung), bar, tracker) for rung in self.missing}
+            found = self.earlier | made
             if grows:
                 files.reopen(self.folder)
                 stack.enter_context(files.creating(self.folder, record, facts))
@@ -69,7 +71,7 @@ class Making:
                 scores = last.iloc[shown["row"].tolist()][columns]
                 tracker.gallery("recover", kept, scores, captions_of_answers(scores))
 
-    def _recovered(self, rung: float, bar: RecoveryBar, tracker: Tracker) -> Found:
+    def _recovered(self, rung: float, bank: Tensor | None, bar: RecoveryBar, tracker: Tracker) -> Found:
         """The results at a rung and the pictures of its gallery, by the names that they have in a run."""
         name, members = rung_name(rung), self.subject.split.members
         bar.begin(name)
@@ -84,7 +86,7 @@ class Making:
             loggers=tracker.loggers,
             hardware=self.experiment.hardware,
             loss=self.subject.losses[rung],
-            bank=self.subject.bank(rung),
+            bank=bank,
             members=members,
         )
         table = table.assign(rung=rung, train_loss=self.subject.losses[rung], **self._columns())

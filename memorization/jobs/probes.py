@@ -51,7 +51,7 @@ class ProbesJob:
     def _make(self) -> None:
         job, folder = self.recovery, self.folder
         subject = job.subject()
-        split, tables = subject.split, []
+        split, tables, banks = subject.split, [], subject.banks(subject.losses)
         for rung, loss in subject.losses.items():
             found = recover_probes(
                 job.recipe,
@@ -61,7 +61,7 @@ class ProbesJob:
                 count=job.recovering.probes,
                 indices=split.member_indices,
                 batch_size=job.recovering.batch_size,
-                bank=subject.bank(rung),
+                bank=banks.get(rung),
                 loss=loss,
             )
             tables.append(found.assign(rung=rung, train_loss=loss))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,15 +42,15 @@ OF_RECOVERY = {key.name for key in fields(RecoverConfig)} - {key.name for key in
 class Subject:
     """What a run recovers from: the images, and at each rung its train loss and its model.
 
-    autoencoder: the trained one; None of a control without one, whose only rung is NaN. bank: at a rung, the images
-    that are recalled.
+    autoencoder: the trained one; None of a control without one, whose only rung is NaN. banks: at some rungs, what is
+    recalled there; nothing where none is.
     """
 
     split: Split
     losses: dict[float, float]
     model: Callable[[float], nn.Module]
     autoencoder: Run | None = None
-    bank: Callable[[float], Tensor | None] = lambda rung: None
+    banks: Callable[[Iterable[float]], dict[float, Tensor]] = lambda rungs: {}
 
     @property
     def signature(self) -> str:
@@ -225,11 +225,11 @@ class RecoveryJob:
         if self.control in (Control.none, Control.reference):
             autoencoder, split, _ = self.training.obtain()
             losses = {rung: autoencoder.rungs[rung] for rung in self._reached(autoencoder)}
-            return Subject(
-                split, losses, autoencoder.autoencoder, autoencoder, lambda rung: self._recalled(rung, losses[rung])
-            )
+            banks = partial(self._recalled, losses)
+            return Subject(split, losses, autoencoder.autoencoder, autoencoder, banks)
         model = self.untrained if self.control is Control.untrained else nn.Identity()
-        return Subject(split, {math.nan: math.nan}, lambda _: model, bank=self._recalled)
+        losses = {math.nan: math.nan}
+        return Subject(split, losses, lambda _: model, banks=partial(self._recalled, losses))
 
     def bank(self, rung: float, loss: float | None = None) -> ExtractionJob | None:
         """The extraction whose ends are recalled at a rung, made once for an autoencoder; None if nothing is.
@@ -248,13 +248,19 @@ class RecoveryJob:
         experiment = replace(self.experiment, recovering=None, extracting=extracting, record=kept)
         return ExtractionJob(experiment, rung)
 
-    def _recalled(self, rung: float, loss: float | None = None) -> Tensor | None:
-        job = self.bank(rung, loss)
-        if not job:
-            return None
-        outcome, run = job.run()
-        print(outcome, flush=True)
-        return run.ends["ends"].clamp(0, 1)
+    def _recalled(self, losses: dict[float, float], rungs: Iterable[float]) -> dict[float, Tensor]:
+        """The images that are recalled at each of some rungs, of these train losses.
+
+        Of several that are missing, one that another process makes comes last: jobs side by side share the work.
+        """
+        jobs = {rung: bank for rung in rungs if (bank := self.bank(rung, losses[rung]))}
+        found = {}
+        while jobs:
+            rung = min(jobs, key=lambda rung: lock.is_held(jobs[rung].folder))
+            outcome, run = jobs.pop(rung).run()
+            print(outcome, flush=True)
+            found[rung] = run.ends["ends"].clamp(0, 1)
+        return found
 
     def _reached(self, autoencoder: Run) -> list[float]:
         """The rungs that are asked for; raises `ValueError` if the training did not reach one."""
