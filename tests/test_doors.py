@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from memorization import testing
+from memorization.config import choices
 from tests.preloaded import PYTHON
 
 PARTS = {"datasets": "waves", "architectures": "shallow", "degradations": "checkerboard", "methods": "blended"}
@@ -49,6 +51,8 @@ def test_the_example_is_listed_swept_and_reported(installed, tmp_path):
     explained = called("memorization.recover", "--help", "recovery", beside=installed, cwd=tmp_path).stdout
     assert "\nrecovery=blended\n" in explained
     assert "recovery.share: number; default " in explained
+    explained = called("memorization.recover", "--help", "degradation", beside=installed, cwd=tmp_path).stdout
+    assert re.search(r"degradation\.side: whole number; default 2\n +of a field, [^:]* is seen\s+whole,\s+and", explained)
     wrong = called(
         "memorization.recover", "degradation=checkerboard", "degradation.side=0", beside=installed, cwd=tmp_path
     )
@@ -62,6 +66,21 @@ def test_the_parts_of_the_example_conform(installed, tmp_path):
     ended = subprocess.run([*PYTHON, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"{[*PARTS.items()]}\n"
+
+
+def test_the_meaning_of_a_key_is_read_from_a_docstring():
+    text = """Moves images.
+
+    Args:
+        to (float | None): where to,
+            in pixels.
+        width, height: of the frame
+    and what follows.
+    turned: by: degrees
+    """
+    said = {key: choices._meaning(inspect.cleandoc(text), key) for key in ("to", "height", "turned", "frame", "Args")}
+    of_some = {"to": "where to, in pixels.", "height": "of the frame", "turned": "by: degrees"}
+    assert said == {**of_some, "frame": "", "Args": ""}
 
 
 def test_a_package_without_a_part_is_not_taken_to_conform():

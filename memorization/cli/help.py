@@ -1,8 +1,8 @@
 """What `--help` shows: the groups and keys of a command on one screen, and with `--help GROUP` those of one in full.
 
 A choice is described by the comment at the top of its file, or, where another package brings no file, by the first
-line of its docstring. A key's type and default come from the part that has it, its meaning from `keys.yaml`. The
-reference of the documentation is made of the same. Nothing here needs torch.
+line of its docstring. A key's type and default come from the part that has it, its meaning from `keys.yaml`, or, of
+another package's, from its docstring. The reference of the documentation is made of the same. Nothing here needs torch.
 """
 
 import inspect
@@ -166,9 +166,13 @@ def meanings() -> dict[str, str]:
 
 
 def meaning(path: str, key: str) -> str:
-    """That of the choice `group.choice`, else that of its group; empty of a key of another package."""
-    places = [path, path.split(".")[0]]
-    return next((meanings()[name] for place in places if (name := f"{place}.{key}".lstrip(".")) in meanings()), "")
+    """That of the choice `group.choice`, else that of its group; of another package's, what its docstring says."""
+    group, _, name = path.partition(".")
+    choice = choices().get(group, {}).get(name)
+    if choice and choice.offered:
+        return choice.meanings.get(key, "")
+    places = (f"{place}.{key}".lstrip(".") for place in (path, group))
+    return next((meanings()[place] for place in places if place in meanings()), "")
 
 
 def nodes(command: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass, replace
 from enum import EnumType, StrEnum
@@ -38,12 +39,16 @@ TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice of a group: the name of its component, the first line on it, and its keys; is it another package's?"""
+    """A choice of a group: the name of its component, the first line on it, and its keys; is it another package's?
+
+    meanings: of the keys of another package's, where its docstring has lines such as this one.
+    """
 
     component: str
     told: str
     fields: list[Field]
     offered: bool = False
+    meanings: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, component: Callable[..., Any], offered: bool = False) -> Choice:
@@ -51,12 +56,23 @@ class Choice:
         fields = component_fields(component)
         made = component() if any(map(_is_made, fields)) else None
         fields = [(own[0], own[1], getattr(made, own[0]) if _is_made(own) else own[2]) for own in fields]
-        return cls(component.__name__, (inspect.getdoc(component) or "").split("\n")[0], fields, offered)
+        text = inspect.getdoc(component) or ""
+        meanings = {key: said for key, *_ in fields if offered and (said := _meaning(text, key))}
+        return cls(component.__name__, text.split("\n")[0], fields, offered, meanings)
 
     @property
     def parts(self) -> list[str]:
         """The keys that hold other choices of its group."""
         return [key for key, _, default in self.fields if default == MISSING]
+
+
+def _meaning(text: str, key: str) -> str:
+    """What a docstring says of a key: `key: meaning`, as `key (its type): meaning` or of several, `key, other: ...`.
+
+    Lines that are indented more go on with it.
+    """
+    found = re.search(rf"^( *)(?:\w+, )*{key}(?:, \w+)*(?: \(.*\))?: (.+(?:\n\1 +\S.*)*)", text, re.MULTILINE)
+    return " ".join(found[2].split()) if found else ""
 
 
 def _is_made(own: Field) -> bool:

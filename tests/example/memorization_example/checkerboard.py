@@ -15,7 +15,11 @@ from memorization.degradations import Degradation, Description, Mask, Measuremen
 
 @dataclass(frozen=True)
 class Checkerboard(Degradation):
-    """Erases half of the pixels, in fields of `side` x `side`, to 0."""
+    """Erases half of the pixels, in fields of `side` x `side`, to 0.
+
+    side: of a field, in pixels; the first field of an image, at the top on the left, is seen
+        whole, and those at the margin may be cut.
+    """
 
     side: int = 2
 
