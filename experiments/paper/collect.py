@@ -3,7 +3,8 @@
 `results.csv` has a row an autoencoder (activation and seed), degradation, method and rung; `summary.csv` a row without
 the seeds: the mean share of the members recovered, with the interval of
 `memorization.evaluation.seeds.seed_variation`, and the mean over the seeds of the median PSNR. Autoencoders of which
-cells are missing are left out. Without STORE, the figure is drawn from the table that is there.
+cells are missing are left out, and those of the table that STORE lacks are kept. Without STORE, the figure is drawn
+from the table that is there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ def collect(store: Path) -> None:
             rows.append(own[[*NETWORK, *CELL, "train_loss", *FIGURES]])
     table = pd.concat(rows, ignore_index=True).drop_duplicates([*NETWORK, *CELL])
     table = table[table.groupby(NETWORK)["rung"].transform("size") == CELLS]
+    if RESULTS.exists():
+        before = pd.read_csv(RESULTS)
+        made = pd.MultiIndex.from_frame(table[NETWORK])
+        table = pd.concat([before[~pd.MultiIndex.from_frame(before[NETWORK]).isin(made)], table])
     table = table.sort_values([*NETWORK, *CELL], ascending=[True] * 7 + [False], ignore_index=True)
     table.to_csv(RESULTS, index=False, float_format="%.6g")
     summary_of(table).to_csv(SUMMARY, index=False, float_format="%.6g")
