@@ -52,7 +52,9 @@ def test_the_example_is_listed_swept_and_reported(installed, tmp_path):
     assert "\nrecovery=blended\n" in explained
     assert "recovery.share: number; default " in explained
     explained = called("memorization.recover", "--help", "degradation", beside=installed, cwd=tmp_path).stdout
-    assert re.search(r"degradation\.side: whole number; default 2\n +of a field, [^:]* is seen\s+whole,\s+and", explained)
+    assert re.search(
+        r"degradation\.side: whole number; default 2\n +of a field, [^:]* is seen\s+whole,\s+and", explained
+    )
     wrong = called(
         "memorization.recover", "degradation=checkerboard", "degradation.side=0", beside=installed, cwd=tmp_path
     )
