@@ -12,6 +12,7 @@ import nox
 nox.options.error_on_missing_interpreters = False  # they are skipped
 nox.options.sessions = ["tests", "lowest", "wheel"]  # `newest` may fail for reasons that are not ours
 
+PYTHONS = ["3.11", "3.12", "3.13"]
 LOCK = ("--constraint", "requirements.lock")
 TORCH = next(line for line in Path("requirements.lock").read_text().splitlines() if line.startswith("torch=="))
 ALL = ("-n", "2", "--dist", "worksteal")  # what is run of the tests, unless something is named
@@ -22,7 +23,7 @@ def run_tests(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ALL), env={"PYTHONPATH": None})
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The tests with the versions of requirements.lock."""
     session.install(TORCH)
@@ -49,7 +50,7 @@ def newest(session: nox.Session) -> None:
     run_tests(session)
 
 
-@nox.session
+@nox.session(python=PYTHONS)
 def wheel(session: nox.Session) -> None:
     """The smoke experiment and its report with the wheel, in an environment and a folder that have nothing else."""
     with tempfile.TemporaryDirectory() as folder:
