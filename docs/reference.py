@@ -68,6 +68,27 @@ COLUMNS = {
     "study": "the name under which runs are grouped",
     "signature": "name of the run's folder",
 }
+ENDS = {
+    "end": "number of the end in its extraction",
+    "nearest_member": "which member is nearest to it, counted from 0; -1 without members",
+    "image": "index of that member in its data set",
+    "psnr": "PSNR between the two on all pixels, in dB",
+    "is_member": "`psnr` is at least `threshold_db`, and no non-member is nearer",
+    "nearest_non_member": "which non-member is nearest to it, counted from 0; -1 without non-members",
+    "psnr_non_member": "PSNR between the two on all pixels, in dB",
+    "hits": "starting images that ended there",
+    "queries": "queries of the search up to the end of the round that found it",
+    "residual": "root mean square of `f(x) - x`, in pixels of [0, 1]; of a cycle, after a period",
+    "period": "1 of a fixed point, the number of images of a cycle",
+    "spectral_radius": "of the Jacobian at a fixed point, below 1 if it attracts; NaN of a cycle, or if not asked for",
+    "found_by": "the part of the prior that found it",
+    "prior": "choice of `prior=`",
+} | {
+    name: COLUMNS[name]
+    for name in (
+        "rung", "train_loss", "dataset", "architecture", "control", "seed", "threshold_db", "study", "signature",
+    )
+}  # fmt: skip
 SCRIPTS = {
     "memorization-train": "Trains an autoencoder, and keeps its weights at each train loss of the ladder.",
     "memorization-recover": "Degrades images and recovers them; trains the autoencoder if the store lacks it.",
@@ -143,8 +164,10 @@ def results() -> str:
         '`results.parquet` of a recovery has one row an image and rung. `memorization.load_results("runs")` '
         "returns the rows of all recoveries of a store. Columns that do not apply are missing or NaN.",
         table(((name, text) for name, text in COLUMNS.items()), ("column", "meaning")),
-        "An extraction has one row a distinct end; its columns are described at "
-        "[load_extractions](python.md#memorizationload_extractions). Those of the attractors are at "
+        "`results.parquet` of an extraction has one row a distinct end; "
+        '`memorization.load_extractions("runs")` returns those of all extractions.',
+        table(ENDS.items(), ("column", "meaning")),
+        "The columns of the attractors are at "
         "[load_attractors](python.md#memorizationload_attractors), and those of a membership inference at "
         "[load_lira](python.md#memorizationload_lira).",
     ]

@@ -5,7 +5,7 @@ no newer ones for stay, where a part of a study was made anew.
 
 The table is `summary.summarise` of the study's results, with the settings of the recovery that the study varies. Where
 near-member probes were recovered, `probes.csv` is their `probes.attraction`, with the method and degradation. Of the
-study `audit`, `desktop.png` and `phone.png` show what its report looks like. Chromium draws them all.
+study `faces`, `desktop.png` and `phone.png` show what its report looks like. Chromium draws them all.
 """
 
 from __future__ import annotations
@@ -318,5 +318,5 @@ if __name__ == "__main__":
     if given.store:
         collect(**vars(given))
     draw(given.study)
-    if given.store and given.study == "audit":
-        photograph(Path(__file__).parent / "audit", given.store / "report.html")
+    if given.store and given.study == "faces":
+        photograph(Path(__file__).parent / "faces", given.store / "report.html")

@@ -27,6 +27,7 @@ from memorization.degradations import Blur, Gain
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.recovery import Estimated, PnPADMM
 from memorization.report import parsed
+from tests import test_extract_command
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -192,6 +193,7 @@ def test_every_column_of_results_is_explained(reference, smoke):
         recipe = Recipe(degradation, PnPADMM(max_iterations=1), Estimated(family))
         found |= set(recover_batch(recipe, lambda x: x, images, [0, 1], images).scores.columns)
     assert found == set(reference.COLUMNS)
+    assert set(reference.ENDS) == test_extract_command.COLUMNS  # which a run is compared with there
 
 
 def test_what_the_front_page_links_to_is_there():

@@ -205,7 +205,7 @@ MISTAKES = {
     "fraction=0.5": "fraction: there is no such key; did you mean degradation.fraction?",
     "+foo=1": "foo: there is no such key",
     "+recovery.foo=1": "recovery.foo: there is no such key for recovery=pnp_admm; it has penalty",
-    "seed=x": "seed=x: Value 'x' of type 'str' could not be converted to Integer",
+    "seed=x": "seed=x: it must be a whole number, such as 50",
     "dataset.members=90": "dataset.members is 90; with dataset.non_members 50 it needs 140 images; faces has 100",
     "degradation.fraction=1.5": "degradation.fraction is 1.5; it must lie between 0 and 1",
     "recovery.extrapolation=-1": "recovery.extrapolation is -1; it must be at least 1; set it to 0 for none",

@@ -183,7 +183,7 @@ MISTAKES = {
     "prior=images prior.path=/nowhere": "prior.path is '/nowhere'; ",
     "search.queries=0": "search.queries is 0; it must be a whole number, at least 1",
     "search.unseen=-1": "search.unseen is -1; it is a number of ends, at least 0",
-    "search.batch_size=x": "search.batch_size=x: Value 'x' of type 'str' could not be converted to Integer",
+    "search.batch_size=x": "search.batch_size=x: it must be a whole number, such as 50",
     "threshold_db=nan": "threshold_db is nan; it must be a finite number of dB",
 }
 
@@ -195,6 +195,12 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake, command, trained):
     assert MISTAKES[mistake] in err
     assert len(err.strip().splitlines()) == 1
     assert not (trained / "runs" / "extractions").exists()
+
+
+def test_a_prior_that_cannot_be_used_is_refused_before_the_training(command, tmp_path):
+    status, _, err = command(*TINY, "prior=images", folder=tmp_path)
+    assert (status, err.startswith("error: prior.path is ''; name a folder")) == (1, True)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_typo_in_a_file_of_a_prior_is_named(tmp_path):

@@ -22,6 +22,11 @@ USER_ERRORS = (ValueError, OSError)
 EXPLAINED = (*USER_ERRORS, *ConfigError)  # their message alone says what to do
 
 
+EXPECTED = {  # by what OmegaConf says of another value
+    "to Integer": "a whole number, such as 50",
+    "to Float": "a number, such as 0.8 or 1e-4",
+    "valid bool": "true or false",
+}
 COMMANDS: dict[str, type] = {  # that have keys which not all have
     "memorization-recover": RecoverConfig,
     "memorization-extract": ExtractConfig,
@@ -169,6 +174,10 @@ def explained(error: Exception) -> str:
         return f"{found[1]} is {found[2]!r}; choose one of {found[3]}"
     if found := re.search(r"Error merging override (\S+?)=(\S+)\n?.* is not a ListConfig, list or tuple", text):
         return f"{found[1]}={found[2]}: it takes a list; give {found[1]}=[{found[2]}]"
+    if found := re.search(r"Sweep parameters '(\S+?)' requires --multirun", text):
+        return f"{found[1]}: these are several values; add -m to run each"
+    if found := re.search(r"override (\S+)\nValue .* (to Integer|to Float|valid bool)\b", text):
+        return f"{found[1]}: {'each' if '=[' in found[1] else 'it'} must be {EXPECTED[found[2]]}"
     if found := re.search(r"Error merging override (\S+)\n?(.*)", text):
         return f"{found[1]}: {found[2].strip() or text.splitlines()[1].strip()}"
     return " ".join(text.split("\n\n")[0].split())

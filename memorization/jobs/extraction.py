@@ -221,6 +221,8 @@ def check(experiment: Experiment) -> None:
     control, rungs = experiment.extracting.control, experiment.extracting.rungs
     architecture = experiment.architecture
     training_of(experiment).check()
+    with within("prior"):
+        _ = experiment.extracting.search.prior.identity()
     if control not in (Control.none, *OF_EXTRACTION):
         raise InapplicableError(f"{control} is of a measurement, and an extraction has none")
     if control is Control.untrained and architecture.exported:
