@@ -376,7 +376,7 @@ def test_a_degradation_of_one_s_own_needs_a_call_alone():
         def __call__(self, images, seeds):
             return Noise(0.0)(images.flip(3), seeds)
 
-    assert Mirror().describe() == Description()
+    assert str(Mirror().describe()) == str(Description())  # of which one is NaN
     assert (Mirror.erases, Mirror.keeps_shape, Mirror.linear, Mirror.revision) == (False, True, True, 1)
     assert Chain(Mirror(), Box(0.3))(IMAGES, SEEDS).erased.any()
 
