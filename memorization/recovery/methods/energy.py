@@ -8,7 +8,9 @@ observed, a prior that is strict from the start holds `x` at the nearest fixed p
 A memorised image is a fixed point of `f`, so its energy is near zero. Descent does not need that the fixed point
 attracts, as an iteration of `f` does, nor that `f` is non-expansive, as a proximal splitting does. It needs white-box
 access. It is Adam on `x`, each image on its own; the answer is `f(x)`. It starts from the measurement where it was
-observed, and elsewhere from the neutral image, which is the members' mean only if the autoencoder itself holds it.
+observed, and elsewhere from the neutral image, which is the members' mean only if the autoencoder itself holds it. An
+attempt that begins late, from an image of a bank, begins with empty running means, while the correction of their bias
+counts from the first iteration: its steps are up to twice as long.
 
 Most members are nearly found after a fifth of the iterations, before the learning rate falls. At a few iterations the
 solver therefore tries to take the last steps of images near a fixed point by L-BFGS (`quasi_newton`). An image that is
