@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from memorization.components import Record
-from memorization.store.lock import is_held
+from memorization.store.lock import held, is_held
 from memorization.store.signature import checksum
 
 if TYPE_CHECKING:
@@ -183,6 +183,25 @@ def is_intact(folder: Path, remove: bool = False) -> bool:
         print(f"note: {wrong.partition(';')[0]}; it is made anew", flush=True)
         shutil.rmtree(folder)
     return not wrong
+
+
+def ensure(folder: Path, make: Callable[[], object], found: Callable[[Path, bool], bool] = is_intact) -> bool:
+    """Have the run in `folder`, of a kind that does not grow, made unless it is `found`; was it made?
+
+    It is looked for before its lock is taken: a finished run of a store that is not ours to write to can be used.
+    found: of the folder and `remove`, as `is_intact`. Raises `StoreError` for what is missing in such a store.
+    """
+    if found(folder, False):
+        with contextlib.suppress(OSError):
+            tidy(folder)
+        return False
+    check_writable(folder.parents[1])
+    with held(folder):
+        missing = not found(folder, True)
+        if missing:
+            make()
+        tidy(folder)
+    return missing
 
 
 def seal(folder: Path, facts: Record, durable: bool = True) -> None:
