@@ -451,7 +451,7 @@ def test_a_folder_in_the_place_of_a_file_is_damage(tmp_path):
     assert store.verified(tmp_path) == 1
 
 
-def test_stores_merge_and_nothing_is_replaced(tmp_path, capsys):
+def test_stores_merge_and_nothing_whole_is_replaced(tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     shared = write_run(one, {})
     assert write_run(two, {}) == shared
@@ -462,6 +462,26 @@ def test_stores_merge_and_nothing_is_replaced(tmp_path, capsys):
     assert "1 already there" in capsys.readouterr().out
     assert len(finished(one)) == 2
     assert len(load_results(one)) == 2 * len(finished(one)[0].results)
+
+
+def test_a_merge_replaces_what_is_damaged_or_has_some_of_the_rungs_alone(tmp_path, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    rungs = {"damaged": ([0.1], [0.1]), "smaller": ([0.1], [0.1, 0.01]), "larger": ([0.1, 0.01], [0.1])}
+    rungs["differs"] = ([0.1, 0.01], [0.1, 0.001])
+    for name, both in rungs.items():
+        for root, own in zip((one, two), both, strict=True):
+            with files.creating(root / "recoveries" / name, {}, {"recovered_rungs": own}) as folder:
+                files.write(folder / "results.parquet", f"{name} {own}")
+    flip(one / "recoveries" / "damaged" / "results.parquet")
+    assert store.merged(one, two) == 1
+    *_, said, counted = capsys.readouterr().out.splitlines()
+    assert sorted(counted.split(", ")) == ["1 already there", "1 differs", "2 replaced"]
+    expected = f"differs: {one / 'recoveries' / 'differs'} lacks the rungs 0.001 of {two / 'recoveries' / 'differs'}, "
+    assert said.startswith(expected)
+    assert store.verified(one) == 0
+    found = {folder.name: files.read_done(folder)["recovered_rungs"] for _, folder in store.folders(one)}
+    both = [0.1, 0.01]
+    assert found == {"damaged": [0.1], "smaller": both, "larger": both, "differs": both}
 
 
 def test_gc_removes_only_what_no_recovery_refers_to(tmp_path, capsys):

@@ -114,10 +114,13 @@ def collected(store: Path, remove: bool) -> int:
 
 
 def merged(store: Path, other: Path) -> int:
-    """Copy the finished, undamaged runs of `other` that `store` lacks, unless its autoencoder has other weights."""
+    """Copy the finished, undamaged runs of `other` that `store` lacks, unless its autoencoder has other weights.
+
+    A run of `store` that is damaged is replaced, and so is a recovery that has only some of the other's rungs.
+    """
     counts = Counter(_copied(source, store, kind) for kind, source in folders(other))
     print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no runs")
-    return 1 if counts["not copied"] else 0
+    return 1 if counts["not copied"] or counts["differs"] else 0
 
 
 def _copied(source: Path, store: Path, kind: str) -> str:
@@ -133,15 +136,22 @@ def _copied(source: Path, store: Path, kind: str) -> str:
     target = store / kind / source.name
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     with lock.on(target):
-        if files.is_done(target):
-            return "already there"
+        replaced = files.is_done(target)
+        if replaced and not files.damage(target):
+            own, others = (set(files.read_done(run).get("recovered_rungs", ())) for run in (target, source))
+            if own >= others:
+                return "already there"
+            if not own < others:
+                lacking = ", ".join(f"{rung:g}" for rung in sorted(others - own, reverse=True))
+                print(f"differs: {target} lacks the rungs {lacking} of {source}, which lacks others; recover them")
+                return "differs"
         try:
             shutil.copytree(source, aside)
             shutil.rmtree(target, ignore_errors=True)  # what an attempt left
             aside.rename(target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return "copied"
+    return "replaced" if replaced else "copied"
 
 
 def arguments() -> argparse.ArgumentParser:
