@@ -499,6 +499,26 @@ def test_gc_removes_only_what_no_recovery_refers_to(tmp_path, capsys):
         store.collected(tmp_path, remove=True)
 
 
+def test_gc_reads_again_only_what_is_new_or_changed(tmp_path, monkeypatch):
+    for name in "abcd":
+        with files.creating(tmp_path / "autoencoders" / name, {}, {"rungs": {}}):
+            pass
+
+    def recovered(name, autoencoder):
+        with files.creating(tmp_path / "recoveries" / name, {}, {"autoencoder": autoencoder}):
+            pass
+
+    for name in "rstu":
+        recovered(name, "")
+    read, on, read_done = [], lock.on, files.read_done
+    changes = {"b": lambda: recovered("r", "b"), "c": lambda: recovered("new", "c")}
+    monkeypatch.setattr(lock, "on", lambda folder: changes.get(folder.name, int)() or on(folder))
+    monkeypatch.setattr(files, "read_done", lambda folder: read.append(folder.name) or read_done(folder))
+    store.collected(tmp_path, remove=True)
+    assert [folder.name for kind, folder in store.folders(tmp_path) if kind == "autoencoders"] == ["b", "c"]
+    assert read == [*"rstu", "r", "new"]
+
+
 def test_gc_looks_again_when_it_holds_an_autoencoder(tmp_path, monkeypatch):
     with files.creating(tmp_path / "autoencoders" / "wanted", {}, {"rungs": {}}):
         pass

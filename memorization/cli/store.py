@@ -20,6 +20,7 @@ from memorization.store import files, lock, reading, versions
 from memorization.store.files import StoreError
 
 KINDS = ("autoencoders", "recoveries", "probes", "extractions", "attractors", "references", "lira")
+Known = dict[Path, tuple[tuple[int, ...], str]]  # of runs: which version of `done.json` was read, and the autoencoder
 
 
 def folders(store: Path) -> Iterator[tuple[str, Path]]:
@@ -86,23 +87,32 @@ def verified(store: Path) -> int:
     return 1 if damaged else 0
 
 
-def _needed(store: Path) -> set[str]:
-    """The autoencoders that the other runs were made with; raises `StoreError` if one is unfinished."""
+def _needed(store: Path, known: Known) -> set[str]:
+    """The autoencoders that the other runs were made with; raises `StoreError` if one is unfinished.
+
+    `known` keeps that of each run, so that only a `done.json` that is new or was replaced is read.
+    """
     made = [folder for kind, folder in folders(store) if kind != "autoencoders"]
     if unfinished := [folder for folder in made if not files.is_done(folder)]:
         remedy = "finish it (run its sweep again) or delete it"
         raise StoreError(f"{unfinished[0]} is not finished and may need any of them: {remedy}")
-    return {files.read_done(folder).get("autoencoder", "") for folder in made}
+    for folder in made:
+        file = (folder / "done.json").stat()
+        version = file.st_ino, file.st_mtime_ns, file.st_size
+        if folder not in known or known[folder][0] != version:
+            known[folder] = version, files.read_done(folder).get("autoencoder", "")
+    return {known[folder][1] for folder in made}
 
 
 def collected(store: Path, remove: bool) -> int:
     """Name, or remove, the finished autoencoders that no other run was made with; raises as `_needed` does."""
-    size, count, needed = 0, 0, _needed(store)
+    known: Known = {}
+    size, count, needed = 0, 0, _needed(store, known)
     for kind, folder in [*folders(store)]:
         if kind != "autoencoders" or folder.name in needed or not files.is_done(folder):
             continue
         with contextlib.suppress(Timeout), lock.on(folder).acquire(blocking=False):
-            if remove and folder.name in _needed(store):  # since a moment
+            if remove and folder.name in _needed(store, known):  # since a moment
                 continue
             size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             count += 1
