@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memorization.extraction.jacobian import Flat, Linearised
+from memorization.recovery.problem import rms
 
 SETTLING = 50  # plain iterations while the residual falls
 ITERATIONS = 200  # and of those that may pass a hump, where Newton's method is stuck
@@ -143,9 +144,3 @@ def gmres(product: Callable[[Tensor], Tensor], b: Tensor, size: int = SUBSPACE, 
         if (missing.norm(dim=1) <= forcing * length).all() or ended.all():
             break
     return torch.einsum("bk,bkp->bp", weights, basis[:, : weights.shape[1]])
-
-
-def rms(x: Tensor) -> Tensor:
-    """Root mean square over the pixels, (B, P) to (B,)."""
-    level: Tensor = x.square().mean(1).sqrt()
-    return level
