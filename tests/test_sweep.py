@@ -442,6 +442,21 @@ def test_what_a_kill_at_the_very_end_left_can_go_once_the_run_is_found(tmp_path)
     assert not any((folder / name).exists() for name in files.UNFINISHED)
 
 
+def test_only_what_was_being_written_is_removed_and_what_others_hide_is_no_part_of_a_run(tmp_path):
+    folder = tmp_path / "recoveries" / "run"
+    hidden = [folder / ".DS_Store", folder / "weights" / ".ipynb_checkpoints" / "notes.txt"]
+    for path in [*hidden, folder / ".results.parquet.4711", folder / "weights" / ".1e-02.safetensors.12"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    with files.creating(folder, {}, {}):
+        files.write(folder / "results.parquet", "")
+    assert {path for path in folder.rglob("*") if path.is_file() and path not in hidden} == {
+        folder / name for name in ("config.yaml", "done.json", "results.parquet")
+    }
+    assert all(path.exists() for path in hidden)
+    assert files.read_done(folder)["checksums"].keys() == {"config.yaml", "results.parquet"}
+
+
 def test_a_folder_in_the_place_of_a_file_is_damage(tmp_path):
     folder = tmp_path / "recoveries" / write_run(tmp_path, {})
     (folder / "done.json").unlink()
