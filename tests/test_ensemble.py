@@ -57,6 +57,7 @@ def test_each_has_the_numbers_of_a_separate_training(kinds, changes):
     batched_models, batched = together(settings, **kinds)
     for one, other in zip(separate, batched, strict=True):
         assert [row[0] for row in other.rows] == [row[0] for row in one.rows]
+        assert other.rows[-1][:2] == (other.steps, other.loss)
         assert [row[1] for row in other.rows[:6]] == pytest.approx([row[1] for row in one.rows[:6]], rel=1e-4)
         assert [row[2] for row in other.rows] == [row[2] for row in one.rows]
         assert list(other.rungs) == list(one.rungs)
