@@ -138,6 +138,20 @@ def command(
     return call
 
 
+@pytest.fixture
+def unwritable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Once it is called, no store can be written to; the modes of files would not stop root."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def call() -> None:
+        for name in ("memorization.store.lock.on", "memorization.store.files.write", "tempfile.TemporaryFile"):
+            monkeypatch.setattr(name, refused)
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A folder in which `memorization-recover -m experiment=smoke` was run; how that went."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from memorization import attractors
-from memorization.extraction import jacobian, spectrum
+from memorization.extraction import fixed_points, jacobian, spectrum
 from memorization.extraction.fixed_points import gmres
 from memorization.extraction.jacobian import Flat, Linearised
 from tests import problems
@@ -186,6 +186,21 @@ def test_an_image_does_not_change_what_is_found_of_another():
     assert together["attractor"].tolist() == alone["attractor"].tolist()
     numbers = ["residual", "distance", "spectral_radius", "singular_value"]
     assert np.allclose(together[numbers], alone[numbers], atol=1e-9)
+
+
+def test_memory_limits_for_how_many_images_at_once_newtons_method_is_solved(monkeypatch):
+    centre, solved = problems.images(1, 0, torch.float32), []
+    module = Fixing(network(problems.SHAPE, 1, gain=0.5), centre, pull=-0.8)
+    images = (centre + 0.01 * torch.randn(5, *problems.SHAPE, generator=torch.Generator().manual_seed(2))).clamp(0, 1)
+    monkeypatch.setattr(fixed_points, "gmres", lambda product, b: solved.append(len(b)) or gmres(product, b))
+    together = attractors(module, images, progress=False)
+    assert max(solved) == 5
+    monkeypatch.setattr(fixed_points, "BASES", 2 * 8 * 81 * PIXELS)
+    solved.clear()
+    parts = attractors(module, images, progress=False)
+    assert max(solved) == 2
+    assert together.table["attractor"].tolist() == parts.table["attractor"].tolist() == ["repelling"] * 5
+    assert torch.allclose(together.points, parts.points, atol=1e-11)
 
 
 # against dense matrices

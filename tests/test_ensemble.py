@@ -57,6 +57,7 @@ def test_each_has_the_numbers_of_a_separate_training(kinds, changes):
     batched_models, batched = together(settings, **kinds)
     for one, other in zip(separate, batched, strict=True):
         assert [row[0] for row in other.rows] == [row[0] for row in one.rows]
+        assert other.rows[-1][:2] == (other.steps, other.loss)
         assert [row[1] for row in other.rows[:6]] == pytest.approx([row[1] for row in one.rows[:6]], rel=1e-4)
         assert [row[2] for row in other.rows] == [row[2] for row in one.rows]
         assert list(other.rungs) == list(one.rungs)
@@ -234,3 +235,11 @@ def test_references_are_trained_as_one(command, tmp_path):
     assert "membership inference with 4 references" in said
     done = [json.loads(path.read_text()) for path in tmp_path.glob("runs/autoencoders/*/done.json")]
     assert sorted(own.get("together", 1) for own in done) == [1, 4, 4, 4, 4]
+
+
+def test_references_of_an_odd_number_of_images_are_trained_as_one_of_each_size(command, tmp_path):
+    words = [*SMALL, "training.max_steps=300", "training.ladder=[5e-2]", "rungs=last", "recovery.max_iterations=5"]
+    said = "\n".join(command(*words, "dataset.non_members=5", "references=4", "training.ensemble=4"))
+    assert said.count("these 2 go on as one batched model") == 2
+    done = [json.loads(path.read_text()) for path in tmp_path.glob("runs/autoencoders/*/done.json")]
+    assert sorted(own.get("together", 1) for own in done) == [1, 2, 2, 2, 2]

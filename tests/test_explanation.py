@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
+from memorization.components import SettingError
+from memorization.evaluation import explanation
 from memorization.evaluation.explanation import described, explain
 from tests import problems
 from tests.conftest import run_script
@@ -110,6 +112,14 @@ def test_nothing_is_changed_and_the_same_comes_out_again():
         pd.testing.assert_frame_equal(left, right)
 
 
+def test_any_seed_is_taken_and_those_that_differ_draw_other_folds():
+    values, few = table(3, strength=1.0), {"permutations": 1, "resamples": 1, "repeats": 2}
+    found = [explain(values, "recovered", NOISE, **few, seed=seed).score["auc"][0] for seed in (0, 2**33, 2**33 + 1)]
+    assert len({*found}) == 3
+    with pytest.raises(SettingError, match="seed is -1"):
+        explain(values, "recovered", NOISE, seed=-1)
+
+
 def test_what_is_told_of_an_image():
     members = problems.images(4, 0, torch.float64)
     members[3] = members[0] + 0.01
@@ -119,6 +129,16 @@ def test_what_is_told_of_an_image():
     np.testing.assert_allclose(found["contrast"], members.flatten(1).numpy().std(1))
     np.testing.assert_allclose(found["nearest_member_distance"][[0, 3]], 0.01, rtol=1e-6)
     assert np.isnan(described(lambda x: x, members[:1], [0])["nearest_member_distance"][0])
+
+
+def test_images_are_told_of_in_parts(monkeypatch):
+    members, asked = problems.images(8, 0, torch.float64), []
+    members[7] = members[0] + 0.01
+    whole = described(lambda x: x + 0.1, members, range(8))
+    monkeypatch.setattr(explanation, "MEMBERS_AT_ONCE", 3)
+    parts = described(lambda x: asked.append(len(x)) or x + 0.1, members, range(8))
+    assert asked == [3, 3, 2]
+    pd.testing.assert_frame_equal(parts, whole, rtol=1e-12)
 
 
 def test_the_script_joins_a_store(tmp_path, capsys):

@@ -106,6 +106,14 @@ def ready(trained, tmp_path):
     return tmp_path
 
 
+def test_a_finished_extraction_of_a_store_that_cannot_be_written_to_is_found(command, ready, unwritable):
+    assert command(*TINY)[0] == 0
+    unwritable()
+    status, out, err = command(*TINY)
+    assert (status, err) == (0, "")
+    assert out.startswith("found  extraction mixture at 1e-03")
+
+
 def extractions(folder, name="runs"):
     return finished(folder / name, "extractions")
 

@@ -225,5 +225,9 @@ def test_references_that_cannot_be_used_are_named(found):
         lira(target, members, others, references, inside[:7])
     with pytest.raises(ValueError, match="inside: no reference was trained without image 0"):
         lira(target, members, others, references, inside | (np.arange(24) == 0))
+    many, alone = halves(24, 64), np.arange(64) == 5
+    many[:, 3] = alone
+    with pytest.raises(ValueError, match="inside: only one reference was trained with image 3"):
+        lira(target, members, others, [lambda _: pytest.fail("recovered before it was refused")] * 64, many)
     with pytest.raises(ValueError, match="reference 1: "):
         lira(target, members, others, [references[0], lambda x: x[:, :, 1:], *references[2:]], inside)

@@ -99,6 +99,21 @@ def test_references_are_trained_once_on_their_halves_and_score_every_image(comma
     assert f"{inference.summary['auc'].iloc[2]:.3f}" in page
 
 
+def test_finished_runs_of_a_store_that_cannot_be_written_to_are_found(command, unwritable, capsys):
+    words = [*SMALL, "references=4", "attractors=true", "probes=2"]
+    made = command(*words)
+    unwritable()
+    again = command(*words)
+    lines = [line for line in made if line.startswith("done")]
+    assert [line.split("  ")[1].split(" ")[0] for line in lines] == ["probes", "attractors", "membership", "pnp_admm"]
+    assert [line.split("  ")[:2] for line in again if line.startswith("found")] == [
+        ["found", line.split("  ")[1]] for line in lines
+    ]
+    with pytest.raises(SystemExit):
+        command(*SMALL, "degradation=box")
+    assert "error: store=runs: cannot write there (Permission denied)" in capsys.readouterr().err
+
+
 def test_when_a_reference_is_made_anew_what_all_say_is_too(command, tmp_path):
     store = tmp_path / "runs"
     command(*SMALL, "references=4")

@@ -150,6 +150,20 @@ def test_a_checkpoint_of_another_model_is_not_gone_on_from(signals, tmp_path, ca
     assert history.rows == train(other(), MEMBERS, settings, progress=False).rows
 
 
+def test_weights_of_an_attempt_before_are_no_part_of_the_training(signals, tmp_path):
+    stop(model(), tmp_path, 50, signal.SIGINT)
+    stale = tmp_path / "weights" / "1e-09.safetensors"
+    shutil.copyfile(tmp_path / "weights" / "1e-01.safetensors", stale)
+    train(model(), MEMBERS, SETTINGS, progress=False, folder=tmp_path).write(tmp_path)
+    assert [path.stem for path in stale.parent.iterdir()] == ["1e-01"]  # which it went on from
+
+
+def test_a_training_that_is_stopped_at_its_last_step_has_its_last_row_once(signals, tmp_path):
+    stop(model(), tmp_path, SETTINGS.max_steps - 1, signal.SIGINT)
+    history = train(model(), MEMBERS, SETTINGS, progress=False, folder=tmp_path)
+    assert [row[0] for row in history.rows] == [*range(0, 120, 10), 119]
+
+
 @pytest.mark.parametrize("content", [[1, 2], {"written": []}, {"written": {}}, {"step": 3}])
 def test_a_file_that_is_no_checkpoint_is_not_gone_on_from(tmp_path, capsys, content):
     torch.save(content, tmp_path / files.CHECKPOINT)

@@ -442,6 +442,21 @@ def test_what_a_kill_at_the_very_end_left_can_go_once_the_run_is_found(tmp_path)
     assert not any((folder / name).exists() for name in files.UNFINISHED)
 
 
+def test_only_what_was_being_written_is_removed_and_what_others_hide_is_no_part_of_a_run(tmp_path):
+    folder = tmp_path / "recoveries" / "run"
+    hidden = [folder / ".DS_Store", folder / "weights" / ".ipynb_checkpoints" / "notes.txt"]
+    for path in [*hidden, folder / ".results.parquet.4711", folder / "weights" / ".1e-02.safetensors.12"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    with files.creating(folder, {}, {}):
+        files.write(folder / "results.parquet", "")
+    assert {path for path in folder.rglob("*") if path.is_file() and path not in hidden} == {
+        folder / name for name in ("config.yaml", "done.json", "results.parquet")
+    }
+    assert all(path.exists() for path in hidden)
+    assert files.read_done(folder)["checksums"].keys() == {"config.yaml", "results.parquet"}
+
+
 def test_a_folder_in_the_place_of_a_file_is_damage(tmp_path):
     folder = tmp_path / "recoveries" / write_run(tmp_path, {})
     (folder / "done.json").unlink()
@@ -451,7 +466,7 @@ def test_a_folder_in_the_place_of_a_file_is_damage(tmp_path):
     assert store.verified(tmp_path) == 1
 
 
-def test_stores_merge_and_nothing_is_replaced(tmp_path, capsys):
+def test_stores_merge_and_nothing_whole_is_replaced(tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     shared = write_run(one, {})
     assert write_run(two, {}) == shared
@@ -462,6 +477,26 @@ def test_stores_merge_and_nothing_is_replaced(tmp_path, capsys):
     assert "1 already there" in capsys.readouterr().out
     assert len(finished(one)) == 2
     assert len(load_results(one)) == 2 * len(finished(one)[0].results)
+
+
+def test_a_merge_replaces_what_is_damaged_or_has_some_of_the_rungs_alone(tmp_path, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    rungs = {"damaged": ([0.1], [0.1]), "smaller": ([0.1], [0.1, 0.01]), "larger": ([0.1, 0.01], [0.1])}
+    rungs["differs"] = ([0.1, 0.01], [0.1, 0.001])
+    for name, both in rungs.items():
+        for root, own in zip((one, two), both, strict=True):
+            with files.creating(root / "recoveries" / name, {}, {"recovered_rungs": own}) as folder:
+                files.write(folder / "results.parquet", f"{name} {own}")
+    flip(one / "recoveries" / "damaged" / "results.parquet")
+    assert store.merged(one, two) == 1
+    *_, said, counted = capsys.readouterr().out.splitlines()
+    assert sorted(counted.split(", ")) == ["1 already there", "1 differs", "2 replaced"]
+    expected = f"differs: {one / 'recoveries' / 'differs'} lacks the rungs 0.001 of {two / 'recoveries' / 'differs'}, "
+    assert said.startswith(expected)
+    assert store.verified(one) == 0
+    found = {folder.name: files.read_done(folder)["recovered_rungs"] for _, folder in store.folders(one)}
+    both = [0.1, 0.01]
+    assert found == {"damaged": [0.1], "smaller": both, "larger": both, "differs": both}
 
 
 def test_gc_removes_only_what_no_recovery_refers_to(tmp_path, capsys):
@@ -477,6 +512,26 @@ def test_gc_removes_only_what_no_recovery_refers_to(tmp_path, capsys):
     (tmp_path / "recoveries" / "unfinished").mkdir()
     with pytest.raises(StoreError, match="is not finished"):
         store.collected(tmp_path, remove=True)
+
+
+def test_gc_reads_again_only_what_is_new_or_changed(tmp_path, monkeypatch):
+    for name in "abcd":
+        with files.creating(tmp_path / "autoencoders" / name, {}, {"rungs": {}}):
+            pass
+
+    def recovered(name, autoencoder):
+        with files.creating(tmp_path / "recoveries" / name, {}, {"autoencoder": autoencoder}):
+            pass
+
+    for name in "rstu":
+        recovered(name, "")
+    read, on, read_done = [], lock.on, files.read_done
+    changes = {"b": lambda: recovered("r", "b"), "c": lambda: recovered("new", "c")}
+    monkeypatch.setattr(lock, "on", lambda folder: changes.get(folder.name, int)() or on(folder))
+    monkeypatch.setattr(files, "read_done", lambda folder: read.append(folder.name) or read_done(folder))
+    store.collected(tmp_path, remove=True)
+    assert [folder.name for kind, folder in store.folders(tmp_path) if kind == "autoencoders"] == ["b", "c"]
+    assert read == [*"rstu", "r", "new"]
 
 
 def test_gc_looks_again_when_it_holds_an_autoencoder(tmp_path, monkeypatch):

@@ -75,6 +75,9 @@ def test_it_stops_at_the_target_or_at_the_budget():
     spent = train(model(), MEMBERS, dataclasses.replace(SETTINGS, max_steps=5), progress=False)
     assert spent.steps == 4
     assert spent.loss > SETTINGS.target_loss
+    assert [row[0] for row in spent.rows] == [0, 4]
+    for history in (reached, spent):
+        assert history.rows[-1][:2] == (history.steps, history.loss)
 
 
 def test_the_same_seed_gives_the_same_bits():

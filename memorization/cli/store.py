@@ -20,6 +20,7 @@ from memorization.store import files, lock, reading, versions
 from memorization.store.files import StoreError
 
 KINDS = ("autoencoders", "recoveries", "probes", "extractions", "attractors", "references", "lira")
+Known = dict[Path, tuple[tuple[int, ...], str]]  # of runs: which version of `done.json` was read, and the autoencoder
 
 
 def folders(store: Path) -> Iterator[tuple[str, Path]]:
@@ -86,23 +87,32 @@ def verified(store: Path) -> int:
     return 1 if damaged else 0
 
 
-def _needed(store: Path) -> set[str]:
-    """The autoencoders that the other runs were made with; raises `StoreError` if one is unfinished."""
+def _needed(store: Path, known: Known) -> set[str]:
+    """The autoencoders that the other runs were made with; raises `StoreError` if one is unfinished.
+
+    `known` keeps that of each run, so that only a `done.json` that is new or was replaced is read.
+    """
     made = [folder for kind, folder in folders(store) if kind != "autoencoders"]
     if unfinished := [folder for folder in made if not files.is_done(folder)]:
         remedy = "finish it (run its sweep again) or delete it"
         raise StoreError(f"{unfinished[0]} is not finished and may need any of them: {remedy}")
-    return {files.read_done(folder).get("autoencoder", "") for folder in made}
+    for folder in made:
+        file = (folder / "done.json").stat()
+        version = file.st_ino, file.st_mtime_ns, file.st_size
+        if folder not in known or known[folder][0] != version:
+            known[folder] = version, files.read_done(folder).get("autoencoder", "")
+    return {known[folder][1] for folder in made}
 
 
 def collected(store: Path, remove: bool) -> int:
     """Name, or remove, the finished autoencoders that no other run was made with; raises as `_needed` does."""
-    size, count, needed = 0, 0, _needed(store)
+    known: Known = {}
+    size, count, needed = 0, 0, _needed(store, known)
     for kind, folder in [*folders(store)]:
         if kind != "autoencoders" or folder.name in needed or not files.is_done(folder):
             continue
         with contextlib.suppress(Timeout), lock.on(folder).acquire(blocking=False):
-            if remove and folder.name in _needed(store):  # since a moment
+            if remove and folder.name in _needed(store, known):  # since a moment
                 continue
             size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             count += 1
@@ -114,10 +124,13 @@ def collected(store: Path, remove: bool) -> int:
 
 
 def merged(store: Path, other: Path) -> int:
-    """Copy the finished, undamaged runs of `other` that `store` lacks, unless its autoencoder has other weights."""
+    """Copy the finished, undamaged runs of `other` that `store` lacks, unless its autoencoder has other weights.
+
+    A run of `store` that is damaged is replaced, and so is a recovery that has only some of the other's rungs.
+    """
     counts = Counter(_copied(source, store, kind) for kind, source in folders(other))
     print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no runs")
-    return 1 if counts["not copied"] else 0
+    return 1 if counts["not copied"] or counts["differs"] else 0
 
 
 def _copied(source: Path, store: Path, kind: str) -> str:
@@ -133,15 +146,22 @@ def _copied(source: Path, store: Path, kind: str) -> str:
     target = store / kind / source.name
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     with lock.on(target):
-        if files.is_done(target):
-            return "already there"
+        replaced = files.is_done(target)
+        if replaced and not files.damage(target):
+            own, others = (set(files.read_done(run).get("recovered_rungs", ())) for run in (target, source))
+            if own >= others:
+                return "already there"
+            if not own < others:
+                lacking = ", ".join(f"{rung:g}" for rung in sorted(others - own, reverse=True))
+                print(f"differs: {target} lacks the rungs {lacking} of {source}, which lacks others; recover them")
+                return "differs"
         try:
             shutil.copytree(source, aside)
             shutil.rmtree(target, ignore_errors=True)  # what an attempt left
             aside.rename(target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return "copied"
+    return "replaced" if replaced else "copied"
 
 
 def arguments() -> argparse.ArgumentParser:

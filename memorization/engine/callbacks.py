@@ -15,14 +15,15 @@ from memorization.evaluation.batch import Recipe
 
 
 class Recorder(Callback):
-    """Adds a row to the history every `every` steps, and hands it to the trainer's loggers."""
+    """Adds a row to the history every `every` steps and at the last, and hands it to the trainer's loggers."""
 
     def __init__(self, every: int = 10) -> None:
         self.every = every
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
         history = module.history
-        if history.steps % self.every == 0 or trainer.should_stop:
+        last = trainer.should_stop or history.steps == module.settings.max_steps - 1
+        if (last or history.steps % self.every == 0) and [row[0] for row in history.rows[-1:]] != [history.steps]:
             rate = module.settings.learning_rate * module.settings.rate(history.steps)
             history.rows.append((history.steps, history.loss, rate))
             self._log(history.rows[-1], trainer.loggers)

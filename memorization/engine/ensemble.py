@@ -173,7 +173,7 @@ class EnsembleModule(pl.LightningModule):
         history.steps, history.loss = step, loss
         history.note(loss, self.settings.rungs, lambda: weights_of(self._hand_over(place)))
         ended = loss <= self.settings.target_loss
-        if step % EVERY == 0 or ended:
+        if step % EVERY == 0 or ended or step == self.settings.max_steps - 1:
             history.rows.append((step, loss, self.settings.learning_rate * self.settings.rate(step)))
         return ended
 

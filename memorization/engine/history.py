@@ -43,13 +43,16 @@ class History:
                 self.weights[rung] = weights()
 
     def write(self, folder: Path) -> None:
-        """`history.csv` and `weights/<rung>.safetensors` into `folder`."""
+        """`history.csv` and `weights/<rung>.safetensors` into `folder`, and no weights of an attempt before it."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(["step", "train_loss", "learning_rate"])
         writer.writerows(self.rows)
         files.write(folder / "history.csv", text.getvalue())
         self.write_weights(folder)
+        for path in folder.glob("weights/*.safetensors"):
+            if f"weights/{path.name}" not in self.written:
+                path.unlink()
 
     def write_weights(self, folder: Path) -> None:
         """The weights of the rungs whose file was not written yet."""

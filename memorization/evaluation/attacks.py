@@ -115,7 +115,7 @@ def lira(
     trained = np.asarray(inside)
     if trained.shape != (len(references), len(member)):
         raise ValueError(f"inside is {trained.shape}; give ({len(references)}, {len(member)}): references, images")
-    ratios.check_inside(trained)
+    ratios.check_inside(trained, own_variance=len(references) >= ratios.OWN_VARIANCE_FROM)
     for number, model in enumerate(models):
         try:
             with evaluating(model):

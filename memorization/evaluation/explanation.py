@@ -30,7 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from memorization.architectures.autoencoder import Autoencoder
+from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder
 from memorization.components import SettingError
 from memorization.data import as_float
 from memorization.degradations.checks import check_whole
@@ -85,6 +85,7 @@ def explain(
     """
     for name, value in (("permutations", permutations), ("resamples", resamples)):
         check_whole(name, value, 1)
+    check_whole("seed", seed, 0)
     if not 2 <= folds <= FEW:
         raise SettingError("folds", folds, f"give 2 to {FEW}, so that each has an image of either class")
     usable, reasons = _usable(table, explaining)
@@ -177,7 +178,10 @@ def _crossed(x: Floats, y: NDArray[np.bool_], folds: int, repeats: int, seed: in
     areas, predicted, losses = [], np.zeros(len(y)), []
     for repeat in range(repeats):
         own = np.zeros(len(y))
-        for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed + repeat).split(x, y):
+        state = seed + repeat
+        if state >= 2**32:  # which scikit-learn does not take
+            state = int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
+        for train, test in StratifiedKFold(folds, shuffle=True, random_state=state).split(x, y):
             own[test] = _model().fit(x[train], y[train]).predict_proba(x[test])[:, 1]
             areas.append(float(roc_auc_score(y[test], own[test])))
         predicted += own / repeats
@@ -243,18 +247,24 @@ def described(autoencoder: Autoencoder, members: Tensor, indices: Sequence[int])
     `own_loss` is the mean square of `f(x) - x`, in its decimal logarithm; `nearest_member_distance` the rms difference
     to the nearest other member, NaN if there is none; `contrast` the standard deviation of the pixels.
     """
-    images = as_float(members)
-    with torch.no_grad():
-        loss = (autoencoder(images) - images).flatten(1).double().square().mean(1)
-    flat = images.flatten(1).double()
-    distances = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
-    distances.fill_diagonal_(torch.inf)
-    nearest = distances.min(1).values
-    return pd.DataFrame(
-        {
-            "image": list(indices),
-            "own_loss": loss.clamp_min(torch.finfo(torch.float64).tiny).log10().cpu().numpy(),
-            "nearest_member_distance": nearest.where(nearest.isfinite(), torch.nan).cpu().numpy(),
-            "contrast": flat.std(1, correction=0).cpu().numpy(),
+    told, parts = [], members.split(MEMBERS_AT_ONCE)
+    for part in parts:
+        images = as_float(part)
+        with torch.no_grad():
+            loss = (autoencoder(images) - images).flatten(1).double().square().mean(1)
+        flat = images.flatten(1).double()
+        nearest = torch.full_like(loss, torch.inf)
+        for other in parts:
+            distances = torch.cdist(flat, as_float(other).flatten(1).double()) / flat.shape[1] ** 0.5
+            if other is part:
+                distances.fill_diagonal_(torch.inf)
+            nearest = torch.minimum(nearest, distances.min(1).values)
+        values = {
+            "own_loss": loss.clamp_min(torch.finfo(torch.float64).tiny).log10(),
+            "nearest_member_distance": nearest.where(nearest.isfinite(), torch.nan),
+            "contrast": flat.std(1, correction=0),
         }
-    )
+        told.append(pd.DataFrame({name: value.cpu().numpy() for name, value in values.items()}))
+    table = pd.concat(told, ignore_index=True)
+    table.insert(0, "image", list(indices))
+    return table

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from memorization.extraction.jacobian import Flat, Linearised
+from memorization.recovery.problem import rms
 
 SETTLING = 50  # plain iterations while the residual falls
 ITERATIONS = 200  # and of those that may pass a hump, where Newton's method is stuck
 NEWTON_STEPS = 25
 HALVINGS = 6
 SUBSPACE = 80  # vectors of GMRES
+BASES = 2**30  # bytes of them, of the images that are solved for together; bounds the memory
 FORCING = 1e-3  # of its residual
 SOLVED = 1e-13  # rms in pixels of [0, 1], below which nothing more is gained in float64
 SINGLE_SOLVED = 1e-7
@@ -76,18 +78,23 @@ class _Search:
         """Newton's method from `start` (B, P); a point that no part of a step makes better stays."""
         x, residual = start.clone(), self.rms(start)
         active = (residual > self.solved) & residual.isfinite()
+        at_once = max(1, BASES // (8 * (SUBSPACE + 1) * x.shape[1]))
         for _ in range(NEWTON_STEPS):
             where = active.nonzero().squeeze(1)
             if not len(where):
                 break
-            at = Linearised(self.function, x[where])
-            step = gmres(at.complement, at.values - x[where])
+            step = torch.cat([self._correction(part) for part in x[where].split(at_once)])
             moved, found = self._step(x[where], step, self.images[where], residual[where])
             stays = found >= residual[where]
             x[where], residual[where] = moved, found
             active[where[stays]] = False
             active &= residual > self.solved
         return x
+
+    def _correction(self, x: Tensor) -> Tensor:
+        """The step (B, P) of Newton's method from `x`."""
+        at = Linearised(self.function, x)
+        return gmres(at.complement, at.values - x)
 
     @torch.no_grad()
     def _step(self, x: Tensor, step: Tensor, images: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,9 +144,3 @@ def gmres(product: Callable[[Tensor], Tensor], b: Tensor, size: int = SUBSPACE, 
         if (missing.norm(dim=1) <= forcing * length).all() or ended.all():
             break
     return torch.einsum("bk,bkp->bp", weights, basis[:, : weights.shape[1]])
-
-
-def rms(x: Tensor) -> Tensor:
-    """Root mean square over the pixels, (B, P) to (B,)."""
-    level: Tensor = x.square().mean(1).sqrt()
-    return level

@@ -6,7 +6,6 @@ difference. The images of a batch do not interact (see `contract.check_contract`
 """
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,6 @@ from memorization.architectures.autoencoder import Autoencoder
 ROWS_AT_ONCE = 128  # of a dense Jacobian; bounds the memory
 STEP: float = torch.finfo(torch.float64).eps ** (1 / 3)  # of a central difference, in units of a vector of norm 1
 SINGLE_STEP: float = torch.finfo(torch.float32).eps ** (1 / 3)
-
-Map = Callable[[Tensor], Tensor]  # (B, P) float64 to the same, P = C H W
 
 
 class UndifferentiableError(ValueError):

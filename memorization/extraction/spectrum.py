@@ -32,8 +32,9 @@ from memorization.components import SLOW, SettingError, number
 from memorization.data import as_float
 from memorization.data.split import check_images, check_tensor
 from memorization.degradations.checks import check_flag, check_whole
-from memorization.extraction.fixed_points import near_fixed_points, rms
+from memorization.extraction.fixed_points import near_fixed_points
 from memorization.extraction.jacobian import Flat, Linearised, UndifferentiableError, dense
+from memorization.recovery.problem import rms
 
 REVISION = 1  # of what counts as a fixed point near an image, and of the columns
 NEAR = 10 ** (-25 / 20)  # rms in pixels of [0, 1]: 25 dB, from which an answer counts as the image

@@ -21,7 +21,7 @@ from memorization.jobs.identity import revisions
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.recovery import RecoveryJob
 from memorization.jobs.training import planned
-from memorization.store import files, lock
+from memorization.store import files
 from memorization.store.reading import load_run
 from memorization.store.signature import rung_name, signature_of
 
@@ -72,11 +72,8 @@ class AttractorsJob:
 
         Raises `InapplicableError` for an autoencoder without derivatives.
         """
-        folder, standing = self.folder, Standing.found
-        with lock.held(folder):
-            if not files.is_intact(folder, remove=True):
-                standing = Standing.done
-                self._make()
+        folder = self.folder
+        standing = Standing.done if files.ensure(folder, self._make) else Standing.found
         return Outcome(self.name, standing, f"{told(load_run(folder).results)} → {folder}")
 
     def _make(self) -> None:

@@ -27,7 +27,7 @@ from memorization.extraction.spectrum import spectral_radii
 from memorization.jobs.identity import of_autoencoder, revisions
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.training import TrainingJob, planned
-from memorization.store import files, lock
+from memorization.store import files
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import rung_name, signature_of
 from memorization.tracking.curves import captions_of_ends, search_metrics
@@ -96,10 +96,7 @@ class ExtractionJob:
 
     def run(self) -> tuple[Outcome, Run]:
         """Make the extraction, or find it."""
-        with lock.held(self.folder):
-            made = not files.is_intact(self.folder, remove=True)
-            if made:
-                self._make()
+        made = files.ensure(self.folder, self._make)
         run = load_run(self.folder)
         line = f"{told(run.done['figures'])}; {told_of_starts(run.done['endings'])} → {run.folder}"
         return Outcome(self.name, Standing.done if made else Standing.found, line), run

@@ -11,7 +11,7 @@ from memorization.jobs.identity import revisions
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.recovery import RecoveryJob
 from memorization.jobs.training import planned
-from memorization.store import files, lock
+from memorization.store import files
 from memorization.store.reading import load_run
 from memorization.store.signature import signature_of
 
@@ -37,11 +37,8 @@ class ProbesJob:
 
     def run(self) -> Outcome:
         """Make the probes and recover them, or find them."""
-        folder, standing = self.folder, Standing.found
-        with lock.held(folder):
-            if not files.is_intact(folder, remove=True):
-                standing = Standing.done
-                self._make()
+        folder = self.folder
+        standing = Standing.done if files.ensure(folder, self._make) else Standing.found
         results = load_run(folder).results
         last = attraction(results[results["rung"] == results["rung"].min()])
         near = last.loc[last["captured"] >= 0.5, "distance"]

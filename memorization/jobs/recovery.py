@@ -182,6 +182,7 @@ class RecoveryJob:
             from memorization.jobs.making import Making
 
             subject = self.subject()
+            files.check_writable(self.experiment.store)
             with lock.held(self.folder):
                 made = not self._found(remove=True)
                 if made:

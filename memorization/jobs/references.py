@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from memorization.jobs.identity import revisions
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.jobs.recovery import RecoveryJob
 from memorization.jobs.training import TrainingJob, planned
-from memorization.store import files, lock
+from memorization.store import files
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import rung_name, signature_of
 
@@ -68,11 +68,7 @@ class ReferenceJob:
 
         Raises `ValueError` if its training did not reach one of the rungs.
         """
-        with lock.held(self.folder):
-            missing = not files.is_intact(self.folder, remove=True)
-            if missing:
-                self._make(rungs)
-            files.tidy(self.folder)
+        missing = files.ensure(self.folder, partial(self._make, rungs))
         return missing, load_run(self.folder)
 
     def _make(self, rungs: list[float]) -> None:
@@ -155,15 +151,20 @@ class LiraJob:
         together.train(job.training for job in self.references if not files.is_done(job.folder))
         found = [job.run(rungs) for job in self.references]
         made_of = {reference.folder.name: reference.done["checksums"]["results.parquet"] for _, reference in found}
-        folder, standing = self.folder, Standing.found
-        with lock.held(folder):
-            own = files.is_intact(folder, remove=True)
+
+        def is_of_these(folder: Path, remove: bool) -> bool:
+            own = files.is_intact(folder, remove)
             if own and files.read_done(folder)["made_of"] != made_of:  # a reference was made anew
-                shutil.rmtree(folder)
                 own = False
-            if not own:
-                standing = Standing.done
-                self._make(run, results, [reference.results for _, reference in found], made_of)
+                if remove:
+                    shutil.rmtree(folder)
+            return own
+
+        def make() -> None:
+            self._make(run, results, [reference.results for _, reference in found], made_of)
+
+        folder = self.folder
+        standing = Standing.done if files.ensure(folder, make, is_of_these) else Standing.found
         table = load_run(folder).results
         lines = lira.told(lira.summarised(table[table["rung"] == table["rung"].min()], lira.MAIN))
         where = (

@@ -33,7 +33,8 @@ def train(jobs: Iterable[TrainingJob]) -> list[Run]:
         count = -(-len(alike) // most)  # of ensembles, which are then of about the same size
         try:
             for number in range(count):
-                made += _train(alike[number::count])
+                for part in _of_one_shape(alike[number::count]):
+                    made += _train(part)
         except UnbatchableError as error:
             print(f"note: the trainings of {alike[0].name} go on each by itself: {error}", flush=True)
     return made
@@ -51,21 +52,27 @@ def _groups(jobs: Iterable[TrainingJob]) -> list[list[TrainingJob]]:
     return [list(group.values()) for group in alike.values() if len(group) > 1]
 
 
+def _of_one_shape(jobs: Iterable[TrainingJob]) -> list[list[TrainingJob]]:
+    """Those whose training can begin, by the shape and type of their images, number included; two at least."""
+    parts: dict[object, list[TrainingJob]] = {}
+    for job in filter(_is_usable, jobs):
+        images = job.images(job.split)
+        parts.setdefault((images.shape, images.dtype), []).append(job)
+    return [part for part in parts.values() if len(part) > 1]
+
+
 def _train(jobs: Sequence[TrainingJob]) -> list[Run]:
     """Raises `UnbatchableError`."""
     from memorization.engine.ensemble import UnbatchableError, refusal, train_together
 
     with ExitStack() as stack:
-        usable = [job for job in jobs if _is_usable(job)]
-        for job in sorted(usable, key=lambda job: job.folder):  # as all do who hold several locks
+        for job in sorted(jobs, key=lambda job: job.folder):  # as all do who hold several locks
             stack.enter_context(lock.held(job.folder))
-        usable = [job for job in usable if not files.is_intact(job.folder, remove=True)]
+        usable = [job for job in jobs if not files.is_intact(job.folder, remove=True)]
         if len(usable) < 2:
             return []
         first, models = usable[0].experiment, [job.model for job in usable]
         members = [job.images(job.split) for job in usable]
-        if len({(own.shape, own.dtype) for own in members}) > 1:
-            raise UnbatchableError("they have different numbers of images")
         if reason := refusal(models[0], members[0], first.training, first.hardware):
             raise UnbatchableError(reason)
         for job in usable:

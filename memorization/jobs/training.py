@@ -33,7 +33,7 @@ from memorization.evaluation.halves import FEWEST, halves
 from memorization.jobs import identity
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.recovery import Access
-from memorization.store import files, lock
+from memorization.store import files
 from memorization.store.reading import Run, load_run
 from memorization.store.signature import rung_name, signature_of
 
@@ -197,13 +197,12 @@ class TrainingJob:
         """
         self.check()
         split = self.prepare()
-        files.check_writable(self.experiment.store)
-        with lock.held(self.folder):
-            missing = not files.is_intact(self.folder, remove=True)
-            if missing:
-                self.announce()
-                self._make(self._taken if self.experiment.architecture.given else self._trained)
-            files.tidy(self.folder)
+
+        def make() -> None:
+            self.announce()
+            self._make(self._taken if self.experiment.architecture.given else self._trained)
+
+        missing = files.ensure(self.folder, make)
         return self.made(), split, missing
 
     def made(self) -> Run:

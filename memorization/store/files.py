@@ -19,6 +19,7 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 import traceback
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from memorization.components import Record
-from memorization.store.lock import is_held
+from memorization.store.lock import held, is_held
 from memorization.store.signature import checksum
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 SHARDS, CHECKPOINT = "shards", "last.ckpt"
 EARLIER = "earlier"  # the shard of what a run held before it was reopened
 UNFINISHED = (SHARDS, CHECKPOINT)  # what a run that was stopped goes on from
+ASIDE = re.compile(r"\..+\.\d+")  # what `write` calls a file before it is whole
 OWN = "checksum"  # of `done.json`: of all else that it says
 REMEDY = "run the same command again and it is made anew (or delete its folder)"
 
@@ -185,9 +187,32 @@ def is_intact(folder: Path, remove: bool = False) -> bool:
     return not wrong
 
 
+def ensure(folder: Path, make: Callable[[], object], found: Callable[[Path, bool], bool] = is_intact) -> bool:
+    """Have the run in `folder`, of a kind that does not grow, made unless it is `found`; was it made?
+
+    It is looked for before its lock is taken: a finished run of a store that is not ours to write to can be used.
+    found: of the folder and `remove`, as `is_intact`. Raises `StoreError` for what is missing in such a store.
+    """
+    if found(folder, False):
+        with contextlib.suppress(OSError):
+            tidy(folder)
+        return False
+    check_writable(folder.parents[1])
+    with held(folder):
+        missing = not found(folder, True)
+        if missing:
+            make()
+        tidy(folder)
+    return missing
+
+
 def seal(folder: Path, facts: Record, durable: bool = True) -> None:
-    """Write `done.json`: `facts` and the checksum of every file in `folder`; then remove what it could go on from."""
+    """Write `done.json`: `facts` and the checksum of every file in `folder`; then remove what it could go on from.
+
+    Hidden files are not counted, as none is ours.
+    """
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
     sums = {path.as_posix(): checksum(folder / path) for path in files if path.parts[0] not in UNFINISHED}
     done = json.loads(json.dumps({**facts, "checksums": sums}, default=str))
     write(folder / "done.json", json.dumps({**done, OWN: _own_checksum(done)}, indent=2), durable)
@@ -226,8 +251,9 @@ def creating(folder: Path, config: Record, facts: Record) -> Iterator[Path]:
         write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         (folder / "error.txt").unlink(missing_ok=True)
         yield folder
-        for path in folder.rglob(".*"):  # what an attempt that was killed was writing
-            path.unlink()
+        for path in folder.rglob(".*"):
+            if ASIDE.fullmatch(path.name) and path.is_file():  # what an attempt that was killed was writing
+                path.unlink()
         versions = {name: importlib.metadata.version(name) for name in ("memorization", "torch", "pytorch-lightning")}
         seal(folder, {**facts, "versions": versions})
     except Exception as error:
