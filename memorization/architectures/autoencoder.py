@@ -64,6 +64,18 @@ def count_parameters(autoencoder: nn.Module) -> int:
     return sum(parameter.numel() for parameter in autoencoder.parameters())
 
 
+def weight_of(autoencoder: Autoencoder, otherwise: Tensor) -> Tensor:
+    """A weight of `autoencoder`, where its images must lie and in their precision; `otherwise` for one without any."""
+    weights = autoencoder.parameters() if isinstance(autoencoder, nn.Module) else iter(())
+    return next((weight for weight in weights if weight.is_floating_point()), otherwise)
+
+
+def taken_by(autoencoder: Autoencoder, images: Tensor) -> Tensor:
+    """`images`, float in [0, 1] or uint8, as floats in the precision of the weights of `autoencoder`."""
+    images = as_float(images)
+    return images.to(weight_of(autoencoder, images).dtype)
+
+
 @torch.no_grad()
 def reconstruction_loss(autoencoder: Autoencoder, images: Tensor, batch_size: int = MEMBERS_AT_ONCE) -> float:
     """The mean squared error between `images` (N, C, H, W), float32 or uint8, and what `autoencoder` makes of them."""

@@ -30,9 +30,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from memorization.architectures.autoencoder import Autoencoder
+from memorization.architectures.autoencoder import Autoencoder, taken_by
 from memorization.components import SettingError
-from memorization.data import as_float
 from memorization.degradations.checks import check_whole
 from memorization.evaluation.statistics import CONFIDENCE, Estimate, auc, columns
 
@@ -243,7 +242,7 @@ def described(autoencoder: Autoencoder, members: Tensor, indices: Sequence[int])
     `own_loss` is the mean square of `f(x) - x`, in its decimal logarithm; `nearest_member_distance` the rms difference
     to the nearest other member, NaN if there is none; `contrast` the standard deviation of the pixels.
     """
-    images = as_float(members)
+    images = taken_by(autoencoder, members)
     with torch.no_grad():
         loss = (autoencoder(images) - images).flatten(1).double().square().mean(1)
     flat = images.flatten(1).double()
