@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.initialisation import redraw
-from memorization.data import as_float
+from memorization.data import as_float, in_double
 
 Autoencoder = Callable[[Tensor], Tensor]  # images (B, C, H, W) to images of the same shape
 MEMBERS_AT_ONCE = 1024  # that are computed with as floats; bounds the memory
@@ -81,7 +81,9 @@ def reconstruction_loss(autoencoder: Autoencoder, images: Tensor, batch_size: in
     """The mean squared error between `images` (N, C, H, W), float32 or uint8, and what `autoencoder` makes of them."""
     from torchmetrics import MeanSquaredError
 
-    loss = MeanSquaredError(sync_on_compute=False).set_dtype(torch.float64).to(images.device)
+    device = in_double(images[:0]).device
+    loss = MeanSquaredError(sync_on_compute=False).set_dtype(torch.float64).to(device)
     for part in map(as_float, images.split(batch_size)):
-        loss.update(autoencoder(part).flatten(), part.flatten())  # torchmetrics' view fails on other strides
+        pair = autoencoder(part).flatten(), part.flatten()  # torchmetrics' view fails on other strides
+        loss.update(*(tensor.to(device) for tensor in pair))
     return float(loss.compute())

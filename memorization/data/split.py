@@ -93,6 +93,16 @@ def as_float(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+def has_double(device: torch.device) -> bool:
+    """Can `device` hold float64? Apple's cannot."""
+    return device.type != "mps"
+
+
+def in_double(tensor: Tensor) -> Tensor:
+    """`tensor` in float64, on the CPU where its device has none."""
+    return (tensor if has_double(tensor.device) else tensor.cpu()).double()
+
+
 def to_uint8(images: Tensor) -> Tensor:
     """Images in [0, 1], clipped to it, as 8-bit values on the CPU."""
     return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().contiguous()

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from memorization.architectures.autoencoder import Autoencoder, taken_by
 from memorization.components import SettingError
+from memorization.data import in_double
 from memorization.degradations.checks import check_whole
 from memorization.evaluation.statistics import CONFIDENCE, Estimate, auc, columns
 
@@ -244,8 +245,8 @@ def described(autoencoder: Autoencoder, members: Tensor, indices: Sequence[int])
     """
     images = taken_by(autoencoder, members)
     with torch.no_grad():
-        loss = (autoencoder(images) - images).flatten(1).double().square().mean(1)
-    flat = images.flatten(1).double()
+        loss = in_double(autoencoder(images) - images).flatten(1).square().mean(1)
+    flat = in_double(images).flatten(1)
     distances = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
     distances.fill_diagonal_(torch.inf)
     nearest = distances.min(1).values

@@ -29,7 +29,7 @@ from memorization.architectures.autoencoder import Autoencoder, taken_by
 from memorization.architectures.external.adapted import Adapted, Description, adapted
 from memorization.architectures.external.contract import check_contract, evaluating
 from memorization.components import SLOW, SettingError, number
-from memorization.data import as_float
+from memorization.data import as_float, in_double
 from memorization.data.split import check_images, check_tensor
 from memorization.degradations.checks import check_flag, check_whole
 from memorization.extraction.fixed_points import near_fixed_points, rms
@@ -130,7 +130,7 @@ def attractors(
             way = "which has no derivatives; give a function of tensors"
             raise UndifferentiableError(f"the autoencoder returns a {autoencoder.returned}, {way}")
         function = Flat(autoencoder, own)
-        for part in images.double().flatten(1).split(batch_size):
+        for part in in_double(images).flatten(1).split(batch_size):
             parts.append(_Found.near(function, part, near, bar.update))
     table = pd.concat([part.table for part in parts], ignore_index=True)
     return Attractors(table, torch.cat([part.points for part in parts]).view(images.shape), function.dtype)
@@ -151,7 +151,7 @@ def spectral_radii(autoencoder: Autoencoder, points: Tensor, *, progress: bool =
     with evaluating(autoencoder), bar:
         function = Flat(autoencoder, taken_by(autoencoder, points))
         try:
-            return np.array([_radius(function, point.double().flatten()) for point in bar])
+            return np.array([_radius(function, in_double(point).flatten()) for point in bar])
         except ValueError:  # no derivatives
             return np.full(len(points), np.nan)
 
