@@ -474,6 +474,16 @@ def test_a_signal_that_came_before_a_failure_is_not_lost(signals):
 
 
 def test_a_sweep_does_not_go_on_past_a_signal_that_came_before_a_failure(tmp_path):
+@pytest.mark.parametrize("executor", [None, "local", "slurm"])
+def test_a_notice_that_is_no_signal_ends_no_command(signals, monkeypatch, executor):
+    monkeypatch.setenv("SUBMITIT_PREEMPT_SIGNAL", "USER2")
+    if executor:
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
+    if executor != "slurm":
+        monkeypatch.delattr(signal, "SIGUSR2")  # as on Windows
+    interruption.handle()
+
+
     failing = """
 from memorization.engine import training
 def training_step(self, batch, index):
