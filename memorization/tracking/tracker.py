@@ -25,6 +25,7 @@ from torch import Tensor
 
 from memorization.components import Record
 from memorization.config.schema import Mode, Tracking
+from memorization.data import as_picture
 from memorization.tracking.curves import CURVES, GALLERIES, STEPS
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ class Tracker:
         import wandb
 
         def image(picture: Tensor, caption: str | None = None) -> wandb.Image:
-            array = picture.permute(1, 2, 0).numpy()  # (H, W, C)
-            return wandb.Image(array.squeeze(2) if array.shape[2] == 1 else array, caption=caption)
+            return wandb.Image(as_picture(picture), caption=caption)
 
         rows = scores.to_dict("records")
         strips = torch.cat(list(pictures.values()), dim=3)  # (N, C, H, names * W)
