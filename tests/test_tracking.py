@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import wandb
 
 from memorization import load_results
 from memorization.components import SettingError
@@ -202,6 +203,12 @@ def test_a_network_lost_in_the_middle_of_a_run_neither_stops_it_nor_loses_anythi
     assert (first, run.returncode) == ("online\n", 0), errors
     assert rest == f"note: W&B did not answer; nothing is lost, send it later: wandb sync {folder}\ndone\n"
     assert losses(folder) == [1.0, *(2.0 + i for i in range(500))]
+
+
+def test_an_error_without_a_text_is_told_by_its_kind(online, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(wandb, "init", Mock(side_effect=[wandb.errors.CommError(""), None]))
+    module._opened(SETTINGS, tmp_path, module.Details("recover", "n", "s", [], {}))
+    assert "note: W&B is not reached (CommError); nothing is lost" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])

@@ -164,7 +164,8 @@ def _opened(settings: Tracking, store: Path, details: Details) -> Any:
             return opened(mode="online")
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
             Tracker.unreachable = True
-            reason, runs = str(error).splitlines()[0].rstrip("."), store / "wandb" / "offline-run-*"
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            runs = store / "wandb" / "offline-run-*"
             print(f"note: W&B is not reached ({reason}); nothing is lost, send it later: wandb sync {runs}", flush=True)
     return opened(mode="offline")
 
