@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from unittest.mock import Mock
 
 import pytest
 
@@ -84,6 +85,12 @@ def test_without_a_key_or_a_server_one_line_says_what_to_do(key, tmp_path, monke
     monkeypatch.setenv("WANDB_BASE_URL", DEAD)
     monkeypatch.setattr("memorization.tracking.dashboard.SECONDS", 1)
     with pytest.raises(SystemExit, match=r"^error: W&B is not reached \([^\n]+wandb login[^\n]+--dry-run$"):
+        main(["--project", "p"])
+
+
+def test_an_error_without_a_text_is_told_by_its_kind(monkeypatch):
+    monkeypatch.setattr("memorization.tracking.dashboard.save", Mock(side_effect=TimeoutError()))
+    with pytest.raises(SystemExit, match=r"^error: W&B is not reached \(TimeoutError\); "):
         main(["--project", "p"])
 
 

@@ -8,14 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
 from memorization import load_run
 from memorization.architectures import build
-from memorization.architectures.autoencoder import reconstruction_loss
-from memorization.data import Digits
+from memorization.architectures.autoencoder import least_loss, reconstruction_loss
+from memorization.data import Digits, in_double
+from memorization.degradations import RandomPixels
 from memorization.engine.settings import Hardware, Training
 from memorization.engine.training import TrainingModule, train
+from memorization.evaluation.batch import Recipe, recover_batch
+from memorization.evaluation.explanation import described
+from memorization.extraction.spectrum import attractors
 from memorization.recover import main as recover_main
+from memorization.recovery import Iterate, Known
 from memorization.store.reading import finished
 from tests.conftest import run_script
 
@@ -123,6 +129,37 @@ def test_a_divergence_comes_back_from_another_process():
     parent.load_state_dict(child.state_dict())
     assert parent.failure == child.failure
     assert parent.history == child.history
+
+
+def test_a_device_without_float64_leaves_what_needs_it_to_the_cpu(monkeypatch):
+    """The CPU plays Apple's device: of its tensors, only what `cpu` gave can become float64."""
+    network = build("fc", (1, 6, 6), centre=True, seed=0, depth=3, width=2)
+    recipe, cpu, double = Recipe(RandomPixels(0.5), Iterate(max_iterations=2), Known()), Tensor.cpu, Tensor.double
+
+    def scores():
+        columns = recover_batch(recipe, network, MEMBERS, range(13), MEMBERS).scores.drop(columns="seconds")
+        return pd.concat([columns, described(network, MEMBERS, range(13))], axis=1).assign(
+            loss=reconstruction_loss(network, MEMBERS), least=least_loss(network, MEMBERS)
+        )
+
+    def brought(tensor):
+        found = cpu(tensor).clone()
+        found.brought = True
+        return found
+
+    def converted(tensor):
+        if tensor.dtype != torch.float64 and not hasattr(tensor, "brought"):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return double(tensor)
+
+    expected = scores()
+    monkeypatch.setattr(Tensor, "cpu", brought)
+    monkeypatch.setattr(Tensor, "double", converted)
+    with pytest.raises(TypeError, match="MPS"):
+        scores()
+    monkeypatch.setitem(in_double.__globals__, "has_double", lambda device: False)
+    pd.testing.assert_frame_equal(scores(), expected)
+    assert attractors(network, MEMBERS[:2], progress=False).dtype == torch.float32
 
 
 def test_bf16_trains_and_measures_its_rungs_in_float32():

@@ -129,6 +129,9 @@ def test_what_is_told_of_an_image():
     np.testing.assert_allclose(found["contrast"], members.flatten(1).numpy().std(1))
     np.testing.assert_allclose(found["nearest_member_distance"][[0, 3]], 0.01, rtol=1e-6)
     assert np.isnan(described(lambda x: x, members[:1], [0])["nearest_member_distance"][0])
+    network = torch.nn.Conv2d(members.shape[1], members.shape[1], 1)
+    single, double = (described(network.to(dtype), members.float(), range(4)) for dtype in (torch.float, torch.double))
+    np.testing.assert_allclose(double["own_loss"], single["own_loss"], rtol=1e-5)
 
 
 def test_images_are_told_of_in_parts(monkeypatch):

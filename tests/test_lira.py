@@ -12,9 +12,10 @@ import torch
 from scipy import stats
 
 from memorization import audit, lira
+from memorization.architectures import build
 from memorization.components import SettingError
 from memorization.evaluation import statistics
-from memorization.evaluation.attacks import scores_of
+from memorization.evaluation.attacks import own_psnr, scores_of
 from memorization.evaluation.halves import halves
 from memorization.evaluation.lira import Variant, attacked, likelihood_ratio, resolved, summarised, titles
 from memorization.recovery import PnPADMM
@@ -209,6 +210,12 @@ def test_the_loss_is_that_of_the_image_itself(found):
     assert (own[:10] > 100).all()
     broken = scores_of(pd.DataFrame({"psnr_erased": [30.0, np.nan, 40.0], "status": [*"cc", "diverged"]}), own[:3])
     assert broken["psnr_erased"].tolist() == [30, 0, 0]
+
+
+def test_an_autoencoder_in_double_precision_is_scored(found):
+    network = build("fc", found[0].shape[1:], centre=True, seed=0)
+    expected = own_psnr(network, found[0])
+    assert own_psnr(network.double(), found[0]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_what_was_found_is_told_in_lines(found):

@@ -105,6 +105,12 @@ def test_images_with_other_channels_have_no_jpeg():
     assert "jpeg" not in set(recover_probes(RECIPE, lambda x: x, images, images.flip(0))["kind"])
 
 
+def test_an_autoencoder_in_double_precision_is_given_its_own():
+    double = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(IMAGES[0].numel())).double()
+    found = recover_probes(RECIPE, torch.nn.Sequential(double, torch.nn.Unflatten(1, IMAGES.shape[1:])), IMAGES, OTHERS)
+    assert found["psnr_probe"].dtype == np.float64
+
+
 def test_attraction_counts_each_kind_and_strength():
     table = pd.DataFrame(
         {"member": range(8), "kind": ["shift"] * 8, "strength": [1.0] * 4 + [2.0] * 4, "distance": range(8)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 import random
@@ -296,6 +297,20 @@ def test_a_signal_ends_a_sweep_not_its_job_alone(tmp_path, number):
     assert [run.folder for run in finished(tmp_path / "runs", "autoencoders")] == [trained.folder]
 
 
+def test_a_run_of_a_checkout_that_is_not_installed_is_sealed(tmp_path, monkeypatch):
+    def version(name):
+        if name == "memorization":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with files.creating(tmp_path / "run", {}, {}):
+        pass
+    assert files.read_done(tmp_path / "run")["versions"] == {
+        "memorization": "unknown", "torch": "1.0", "pytorch-lightning": "1.0"
+    }  # fmt: skip
+
+
 def test_a_flipped_bit_of_done_json_is_noticed_wherever_it_is(tmp_path):
     """Be it in the name of its own checksum; a file of an older store, which has none, is read."""
     with files.creating(tmp_path / "run", {}, {"name": "x"}):
@@ -471,6 +486,16 @@ def test_a_store_that_cannot_be_written_is_a_line(tmp_path):
         assert ended.stderr.strip().count("\n") == 0
         assert "can be written" in ended.stderr or "cannot write there" in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("executor", [None, "local", "slurm"])
+def test_a_notice_that_is_no_signal_ends_no_command(signals, monkeypatch, executor):
+    monkeypatch.setenv("SUBMITIT_PREEMPT_SIGNAL", "USER2")
+    if executor:
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
+    if executor != "slurm":
+        monkeypatch.delattr(signal, "SIGUSR2")  # as on Windows
+    interruption.handle()
 
 
 def test_a_signal_that_came_before_a_failure_is_not_lost(signals):

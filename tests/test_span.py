@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from memorization.architectures import build
-from memorization.engine.settings import Axes, Training
+from memorization.engine.settings import Axes, Hardware, Training
 from memorization.engine.span import Span
 from memorization.engine.training import train
 from tests.test_resume import signals, stop  # noqa: F401
@@ -48,10 +48,13 @@ def test_gradient_descent_takes_the_same_steps_as_among_the_pixels(activation):
         torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("changes", [{}, {"batch_size": 9}, {"ema": 0.9}, {"micro_batch": 5}])
-def test_each_rung_keeps_weights_that_have_its_loss(changes):
+@pytest.mark.parametrize(
+    ("changes", "precision"),
+    [({}, "32"), ({"batch_size": 9}, "32"), ({"ema": 0.9}, "32"), ({"micro_batch": 5}, "32"), ({}, "64")],
+)
+def test_each_rung_keeps_weights_that_have_its_loss(changes, precision):
     settings, autoencoder = dataclasses.replace(SETTINGS, **changes, max_steps=1200), model(width=50)
-    history = train(autoencoder, MEMBERS, settings, progress=False)
+    history = train(autoencoder, MEMBERS, settings, progress=False, hardware=Hardware(precision=precision))
     assert list(history.rungs) == [1e-1, 1e-2, 1e-3]
     for rung, loss in history.rungs.items():
         kept = model(seed=1, width=50)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from memorization.config.experiment import resolve
 from memorization.jobs import plan
 from memorization.jobs.identity import Identity
 from memorization.jobs.outcome import Outcome, Standing
-from memorization.jobs.sweep import Sweep, varied
+from memorization.jobs.sweep import Sweep, _is_child, varied
 from memorization.store import files, lock, reading
 from memorization.store.files import StoreError
 from memorization.store.reading import finished, load_results
@@ -204,6 +205,16 @@ def test_the_time_left_is_told_by_the_pace_of_the_jobs(seconds, left):
     sweep.total, sweep.begin = 3, time.monotonic() - seconds
     sweep.outcomes = {0: Outcome("first", Standing.done)}
     assert sweep.table() == f"1 of 3 jobs: 1 done; {left}"
+
+
+def test_jobs_are_told_to_end_where_there_is_no_waitid(tmp_path, monkeypatch):
+    """As on macOS before Python 3.13."""
+    monkeypatch.delattr(os, "waitid", raising=False)
+    with subprocess.Popen(["sleep", "60"]) as child, subprocess.Popen(["true"]) as done:
+        for number in (child.pid, done.pid, os.getpid()):  # the last is no child
+            (tmp_path / ".submitit" / str(number)).mkdir(parents=True)
+        assert Sweep(tmp_path).cancel(20) == []
+        assert not _is_child(child.pid)
 
 
 def test_a_plan_tells_no_time_left():

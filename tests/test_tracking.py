@@ -11,10 +11,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+import wandb
 
 from memorization import load_results
 from memorization.components import SettingError
@@ -200,6 +203,23 @@ def test_a_network_lost_in_the_middle_of_a_run_neither_stops_it_nor_loses_anythi
     assert (first, run.returncode) == ("online\n", 0), errors
     assert rest == f"note: W&B did not answer; nothing is lost, send it later: wandb sync {folder}\ndone\n"
     assert losses(folder) == [1.0, *(2.0 + i for i in range(500))]
+
+
+def test_an_error_without_a_text_is_told_by_its_kind(online, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(wandb, "init", Mock(side_effect=[wandb.errors.CommError(""), None]))
+    module._opened(SETTINGS, tmp_path, module.Details("recover", "n", "s", [], {}))
+    assert "note: W&B is not reached (CommError); nothing is lost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_images_of_any_channels_are_shown_as_in_the_report(channels):
+    pictures = {"original": torch.randint(256, (1, channels, 4, 6), dtype=torch.uint8)}
+    run = Mock()
+    module.Tracker(run).gallery("recover", pictures, pd.DataFrame({"image": [7]}), ["seven"])
+    (shown,) = run.log.call_args.args[0]["gallery"]
+    expected = pictures["original"][0, :3] if channels >= 3 else pictures["original"][0, :1]
+    found = np.atleast_3d(np.asarray(shown.image))
+    assert torch.equal(torch.tensor(found).permute(2, 0, 1), expected)
 
 
 def test_without_a_key_one_line_says_how_to_send_it_later(online, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.initialisation import redraw
-from memorization.data import as_float
+from memorization.data import as_float, in_double
 
 Autoencoder = Callable[[Tensor], Tensor]  # images (B, C, H, W) to images of the same shape
 MEMBERS_AT_ONCE = 1024  # that are computed with as floats; bounds the memory
@@ -64,12 +64,26 @@ def count_parameters(autoencoder: nn.Module) -> int:
     return sum(parameter.numel() for parameter in autoencoder.parameters())
 
 
+def weight_of(autoencoder: Autoencoder, otherwise: Tensor) -> Tensor:
+    """A weight of `autoencoder`, where its images must lie and in their precision; `otherwise` for one without any."""
+    weights = autoencoder.parameters() if isinstance(autoencoder, nn.Module) else iter(())
+    return next((weight for weight in weights if weight.is_floating_point()), otherwise)
+
+
+def taken_by(autoencoder: Autoencoder, images: Tensor) -> Tensor:
+    """`images`, float in [0, 1] or uint8, as floats in the precision of the weights of `autoencoder`."""
+    images = as_float(images)
+    return images.to(weight_of(autoencoder, images).dtype)
+
+
 @torch.no_grad()
 def reconstruction_loss(autoencoder: Autoencoder, images: Tensor, batch_size: int = MEMBERS_AT_ONCE) -> float:
     """The mean squared error between `images` (N, C, H, W), float32 or uint8, and what `autoencoder` makes of them."""
     from torchmetrics import MeanSquaredError
 
-    loss = MeanSquaredError(sync_on_compute=False).set_dtype(torch.float64).to(images.device)
+    device = in_double(images[:0]).device
+    loss = MeanSquaredError(sync_on_compute=False).set_dtype(torch.float64).to(device)
     for part in map(as_float, images.split(batch_size)):
-        loss.update(autoencoder(part).flatten(), part.flatten())  # torchmetrics' view fails on other strides
+        pair = autoencoder(part).flatten(), part.flatten()  # torchmetrics' view fails on other strides
+        loss.update(*(tensor.to(device) for tensor in pair))
     return float(loss.compute())

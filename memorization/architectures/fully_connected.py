@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from memorization.architectures.initialisation import Redrawn, Shape, activated
 from memorization.components import SettingError, number
+from memorization.data import in_double
 
 
 class FullyConnected(Redrawn):
@@ -60,7 +61,7 @@ class FullyConnected(Redrawn):
         that of the principal components (Eckart and Young, 1936); what they leave is the bound, 0 if N <= width + 1.
         It is computed on the first 2 * width images, and counts nothing for the others.
         """
-        some = images[: 2 * self.width].flatten(1).double()
+        some = in_double(images[: 2 * self.width].flatten(1))
         if len(some) <= self.width + 1:
             return 0.0
         some = (some - some.mean(0)) / (1 if images.is_floating_point() else 255)

@@ -11,7 +11,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib.metadata import version
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
@@ -34,6 +33,7 @@ from memorization.engine import interruption, streams
 from memorization.jobs import launching, slurm, sweep
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.store import files
+from memorization.store.versions import installed
 
 HOMES = Path(__file__).parents[2], Path(__file__).parents[1]  # of the configuration: a checkout, a wheel
 CONF = next(home / "conf" for home in HOMES if (home / "conf" / "recover.yaml").is_file())
@@ -118,7 +118,7 @@ def main(application: Callable[[], Any], command: str) -> None:
             sys.exit(f"error: {error}")
         return
     if "--version" in sys.argv:
-        print(f"memorization {version('memorization')}, hydra-core {version('hydra-core')}")
+        print(f"memorization {installed('memorization')}, hydra-core {installed('hydra-core')}")
         return
     schema.register()
     OmegaConf.register_new_resolver("overview", partial(help.overview, CONF), replace=True)

@@ -9,10 +9,10 @@ from memorization.components import Registry
 from memorization.data.embedded import Digits, Faces, Patches
 from memorization.data.images import Images
 from memorization.data.nothing import Nothing
-from memorization.data.split import Dataset, Split, as_float, mean_image, split, to_uint8
+from memorization.data.split import Dataset, Split, as_float, as_picture, in_double, mean_image, split, to_uint8
 
-__all__ = ["DATASETS", "Dataset", "Digits", "Faces", "Images", "Nothing", "Patches", "Split", "as_float", "mean_image"]
-__all__ += ["split", "to_uint8"]
+__all__ = ["DATASETS", "Dataset", "Digits", "Faces", "Images", "Nothing", "Patches", "Split", "as_float"]
+__all__ += ["as_picture", "in_double", "mean_image", "split", "to_uint8"]
 
 OWN: dict[str, type[Dataset]] = {"faces": Faces, "digits": Digits, "patches": Patches, "images": Images}
 OWN["none"] = Nothing

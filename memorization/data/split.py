@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from memorization.components import Record, SettingError, is_whole
@@ -93,9 +94,25 @@ def as_float(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+def has_double(device: torch.device) -> bool:
+    """Can `device` hold float64? Apple's cannot."""
+    return device.type != "mps"
+
+
+def in_double(tensor: Tensor) -> Tensor:
+    """`tensor` in float64, on the CPU where its device has none."""
+    return (tensor if has_double(tensor.device) else tensor.cpu()).double()
+
+
 def to_uint8(images: Tensor) -> Tensor:
     """Images in [0, 1], clipped to it, as 8-bit values on the CPU."""
     return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().contiguous()
+
+
+def as_picture(image: Tensor) -> NDArray[np.uint8]:
+    """An image (C, H, W) uint8 as it is drawn: (H, W, 3), or in grey (H, W), its first channel, below three."""
+    array: NDArray[np.uint8] = (image[:3].permute(1, 2, 0) if len(image) >= 3 else image[0]).numpy()
+    return array
 
 
 def mean_image(images: Tensor) -> Tensor:

@@ -51,9 +51,11 @@ def handle() -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         if executor == "local" or signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(signum, _handle)
-    notice = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
+    if executor != "slurm":
+        return
+    notice = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", signal.SIGUSR2)
     theirs = signal.getsignal(notice)
-    if executor == "slurm" and callable(theirs) and theirs is not _handle:
+    if callable(theirs) and theirs is not _handle:
         _claimed[notice] = theirs
         signal.signal(notice, _handle)
 

@@ -83,8 +83,8 @@ class Span:
 
     @torch.no_grad()
     def put_back(self, network: nn.Module) -> nn.Module:
-        """The autoencoder, with what `network` has learnt."""
-        learnt: list[Any] = list(copy.deepcopy(network).cpu().children())
+        """The autoencoder, with what `network` has learnt, in float32 whatever it was trained in."""
+        learnt: list[Any] = list(copy.deepcopy(network).to("cpu", self.basis.dtype).children())
         first, last = self.ends
         pairs = zip((learnt[0].weight, learnt[-1].weight, learnt[-1].bias), self._coordinates(), strict=True)
         inner, outer, bias = (new - old for new, old in pairs)

@@ -17,11 +17,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder, reconstruction_loss
+from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder, reconstruction_loss, taken_by
 from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import evaluating
 from memorization.components import Status
-from memorization.data import as_float
 from memorization.degradations import Degradation, RandomPixels
 from memorization.degradations.checks import check_flag, check_whole
 from memorization.evaluation import lira as ratios
@@ -58,8 +57,9 @@ def own_psnr(autoencoder: Autoencoder, images: Tensor) -> np.ndarray:
 
     It is `-10 log10` of the image's own mean squared error: minus the logarithm of its loss.
     """
-    parts = [metrics.psnr(autoencoder(part), part) for part in map(as_float, images.split(MEMBERS_AT_ONCE))]
-    return bounded(torch.cat(parts).cpu().numpy().astype(float), np.zeros(len(images), bool))
+    parts = (taken_by(autoencoder, part) for part in images.split(MEMBERS_AT_ONCE))
+    found = torch.cat([metrics.psnr(autoencoder(part), part) for part in parts])
+    return bounded(found.cpu().numpy().astype(float), np.zeros(len(images), bool))
 
 
 def scores_of(results: pd.DataFrame, own: np.ndarray) -> dict[str, np.ndarray]:

@@ -30,9 +30,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder
+from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, Autoencoder, taken_by
 from memorization.components import SettingError
-from memorization.data import as_float
+from memorization.data import in_double
 from memorization.degradations.checks import check_whole
 from memorization.evaluation.statistics import CONFIDENCE, Estimate, auc, columns
 
@@ -249,13 +249,13 @@ def described(autoencoder: Autoencoder, members: Tensor, indices: Sequence[int])
     """
     told, parts = [], members.split(MEMBERS_AT_ONCE)
     for part in parts:
-        images = as_float(part)
+        images = taken_by(autoencoder, part)
         with torch.no_grad():
-            loss = (autoencoder(images) - images).flatten(1).double().square().mean(1)
-        flat = images.flatten(1).double()
+            loss = in_double(autoencoder(images) - images).flatten(1).square().mean(1)
+        flat = in_double(images).flatten(1)
         nearest = torch.full_like(loss, torch.inf)
         for other in parts:
-            distances = torch.cdist(flat, as_float(other).flatten(1).double()) / flat.shape[1] ** 0.5
+            distances = torch.cdist(flat, in_double(taken_by(autoencoder, other)).flatten(1)) / flat.shape[1] ** 0.5
             if other is part:
                 distances.fill_diagonal_(torch.inf)
             nearest = torch.minimum(nearest, distances.min(1).values)

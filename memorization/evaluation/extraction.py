@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from memorization.architectures.autoencoder import Autoencoder
+from memorization.architectures.autoencoder import Autoencoder, weight_of
 from memorization.architectures.external.adapted import Description, adapted
 from memorization.architectures.external.contract import check_beyond, check_contract, evaluating, some_images
 from memorization.data import as_float
@@ -273,9 +273,8 @@ def _checked(name: str, images: Tensor | None, shape: tuple[int, int, int]) -> T
 
 
 def _like(autoencoder: Autoencoder) -> Tensor:
-    """A weight of the autoencoder, where its images must lie and in their precision; float32 on the CPU without any."""
-    weights = autoencoder.parameters() if isinstance(autoencoder, torch.nn.Module) else iter(())
-    like = next((weight for weight in weights if weight.is_floating_point()), torch.empty(0))
+    """As `weight_of`; float32 on the CPU without any."""
+    like = weight_of(autoencoder, torch.empty(0))
     if like.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"the autoencoder's weights are {like.dtype}; give autoencoder.float()")
     return like

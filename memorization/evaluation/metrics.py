@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
 from memorization.components import SettingError, number
-from memorization.data import as_float
+from memorization.data import as_float, in_double
 from memorization.evaluation.membership import PSNR_CAP
 
 REVISION = 1  # of the scores, as `revision` is of a part: raised for other scores of equal answers, or other columns
@@ -53,14 +53,15 @@ def ssim(answer: Tensor, original: Tensor) -> Tensor:
     window, count = window_of(answer.shape), max(1, PIXELS_AT_ONCE // answer[0, 0].numel())
     parts = (images.flatten(0, 1).unsqueeze(1).split(count) for images in (answer, original))  # each channel by itself
     channels = torch.cat([_ssim(a, b, window) for a, b in zip(*parts, strict=True)])
-    return channels.view(answer.shape[:2]).mean(1).float()
+    return channels.view(answer.shape[:2]).mean(1).float().to(answer.device)
 
 
 def _ssim(answer: Tensor, original: Tensor, window: int) -> Tensor:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
+    pair = in_double(answer), in_double(original)
     _, whole = structural_similarity_index_measure(
-        answer.double(), original.double(), kernel_size=window, reduction="none", return_full_image=True, **UNIFORM
+        *pair, kernel_size=window, reduction="none", return_full_image=True, **UNIFORM
     )  # (B, C, H, W), of a window around each pixel, the image mirrored at its edge
     edge = window // 2
     inside: Tensor = whole[:, :, edge : whole.shape[2] - edge, edge : whole.shape[3] - edge]
@@ -78,15 +79,15 @@ def nearest_member(answer: Tensor, original: Tensor, members: Tensor) -> tuple[T
     Distances are Euclidean over the whole image, in float64: `torch.cdist` in float32 is wrong by up to a fifth for
     large images. For a member the second value says that the answer is the *right* image.
     """
-    found = answer.double().flatten(1)
-    own = (found - original.double().flatten(1)).norm(dim=1)
-    smallest, index = torch.full_like(own, torch.inf), torch.zeros(len(answer), dtype=torch.int64, device=answer.device)
+    found = in_double(answer).flatten(1)
+    own = (found - in_double(original).flatten(1)).norm(dim=1)
+    smallest, index = torch.full_like(own, torch.inf), torch.zeros(len(answer), dtype=torch.int64, device=own.device)
     for first in range(0, len(members), MEMBERS_AT_ONCE):
-        part = as_float(members[first : first + MEMBERS_AT_ONCE]).double().flatten(1)
+        part = in_double(as_float(members[first : first + MEMBERS_AT_ONCE])).flatten(1)
         nearest, where = torch.cdist(found, part, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         index = torch.where(nearest < smallest, where + first, index)
         smallest = torch.minimum(nearest, smallest)
-    return index, own <= smallest * (1 + 1e-9)
+    return index.to(answer.device), (own <= smallest * (1 + 1e-9)).to(answer.device)
 
 
 def mask_error(mask: Tensor | None, erased: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memorization.architectures.autoencoder import taken_by
 from memorization.degradations import Jpeg
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.evaluation.metrics import psnr
@@ -89,8 +90,9 @@ def recover_probes(
 ) -> pd.DataFrame:
     """Make probes of the first `count` of `members` (N, C, H, W; all by default), degrade and recover them.
 
-    One row a probe. `others` (M, C, H, W) are blended in. `indices` (N) are the members' in their pool; a probe is
-    degraded with the randomness of its member. For `bank` and `loss` see `recover_batch`.
+    One row a probe. `others` (M, C, H, W) are blended in; they and members are float in [0, 1] or uint8. `indices` (N)
+    are the members' in their pool; a probe is degraded with the randomness of its member. For `bank` and `loss` see
+    `recover_batch`.
 
     Columns: `member`, `kind`, `strength`, `distance` (root mean square difference of probe and member, pixels in
     [0, 1]), `psnr_probe` and `psnr_member` (of the answer to each, in dB, on the erased pixels), `status`, `attracted`
@@ -101,6 +103,7 @@ def recover_probes(
     chosen = dict(KINDS if kinds is None else kinds)
     if members.shape[1] not in (1, 3):
         chosen.pop("jpeg", None)
+    members, others = (taken_by(autoencoder, images) for images in (members, others))
     names = list(range(len(members)) if indices is None else indices)
     origins = members[:count]
     sets = [("none", 0.0, origins)]

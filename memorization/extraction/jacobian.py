@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.architectures.autoencoder import Autoencoder
+from memorization.data import in_double
 
 ROWS_AT_ONCE = 128  # of a dense Jacobian; bounds the memory
 STEP: float = torch.finfo(torch.float64).eps ** (1 / 3)  # of a central difference, in units of a vector of norm 1
@@ -28,11 +29,12 @@ class Flat:
     """`autoencoder` as a map of flat images (B, P), float64 in and out.
 
     A module is copied and the copy converted to float64; a callable is called with float64. What does not take it, or
-    does not answer in it, is called as it is, in the dtype of `images`: then `dtype` says so.
+    does not answer in it, is called as it is, in the dtype of `images`: then `dtype` says so. Where the device of
+    `images` has no float64, the flat images are on the CPU.
     """
 
     def __init__(self, autoencoder: Autoencoder, images: Tensor) -> None:
-        self.shape = images.shape[1:]
+        self.shape, self.device = images.shape[1:], images.device
         self.dtype = torch.float64
         self.function = autoencoder
         try:
@@ -47,8 +49,8 @@ class Flat:
             self.function, self.dtype = autoencoder, images.dtype
 
     def __call__(self, x: Tensor) -> Tensor:
-        answer = self.function(x.view(-1, *self.shape).to(self.dtype))
-        return answer.reshape(x.shape).double()
+        answer = self.function(x.view(-1, *self.shape).to(self.dtype).to(self.device))
+        return in_double(answer.reshape(x.shape))
 
 
 class Linearised:

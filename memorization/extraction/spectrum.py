@@ -22,14 +22,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, eigsh
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from memorization.architectures.autoencoder import Autoencoder
+from memorization.architectures.autoencoder import Autoencoder, taken_by
 from memorization.architectures.external.adapted import Adapted, Description, adapted
 from memorization.architectures.external.contract import check_contract, evaluating
 from memorization.components import SLOW, SettingError, number
-from memorization.data import as_float
+from memorization.data import as_float, in_double
 from memorization.data.split import check_images, check_tensor
 from memorization.degradations.checks import check_flag, check_whole
 from memorization.extraction.fixed_points import near_fixed_points
@@ -125,13 +125,13 @@ def attractors(
     settings = {"unit": "image", "delay": SLOW, "mininterval": every, "disable": not progress}
     parts, bar = [], tqdm(None, "attractors", len(images), **settings)
     with evaluating(autoencoder), bar:
-        own = images.to(_dtype_of(autoencoder, images))
+        own = taken_by(autoencoder, images)
         check_contract(autoencoder, own)
         if isinstance(autoencoder, Adapted) and autoencoder.returned:
             way = "which has no derivatives; give a function of tensors"
             raise UndifferentiableError(f"the autoencoder returns a {autoencoder.returned}, {way}")
         function = Flat(autoencoder, own)
-        for part in images.double().flatten(1).split(batch_size):
+        for part in in_double(images).flatten(1).split(batch_size):
             parts.append(_Found.near(function, part, near, bar.update))
     table = pd.concat([part.table for part in parts], ignore_index=True)
     return Attractors(table, torch.cat([part.points for part in parts]).view(images.shape), function.dtype)
@@ -150,9 +150,9 @@ def spectral_radii(autoencoder: Autoencoder, points: Tensor, *, progress: bool =
     if not len(points):
         return np.empty(0)
     with evaluating(autoencoder), bar:
-        function = Flat(autoencoder, points.to(_dtype_of(autoencoder, points)))
+        function = Flat(autoencoder, taken_by(autoencoder, points))
         try:
-            return np.array([_radius(function, point.double().flatten()) for point in bar])
+            return np.array([_radius(function, in_double(point).flatten()) for point in bar])
         except ValueError:  # no derivatives
             return np.full(len(points), np.nan)
 
@@ -170,12 +170,6 @@ def _radius(function: Flat, x: Tensor) -> float:
     except ArpackError:
         radius, accurate = _ritz(transposed, len(x), ROUGH)
         return radius if accurate else np.nan
-
-
-def _dtype_of(autoencoder: Autoencoder, images: Tensor) -> torch.dtype:
-    """What `autoencoder` computes in as it is: its weights' dtype, that of `images` for one without."""
-    weights = autoencoder.parameters() if isinstance(autoencoder, nn.Module) else iter(())
-    return next((weight.dtype for weight in weights if weight.is_floating_point()), images.dtype)
 
 
 class _Found(NamedTuple):

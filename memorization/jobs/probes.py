@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from memorization.data import as_float
 from memorization.evaluation.probes import KINDS, attraction, recover_probes
 from memorization.jobs.identity import revisions
 from memorization.jobs.outcome import Outcome, Standing
@@ -53,8 +52,8 @@ class ProbesJob:
             found = recover_probes(
                 job.recipe,
                 subject.model(rung),
-                as_float(split.members),
-                as_float(split.non_members),
+                split.members,
+                split.non_members,
                 count=job.recovering.probes,
                 indices=split.member_indices,
                 batch_size=job.recovering.batch_size,

@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 
 from memorization.components import Record
-from memorization.data import as_float
 from memorization.engine.callbacks import RecoveryBar
 from memorization.engine.recovery import recover
 from memorization.evaluation import lira
@@ -105,7 +104,7 @@ class ReferenceJob:
                     loss=loss,
                     bank=bank_of(job.recipe, model, split.shape, loss, progress=experiment.progress),
                 )
-                columns = scores_of(results, own_psnr(model.cpu(), as_float(images)))
+                columns = scores_of(results, own_psnr(model.cpu(), images))
                 columns |= {name: results[name].to_numpy() for name in ("image", "member")}
                 columns["inside"] = self.training.inside(split)
                 tables.append(pd.DataFrame(columns).assign(rung=rung, train_loss=loss, number=self.number))
@@ -175,7 +174,7 @@ class LiraJob:
     def _make(self, run: Run, results: pd.DataFrame, scored: list[pd.DataFrame], made_of: Record) -> None:
         job, tables = self.recovery, []
         autoencoder, split, _ = job.training.obtain()
-        images = torch.cat([as_float(split.members), as_float(split.non_members)])
+        images = torch.cat([split.members, split.non_members])
         for rung, part in results.groupby("rung", sort=False):
             own = scores_of(part, own_psnr(autoencoder.autoencoder(float(str(rung))), images))
             others = [table[table["rung"] == rung] for table in scored]

@@ -87,9 +87,9 @@ def count_jobs(config: DictConfig) -> int | None:
 
 
 def _is_child(number: int) -> bool:
-    """Is this the number of a process that this one has started, and that has not ended?"""
+    """Is this the number of a process that this one has started, and that has not ended? Its status is not kept."""
     with contextlib.suppress(ChildProcessError):
-        return os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return os.waitpid(number, os.WNOHANG) == (0, 0)
     return False
 
 

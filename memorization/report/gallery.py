@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
+from memorization.data import as_picture
 from memorization.report.cells import Cell, partition, strength
 from memorization.report.findings import Findings
 from memorization.store.reading import Run
@@ -64,8 +65,8 @@ class Scene:
 
 
 def webp(picture: Tensor, lossless: bool) -> str:
-    """A picture (C, H, W) uint8 as WebP in base64; in grey, its first channel, if it has fewer than three."""
-    array = picture[:3].permute(1, 2, 0).numpy() if len(picture) >= 3 else picture[0].numpy()
+    """A picture (C, H, W) uint8 as WebP in base64."""
+    array = as_picture(picture)
     return _webp(array.tobytes(), array.shape, lossless)
 
 

@@ -3,7 +3,6 @@
 import inspect
 import math
 import statistics
-from importlib.metadata import version
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
@@ -21,6 +20,7 @@ from memorization.report.gallery import scenes
 from memorization.report.labels import percent
 from memorization.report.tables import answer, decibels, most_varied, span, without_seed
 from memorization.report.threat import code
+from memorization.store.versions import installed
 
 SCRIPTS = ("records", "choice", "table", "drawing", "figures", "plots", "run", "gallery", "start")  # in this order
 ALONE = ("records", "drawing")  # of a store without recoveries; of extractions there is one more
@@ -47,7 +47,7 @@ def build(findings: Findings, *, watching: bool = False) -> str:
             style=Markup("".join(map(_file, styles))),
             script=Markup("\n".join(_file(f"script/{name}.js") for name in scripts)),
             plotly=Markup(get_plotlyjs()),
-            versions={name: version(name) for name in PACKAGES},
+            versions={name: installed(name) for name in PACKAGES},
             **parts,
         )
     )

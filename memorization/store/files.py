@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import io
 import json
 import os
@@ -32,6 +31,7 @@ import yaml
 from memorization.components import Record
 from memorization.store.lock import held, is_held
 from memorization.store.signature import checksum
+from memorization.store.versions import installed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,6 +247,7 @@ def creating(folder: Path, config: Record, facts: Record) -> Iterator[Path]:
     `done.json` holds `facts` (which the caller may fill meanwhile) and the checksums. What an earlier attempt left is
     still there. On an exception `error.txt` is left; if the block is killed or interrupted, what it had written.
     """
+    versions = {name: installed(name) for name in ("memorization", "torch", "pytorch-lightning")}
     try:
         write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         (folder / "error.txt").unlink(missing_ok=True)
@@ -254,7 +255,6 @@ def creating(folder: Path, config: Record, facts: Record) -> Iterator[Path]:
         for path in folder.rglob(".*"):
             if ASIDE.fullmatch(path.name) and path.is_file():  # what an attempt that was killed was writing
                 path.unlink()
-        versions = {name: importlib.metadata.version(name) for name in ("memorization", "torch", "pytorch-lightning")}
         seal(folder, {**facts, "versions": versions})
     except Exception as error:
         with contextlib.suppress(OSError, StoreError):  # of a full disk

@@ -4,12 +4,21 @@
 have none.
 """
 
+import importlib.metadata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 OLDER = "older code"
 Revisions = Mapping[str, int]  # by part; empty for a run of older code
+
+
+def installed(package: str) -> str:
+    """The version of a package, such as `1.2.0`; `unknown` where it is not installed, as in a mere checkout."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def revisions_of(done: Mapping[str, Any]) -> Revisions:

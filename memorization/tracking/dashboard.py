@@ -121,7 +121,7 @@ def _run(options: argparse.Namespace) -> None:
     try:
         print("\n".join(save(options.entity, options.project)))
     except Exception as error:  # of many kinds, plain ones among them, in wandb and wandb-workspaces
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         sys.exit(f"error: W&B is not reached ({reason}); log in with wandb login, or see what would be sent: --dry-run")
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from memorization.components import Record
 from memorization.config.schema import Mode, Tracking
+from memorization.data import as_picture
 from memorization.tracking.curves import CURVES, GALLERIES, STEPS
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ class Tracker:
         import wandb
 
         def image(picture: Tensor, caption: str | None = None) -> wandb.Image:
-            array = picture.permute(1, 2, 0).numpy()  # (H, W, C)
-            return wandb.Image(array.squeeze(2) if array.shape[2] == 1 else array, caption=caption)
+            return wandb.Image(as_picture(picture), caption=caption)
 
         rows = scores.to_dict("records")
         strips = torch.cat(list(pictures.values()), dim=3)  # (N, C, H, names * W)
@@ -164,7 +164,8 @@ def _opened(settings: Tracking, store: Path, details: Details) -> Any:
             return opened(mode="online")
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
             Tracker.unreachable = True
-            reason, runs = str(error).splitlines()[0].rstrip("."), store / "wandb" / "offline-run-*"
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            runs = store / "wandb" / "offline-run-*"
             print(f"note: W&B is not reached ({reason}); nothing is lost, send it later: wandb sync {runs}", flush=True)
     return opened(mode="offline")
 
