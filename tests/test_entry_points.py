@@ -200,7 +200,7 @@ MISTAKES = {
     "architecture.activation=swish": "architecture.activation is 'swish'; choose one of relu, leaky_relu, prelu, elu",
     "architecture=unet architecture.skips=outer": "architecture.skips is 'outer'; choose one of all, inner, none",
     "architecture=conv architecture.width=3": "architecture.width: there is no such key for architecture=conv",
-    "architecture=conv architecture.channels=[8,x]": "architecture.channels=[8,x]: each must be a whole number, such as 50",
+    "architecture=conv architecture.channels=[8,x]": "[8,x]: each must be a whole number, such as 50",
     "architecture=tied architecture.proximal=true architecture.activation=gelu": "'gelu'; it is not proximal; ",
     "fraction=0.5": "fraction: there is no such key; did you mean degradation.fraction?",
     "+foo=1": "foo: there is no such key",
