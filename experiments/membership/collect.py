@@ -31,6 +31,8 @@ def table_of(store: Path) -> pd.DataFrame:
     tables = []
     for run in finished(store, "lira"):
         recovery = load_run(store / "recoveries" / run.done["recovery"])
+        if recovery.config["study"] != "membership":
+            continue
         facts = {"erased": recovery.config["degradation"]["fraction"], "seed": recovery.config["seed"]}
         for rung, part in run.results.groupby("rung"):
             own = recovery.results[recovery.results["rung"] == rung]

@@ -124,12 +124,17 @@ def drawn(summary: pd.DataFrame) -> go.Figure:
     return figure.update_layout(width=1260, height=SIZE, template="plotly_white", margin={"t": 40, "l": 180})
 
 
+def own(store: Path, kind: str) -> list[Run]:
+    """The finished runs of the study."""
+    return [run for run in finished(store, kind) if run.config["study"] == "protection"]
+
+
 def collect(store: Path) -> None:
     """Write both tables."""
     recovered, extracted = defaultdict(list), defaultdict(dict)
-    for run in finished(store):
+    for run in own(store, "recoveries"):
         recovered[run.done["autoencoder"]].append(run)
-    for run in finished(store, "extractions"):
+    for run in own(store, "extractions"):
         extracted[run.done["autoencoder"]][run.done["rung"]] = run
     rows = []
     for name, runs in sorted(recovered.items()):

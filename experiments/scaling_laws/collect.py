@@ -28,16 +28,21 @@ SHARES = {"energy": "recovered by energy", "pnp_admm": "recovered by pnp_admm", 
 RESAMPLES = 500
 
 
+def own(store: Path, kind: str) -> list[Run]:
+    """The finished runs of the study."""
+    return [run for run in finished(store, kind) if run.config["study"] == "scaling_laws"]
+
+
 def counts_of(store: Path) -> pd.DataFrame:
     """A row an autoencoder: see the module. Extraction counts all members, a recovery those of its sample."""
     rows: dict[str, dict[str, object]] = {}
-    for run in finished(store):
-        own = run.results[run.results["rung"] == run.results["rung"].min()]
+    for run in own(store, "recoveries"):
+        last = run.results[run.results["rung"] == run.results["rung"].min()]
         row = rows.setdefault(run.done["autoencoder"], {})
-        for who, part in (("members", own[own["member"]]), ("non_members", own[~own["member"]])):
+        for who, part in (("members", last[last["member"]]), ("non_members", last[~last["member"]])):
             name = f"{run.config['recovery']['name']}_{who}"
             row |= {name: int(part["recovered"].sum()), f"{name}_asked": len(part)}
-    for run in finished(store, "extractions"):
+    for run in own(store, "extractions"):
         row = rows.setdefault(run.done["autoencoder"], {})
         row |= {"extracted_members": run.done["figures"]["extracted"]}
         row |= {"extracted_members_asked": run.config["dataset"]["members"], "distinct_ends": len(run.results)}
