@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from memorization.engine import streams
+from memorization.tracking import unreached
 from memorization.tracking.curves import CURVES, GALLERIES, LAST, STEPS
 
 SECONDS = 20  # that the server may take to answer
@@ -121,8 +122,7 @@ def _run(options: argparse.Namespace) -> None:
     try:
         print("\n".join(save(options.entity, options.project)))
     except Exception as error:  # of many kinds, plain ones among them, in wandb and wandb-workspaces
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        sys.exit(f"error: W&B is not reached ({reason}); log in with wandb login, or see what would be sent: --dry-run")
+        sys.exit(f"error: {unreached(error)}; log in with wandb login, or see what would be sent: --dry-run")
 
 
 if __name__ == "__main__":

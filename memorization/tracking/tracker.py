@@ -26,6 +26,7 @@ from torch import Tensor
 from memorization.components import Record
 from memorization.config.schema import Mode, Tracking
 from memorization.data import as_picture
+from memorization.tracking import unreached
 from memorization.tracking.curves import CURVES, GALLERIES, STEPS
 
 if TYPE_CHECKING:
@@ -164,9 +165,8 @@ def _opened(settings: Tracking, store: Path, details: Details) -> Any:
             return opened(mode="online")
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
             Tracker.unreachable = True
-            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             runs = store / "wandb" / "offline-run-*"
-            print(f"note: W&B is not reached ({reason}); nothing is lost, send it later: wandb sync {runs}", flush=True)
+            print(f"note: {unreached(error)}; nothing is lost, send it later: wandb sync {runs}", flush=True)
     return opened(mode="offline")
 
 
