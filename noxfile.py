@@ -1,7 +1,7 @@
 """Checks in environments that are not `.venv`: other Pythons, the lowest and the newest packages, an installed wheel.
 
-`nox -s lowest -- tests/test_scores.py` runs one session with some tests. Torch comes first and from pip, so that its
-CPU build is taken where one lies at hand.
+`nox -s lowest -- tests/evaluation/test_scores.py` runs one session with some tests. Torch comes first and
+from pip, so that its CPU build is taken where one lies at hand.
 """
 
 import tempfile

@@ -27,7 +27,7 @@ from memorization.degradations import Blur, Gain
 from memorization.evaluation.batch import Recipe, recover_batch
 from memorization.recovery import Estimated, PnPADMM
 from memorization.report import parsed
-from tests import test_extract_command
+from tests.cli import test_extract_command
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]

@@ -149,7 +149,7 @@ def _opened(settings: Tracking, store: Path, details: Details) -> Any:
     )
     opened = partial(
         wandb.init,
-        dir=store,
+        dir=store.resolve(),  # whoever writes it may have begun in another folder
         reinit="create_new",
         settings=quiet,
         project=settings.project,

@@ -11,7 +11,7 @@ import pytest
 from memorization.tracking.curves import GALLERIES, LAST
 from memorization.tracking.dashboard import main
 from tests.conftest import run_script
-from tests.test_tracking import DEAD, of_type, records
+from tests.tracking.test_tracking import DEAD, of_type, records
 
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # of wandb-workspaces
 

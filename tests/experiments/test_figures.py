@@ -10,7 +10,7 @@ from PIL import Image
 
 from memorization.report.provenance import changed_tables, record_tables, recorded_tables
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FIGURES = [*sorted(ROOT.glob("experiments/*/figure.png")), ROOT / "docs/figure.png"]
 
 

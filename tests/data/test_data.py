@@ -24,7 +24,7 @@ from memorization.data.duplicates import LIMIT, hashes_of, limit_of
 from memorization.data.sources import open_source
 from memorization.data.tables import HubSet
 
-CONF = Path(__file__).parents[1] / "conf" / "dataset"
+CONF = Path(__file__).parents[2] / "conf" / "dataset"
 EMBEDDED = {"faces": (1, 25, 25), "digits": (1, 8, 8), "patches": (3, 32, 32)}
 
 

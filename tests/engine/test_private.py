@@ -23,7 +23,7 @@ from memorization.jobs.training import TrainingJob
 from memorization.store.reading import finished
 from memorization.train import main
 from tests.conftest import experiment_of
-from tests.test_resume import signals, stop  # noqa: F401
+from tests.jobs.test_resume import signals, stop  # noqa: F401
 
 SHAPE = (1, 6, 6)
 MEMBERS = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(0))

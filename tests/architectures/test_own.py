@@ -441,14 +441,14 @@ def test_weights_that_cannot_be_loaded(mistake, command, tmp_path):
 
 NAMES = {
     MODEL: "outside the allowed packages (memorization, torch.nn); if you trust its code, set architecture.allowed to",
-    f"{ALLOWED} architecture.target=tests.test_own.Transforme": "has no attribute 'Transforme'; did you mean Transfor",
-    f"{ALLOWED} architecture.target=tests.test_own.Quux": "has no attribute 'Quux'; is it installed, or its folder on",
+    f"{ALLOWED} architecture.target={__name__}.Transforme": "has no attribute 'Transforme'; did you mean Transfor",
+    f"{ALLOWED} architecture.target={__name__}.Quux": "has no attribute 'Quux'; is it installed, or its folder on",
     f"architecture.allowed=tests {MODEL}": "architecture.allowed=tests: it takes a list; give architecture.allowed=[te",
     f"{ALLOWED} {MODEL} architecture.value_range=2": "give architecture.value_range=[2]",
     "architecture.export=own.pt": "own.pt'; it is a file of torch.save, no program: name its class as architecture",
     "architecture.target=ViT architecture.allowed=[ViT]": "is 'ViT'; this is no class; give package.module.Class",
     f"{ALLOWED} architecture.target=tests.nowhere.Net": "No module named 'tests.nowhere'; is it installed, or",
-    f"{ALLOWED} architecture.target=tests.test_own.SPLIT": "SPLIT'; this is no class of nn.Module, and no function",
+    f"{ALLOWED} architecture.target={__name__}.SPLIT": "SPLIT'; this is no class of nn.Module, and no function",
     f"{ALLOWED} {MODEL} architecture.kwargs={{dm:3}}": "unexpected keyword argument 'dm'",
     f"{ALLOWED} {MODEL} architecture.kwargs=3": "architecture.kwargs is 3; give the arguments of the class by their na",
     "seed=0": "architecture.target is ''; name either a class (package.module.Class), or a file as architecture.export",
@@ -802,7 +802,7 @@ def test_functions_are_targets(command, tmp_path):
         kept = load_run(runs[f"{__name__}.{name}"].folder, packages=["tests"]).autoencoder()
         torch.testing.assert_close(kept(SPLIT.members), function(SPLIT.members))
     _, err = command(f"architecture.target={__name__}.number", *given)
-    assert "target is 'tests.test_own.number'; it returns a int; give a function that makes a module, or of ima" in err
+    assert f"target is '{__name__}.number'; it returns a int; give a function that makes a module, or of ima" in err
 
 
 def called():

@@ -13,7 +13,7 @@ from memorization.architectures import build
 from memorization.engine.settings import Axes, Hardware, Training
 from memorization.engine.span import Span
 from memorization.engine.training import train
-from tests.test_resume import signals, stop  # noqa: F401
+from tests.jobs.test_resume import signals, stop  # noqa: F401
 
 SHAPE = (1, 12, 12)
 MEMBERS = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(0))

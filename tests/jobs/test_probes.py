@@ -156,7 +156,7 @@ def test_probes_of_a_run_are_found_by_the_report(store):
 @pytest.fixture(scope="module")
 def collect():
     """The script that writes a study's tables and figure."""
-    path = Path(__file__).parents[1] / "experiments" / "collect.py"
+    path = Path(__file__).parents[2] / "experiments" / "collect.py"
     spec = importlib.util.spec_from_file_location("collect", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -12,7 +12,7 @@ from memorization import train
 from memorization.store.reading import finished
 from tests.preloaded import PYTHON
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "architectures" / "trainings.py"
+SCRIPT = Path(__file__).parents[2] / "experiments" / "architectures" / "trainings.py"
 WORDS = ["dataset=digits", "dataset.members=3", "dataset.non_members=3", "tracking=none", "progress=false"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
 

@@ -22,7 +22,7 @@ PARTS |= {"priors": "stripes"}
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """A folder in which the example package is installed."""
-    folder, source = tmp_path_factory.mktemp("installed"), Path(__file__).parent / "example"
+    folder, source = tmp_path_factory.mktemp("installed"), Path(__file__).parents[1] / "example"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(source)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return folder

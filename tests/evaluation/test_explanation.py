@@ -18,7 +18,7 @@ from tests.conftest import run_script
 
 FAST = {"permutations": 19, "resamples": 99, "repeats": 2}
 NOISE = ["a", "b", "c"]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def table(seed, count=60, strength=0.0):

@@ -28,7 +28,7 @@ from memorization.store.reading import finished
 from memorization.store.signature import signature_of
 from tests import problems
 from tests.conftest import experiment_of, run_script
-from tests.test_audit import results
+from tests.evaluation.test_audit import results
 
 MEMBERS, OTHERS = problems.images(12, 1, torch.float32), problems.images(12, 2, torch.float32)
 MEMORY, REFERENCE = problems.nearest(MEMBERS), problems.nearest(OTHERS)

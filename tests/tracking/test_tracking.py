@@ -37,7 +37,8 @@ SETTINGS = Tracking(Mode.online, "p")
 def records(folder: Path) -> list[dict[str, Any]]:
     """The log of a W&B run that has ended: its records, each with a `type`. Only to be read."""
     command = [*PYTHON, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -146,6 +147,17 @@ def test_a_server_that_is_away_is_one_line_and_asked_once(online, tmp_path, caps
     assert line.endswith(f"wandb sync {tmp_path}/wandb/offline-run-*")
     kept = (tmp_path / "wandb").glob("offline-run-*")
     assert sorted(loss for run in kept for loss in losses(run)) == [0.1, 0.2]
+
+
+def test_a_relative_store_is_that_of_the_folder_in_which_a_run_is_opened(tmp_path, monkeypatch):
+    """And not that in which W&B's process, which later runs share, was started."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name, loss in {"first": 0.1, "second": 0.2}.items():
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        track(Path("runs"), [loss])
+        (run,) = (tmp_path / name / "runs" / "wandb").glob("offline-run-*")
+        assert losses(run) == [loss]
 
 
 class Server(BaseHTTPRequestHandler):
