@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -94,7 +95,32 @@ def test_the_front_page_is_short():
 
 @pytest.mark.parametrize(("page", "command"), commands())
 def test_a_quoted_command_is_understood(page, command):
-    program, *words = [word for word in shlex.split(command) if word != "PYTHONPATH=."]
+    check_understood([word for word in shlex.split(command) if word != "PYTHONPATH=."])
+
+
+@pytest.mark.parametrize("study", sorted(page.parent.name for page in ROOT.glob("experiments/*/README.md")))
+def test_the_commands_of_a_study_are_understood(study, tmp_path):
+    """As bash would run them, loops and variables included, with programs that only write down their arguments."""
+    page, written = ROOT / "experiments" / study / "README.md", tmp_path / "commands"
+    for name in (*CONFIGURED, "memorization-report", "make", "python"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\nprintf '%s\\t' {name} \"$@\" >> {written}\necho >> {written}\n")
+        program.chmod(0o755)
+    for kind, block in BLOCK.findall(page.read_text()):
+        if kind == "":
+            environment = {"PATH": f"{tmp_path / 'bin'}:{os.defpath}"}
+            ended = subprocess.run(["bash", "-euc", block], cwd=ROOT, env=environment, capture_output=True, text=True)
+            assert ended.returncode == 0, ended.stderr
+    commands = dict.fromkeys(written.read_text().splitlines())
+    assert commands
+    for command in commands:
+        check_understood(command.rstrip("\t").split("\t"))
+
+
+def check_understood(command):
+    """Raise if a program, its options, a key or a value of a command, which is a list of words, do not exist."""
+    program, *words = command
     if program in CONFIGURED:
         check_configured(CONFIGURED[program], [word for word in words if word not in FLAGS])
     elif program == "memorization-report":
@@ -104,9 +130,9 @@ def test_a_quoted_command_is_understood(page, command):
     elif program == "memorization-dashboard":
         assert words == ["--dry-run"]
     elif program == "make":
-        assert re.search(f"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), page
+        assert re.search(f"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
     else:
-        assert (program, words[0]) in {("OMP_NUM_THREADS=1", "memorization-recover"), ("python", words[0])}, page
+        assert (program, words[0]) in {("OMP_NUM_THREADS=1", "memorization-recover"), ("python", words[0])}, command
         assert program != "python" or (ROOT / words[0]).is_file()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from memorization.data import Split, as_float
 from memorization.engine.history import History, weights_of
 from memorization.engine.settings import Hardware
 from memorization.evaluation.halves import FEWEST, halves
-from memorization.jobs import identity
+from memorization.jobs import identity, telling
 from memorization.jobs.outcome import Outcome, Standing
 from memorization.recovery import Access
 from memorization.store import files
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
 Train = Callable[[Path, "list[Logger]"], History]  # what trains, in a folder and told of by loggers
-NAMED = 5  # skipped images that a note lists
 
 
 @dataclass(frozen=True)
@@ -215,8 +214,14 @@ class TrainingJob:
 
     def announce(self) -> None:
         """Say that the training begins."""
-        for line in self._announced(self.images(self.split), self._facts()):
-            print(line, flush=True)
+        split, given, target = self.split, self.experiment.architecture.given, self.experiment.training.target_loss
+        begun = f"{'nothing to train in' if given else 'training'} {self.title}"
+        images = self.images(split)
+        told = f"{len(images)} {self.trained_on}" if len(images) else ""
+        lines = [*telling.beginning(begun, told, split, self._facts())]
+        if not given and (least := least_loss(self.model, images)) > target:
+            lines.append(telling.out_of_reach(least, len(images)))
+        print(*lines, sep="\n", flush=True)
 
     def _facts(self) -> Record:
         """What `done.json` says of it before it begins."""
@@ -250,7 +255,7 @@ class TrainingJob:
             facts |= {"rungs": history.rungs, "steps": history.steps, "train_loss": history.loss}
             shown = ("train_loss", "steps", "signature", "parameters", "parameters_per_pixel")
             tracker.summarise({key: facts[key] for key in shown})
-        for line in () if experiment.architecture.given else self._concluded(history):
+        for line in () if experiment.architecture.given else telling.end(experiment.training, history):
             print(line, flush=True)
 
     def _spent(self, history: History) -> Record:
@@ -293,63 +298,6 @@ class TrainingJob:
             return History(rungs={loss: loss}, weights={loss: weights_of(model)}, loss=loss)
         files.write(folder / f"weights/{rung_name(loss)}.pt2", program.read_bytes())
         return History(rungs={loss: loss}, loss=loss)
-
-    def _announced(self, images: Tensor, facts: Record) -> Iterator[str]:
-        """What is said before the training, a line each."""
-        split, model = self.split, self.model
-        given = self.experiment.architecture.given
-        begun = f"{'nothing to train in' if given else 'training'} {self.title}"
-        shape, parameters = "x".join(map(str, split.shape)), f"{facts['parameters']:,} parameters"
-        if not self.experiment.dataset.has_images:
-            yield f"{begun}: images of {shape}, none given, {parameters}"
-            return
-        yield (
-            f"{begun}: {len(images)} {self.trained_on}, each {shape}; "
-            f"{parameters} ({facts['parameters_per_pixel']:.1f} a pixel of the training set)"
-        )
-        if any(split.left_out.values()):
-            yield f"note: {told(split)}"
-        yield from (f"note: {note}" for note in split.notes)
-        if not given and (least := least_loss(model, images)) > self.experiment.training.target_loss:
-            yield (
-                f"note: no weights of this width bring the train loss below {least:.1e}, as the last layer is linear; "
-                f"to go lower, set architecture.width to {len(images)} or more"
-            )
-
-    def _concluded(self, history: History) -> Iterator[str]:
-        """What is said after the training, a line each."""
-        settings = self.experiment.training
-        if history.loss > settings.target_loss:
-            yield (
-                f"note: the training ended at its budget of {settings.max_steps} steps with a loss of "
-                f"{history.loss:.2e}, above training.target_loss={settings.target_loss:g}; "
-                "raise training.max_steps to go lower"
-            )
-        if settings.privacy_noise:
-            yield (
-                "note: epsilon counts the steps. The train loss is not private, and it decides when to stop and which "
-                "weights are kept; and whoever knows the seed can take the noise away"
-            )
-        elif settings.clip:
-            yield "note: gradients are cut, and without noise there is no epsilon; set training.privacy_noise for one"
-        if not history.rungs:
-            yield (
-                f"note: no rung of training.ladder was reached (the highest is {settings.rungs[0]:g}): no weights "
-                "are kept, and nothing can be recovered"
-            )
-
-
-def told(split: Split) -> str:
-    """What the draw of the images left out, in a line; `done.json` names all."""
-    few = "; ".join(split.skipped[:NAMED]) + ("; …" if len(split.skipped) > NAMED else "")
-    left = [f"{_counted(len(split.skipped), 'unusable image')} ({few})"] if split.skipped else []
-    left += [_counted(split.exact_duplicates, "exact duplicate")] if split.exact_duplicates else []
-    left += [f"{_counted(split.near_duplicates, 'near duplicate')} of members"] if split.near_duplicates else []
-    return f"left out {', '.join(left)}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def planned(name: str, folder: Path, also: str = "") -> Outcome:
