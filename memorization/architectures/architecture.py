@@ -35,7 +35,7 @@ from memorization.architectures.initialisation import Shape
 from memorization.architectures.tied import Tied
 from memorization.architectures.unet import UNet
 from memorization.components import Registry, SettingError, choose, expanded, revision_of
-from memorization.data.split import check_memory
+from memorization.data.room import check_memory
 
 REVISION = 1  # of what the choices share: activations, initial weights, what stands around the network
 OWN: dict[str, Callable[..., nn.Module]] = {"fc": FullyConnected, "conv": Convolutional, "unet": UNet, "tied": Tied}

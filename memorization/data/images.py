@@ -1,7 +1,7 @@
 """Images of your own or of the hub: a folder, a parquet file, or a set by its name.
 
 Files are never kept decoded: they are decoded once to know the whole pool (see `pool`), and those that the draw chose
-once more. So the memory needed is that of the images drawn, 8 bits a value.
+once more. So the memory needed is that of the images drawn, 8 bits a value, and none where that is much (see `room`).
 """
 
 from dataclasses import dataclass, replace
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from memorization.components import Record, SettingError, choose
-from memorization.data import decoding
+from memorization.data import decoding, room
 from memorization.data.decoding import Decoder, Mode
 from memorization.data.pool import Pool, pool_of
 from memorization.data.sources import Pair, Source, counted, of_others, open_source
-from memorization.data.split import Dataset, Split, check_memory, draw
+from memorization.data.split import Dataset, Split, draw
 
 NAMED = 5  # images that a message lists
 
@@ -115,7 +115,8 @@ class Images(Dataset):
     def _pool(self) -> tuple[Source, Pool]:
         """Where the images are, and what is there."""
         count = self.members + self.non_members
-        check_memory(self.size**2 * count, "size", self.size, f"{count} such images")
+        room.check_memory(self.size**2, "size", self.size, "the pixels of one image")
+        room.check(self.size**2 * count, "size", self.size)
         source = self._source()
         return source, pool_of(source, self._decoder)
 
@@ -160,7 +161,7 @@ def _told(source: Source, pool: Pool) -> list[str]:
 
 def _read(source: Source, decoder: Decoder, pool: Pool, chosen: list[int]) -> Tensor:
     """The images (N, C, H, W) uint8 that are `chosen` from a pool by their indices, in that order."""
-    images = torch.empty((len(chosen), *pool.shape), dtype=torch.uint8)
+    images = room.empty(len(chosen), tuple(pool.shape))
     ranks = {pool.positions[index]: rank for rank, index in enumerate(chosen)}
     for encoded in source.read(ranks):
         pixels = np.atleast_3d(np.array(decoder.fit(decoder.decode(encoded.content))))  # (H, W, 1 or 3)

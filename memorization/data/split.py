@@ -6,7 +6,6 @@ less those that are near duplicates of a member.
 """
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,8 @@ from memorization.data.duplicates import alike, hashes_of, limit_of, thumbnails
 REVISION = 1  # of decoding, of finding duplicates and of the draw
 ROUNDING = 1e-6  # by which a pixel may leave [0, 1], as after a change of scale in float32
 COLUMNS_AT_ONCE = 4096  # pixels whose mean is taken together; a multiple of every vector width
+ROWS_AT_ONCE = 1024  # images, of sets of more than `MANY` values, which may not fit into memory
+MANY = 2**30
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,13 @@ def as_picture(image: Tensor) -> NDArray[np.uint8]:
 
 
 def mean_image(images: Tensor) -> Tensor:
-    """(C, H, W) float32: the mean of `images` (N, C, H, W), a few columns at a time, so that no float copy is made."""
+    """(C, H, W) float32: the mean of `images` (N, C, H, W), a few columns at a time, so that no float copy is made.
+
+    Of more than `MANY` values a few images at a time, and summed in float64.
+    """
+    if images.numel() > MANY:
+        sums = [in_double(as_float(part)).sum(0) for part in images.split(ROWS_AT_ONCE)]
+        return torch.stack(sums).sum(0).div(len(images)).float()
     parts = images.flatten(1).split(COLUMNS_AT_ONCE, dim=1)
     return torch.cat([as_float(part).mean(0) for part in parts]).view(images.shape[1:])
 
@@ -167,14 +174,6 @@ def as_shape(shape: Any) -> tuple[int, int, int]:
         raise SettingError("shape", shape, "give the channels, height and width, such as [3,64,64]")
     channels, height, width = map(int, sides)
     return channels, height, width
-
-
-def check_memory(needed: int, field: str, value: object, what: str) -> None:
-    """Raise `SettingError` if the `what` that a setting asks for needs more bytes than the machine's memory."""
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
-        size = f"{what} need {needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f}"
-        raise SettingError(field, value, f"{size}; make it smaller")
 
 
 def split(pool: Tensor, members: int, non_members: int, seed: int, source: str) -> Split:
