@@ -24,6 +24,7 @@ from memorization import load_results, load_run
 from memorization.evaluation.controls import CONTROLS
 from memorization.evaluation.summary import summarise
 from memorization.evaluation.verdict import controls_of
+from memorization.recovery import METHODS, OPERATORS
 from memorization.report.browser import TIMEOUT, chromium, still
 from memorization.report.findings import attraction_of
 from memorization.store.reading import Run, finished
@@ -230,11 +231,19 @@ FIGURES = {
 }  # fmt: skip
 
 
+def starts(run: Run) -> int:
+    """Those of a recovery: 0, for automatic ones, is one where nothing is started again by default."""
+    asked = run.config["recovery"].get("starts", 0)
+    parts = METHODS[run.config["recovery"]["name"]], OPERATORS[run.config["operator"]["name"]]
+    return asked or int(not all(getattr(part, "restarts", False) for part in parts))
+
+
 def summary_of(study: str, store: Path) -> pd.DataFrame:
     """`summary.summarise` of a study, with the settings and the network of each row."""
     summary = summarise(of_study(load_results(store), study)).drop(columns="seconds")
     runs = [load_run(store / "recoveries" / name) for name in summary["signature"]]
     settings = {name: [run.config[group].get(name, np.nan) for run in runs] for name, (group, _) in SETTINGS.items()}
+    settings["starts"] = [starts(run) for run in runs]
     return summary.assign(**settings, network=[network(run) for run in runs])
 
 

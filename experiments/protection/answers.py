@@ -94,7 +94,8 @@ def summary_of(table: pd.DataFrame) -> pd.DataFrame:
             counts = part[[name, "members"]].dropna()
             if len(counts):
                 mean = seed_variation(*counts.to_numpy().T).mean
-                row[name] = f"{mean.value:.0%} ({mean.low * 100:.0f} to {mean.high:.0%})"
+                interval = "" if len(counts) == 1 else f" ({mean.low * 100:.0f} to {mean.high:.0%})"
+                row[name] = f"{mean.value:.0%}{interval}"
             else:
                 row[name] = ""
         others = [column for column in part if str(column).endswith("_non_members")]

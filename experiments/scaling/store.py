@@ -1,9 +1,10 @@
 """What a store of many runs costs to list, load and report.
 
-    python experiments/scaling/store.py FOLDER [RUNS [COMMAND ...]]
+    python experiments/scaling/store.py STORE [RUNS [COMMAND ...]]
 
 The runs are synthetic: their files are of the usual form and size (50 + 50 images at two rungs, a gallery of 2 + 2
-images of 8x8), their scores are drawn. They are made if FOLDER lacks them. Each command runs in a process of its own;
+images of 8x8), their scores are drawn. STORE is a folder that does not
+exist, or that an earlier call made. Each command runs in a process of its own;
 its seconds, with the start of Python, and its peak memory go to results.csv.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -150,7 +150,10 @@ def main() -> None:
     """Make the store if need be, and measure every command once with warm disk caches."""
     store, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
     if len(reading.finished(store)) != count:
-        shutil.rmtree(store, ignore_errors=True)
+        if store.exists() and any(store.iterdir()):
+            sys.exit(
+                f"error: {store} holds something else than {count} finished runs; name a folder that does not exist"
+            )
         make(store, count)
     for command in sys.argv[3:] or COMMANDS:
         report(f"store {command}", runs=count, **measure(store, command))

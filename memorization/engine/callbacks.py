@@ -1,5 +1,6 @@
 """What watches a training or a recovery: the record of its course, progress bars, metrics while it runs."""
 
+import math
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from memorization.engine.history import History
 from memorization.evaluation.batch import Recipe
+from memorization.store.signature import rung_name
 
 
 class Recorder(Callback):
@@ -78,9 +80,9 @@ class RecoveryBar(Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "bar": None}  # to another process
 
-    def begin(self, rung: str) -> None:
-        """The recovery at another rung begins."""
-        self.rung = f"rung {rung}"
+    def begin(self, rung: float) -> None:
+        """The recovery at another rung begins; of what has no weights, it is NaN."""
+        self.rung = "" if math.isnan(rung) else f"rung {rung_name(rung)}"
         self.bar.set_postfix_str(self.rung)
 
     def on_predict_start(self, trainer: pl.Trainer, module: Any) -> None:
@@ -91,7 +93,7 @@ class RecoveryBar(Callback):
     def on_predict_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
         if trainer.world_size == 1:
             values = module.metrics.compute()
-            self.bar.set_postfix_str(f"{self.rung}: {self._told(values)}")
+            self.bar.set_postfix_str(self._told(values))
             for logger in trainer.loggers:
                 logger.log_metrics({f"running/{name}": float(value) for name, value in values.items()})
 
@@ -99,18 +101,17 @@ class RecoveryBar(Callback):
         if trainer.world_size > 1:
             values = module.metrics.compute()  # over all processes
             if trainer.is_global_zero:
-                print(f"{self.rung}: {self._told(values)}", flush=True)
+                print(self._told(values), flush=True)
 
     def close(self) -> None:
         """The recovery is through, or failed."""
         self.bar.close()
 
-    @staticmethod
-    def _told(values: dict[str, Any]) -> str:
-        """`members 98 %, 77.9 dB; non-members 0 %, 12.1 dB`, of the kinds that there are yet."""
+    def _told(self, values: dict[str, Any]) -> str:
+        """`rung 1e-08: members 98 %, 77.9 dB; non-members 0 %, 12.1 dB`, of the kinds that there are yet."""
         kinds = [
             f"{kind.replace('_', '-')} {100 * share:.0f} %, {float(values[f'{kind}_median_psnr']):.1f} dB"
             for kind in ("members", "non_members")
             if (share := float(values[f"{kind}_recovered"])) == share
         ]
-        return "; ".join(kinds)
+        return (f"{self.rung}: " if self.rung else "") + "; ".join(kinds)

@@ -162,8 +162,8 @@ class ExtractionJob:
         table = self._table(bank, split)
         figures = summarised(table, len(split.members), bank.queries, bank.starts)
         bar.update(bank.queries - bar.n)
-        compared = f"{figures['extracted']} members, {figures['spurious']} spurious ends"
-        bar.set_postfix_str(compared if figures["members"] else f"{figures['ends']} distinct ends")
+        compared = f"members extracted: {figures['extracted']}, spurious ends: {figures['spurious']}"
+        bar.set_postfix_str(compared if figures["members"] else f"distinct ends: {figures['ends']}")
         tracker.log(search_metrics(figures))
 
     @staticmethod

@@ -74,7 +74,7 @@ class Making:
     def _recovered(self, rung: float, bank: Tensor | None, bar: RecoveryBar, tracker: Tracker) -> Found:
         """The results at a rung and the pictures of its gallery, by the names that they have in a run."""
         name, members = rung_name(rung), self.subject.split.members
-        bar.begin(name)
+        bar.begin(rung)
         table, shown = recover(
             self.subject.model(rung),
             self.split,

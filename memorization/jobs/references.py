@@ -91,7 +91,7 @@ class ReferenceJob:
         with files.creating(self.folder, experiment.record, facts) as folder, closing(bar):
             for rung in rungs:
                 model, loss = autoencoder.autoencoder(rung), autoencoder.rungs[rung]
-                bar.begin(rung_name(rung))
+                bar.begin(rung)
                 weights = signature_of(autoencoder.weights([rung]))
                 results, _ = recover(
                     model,
