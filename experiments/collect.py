@@ -234,7 +234,7 @@ FIGURES = {
 def starts(run: Run) -> int:
     """Those of a recovery: 0, for automatic ones, is one where nothing is started again by default."""
     asked = run.config["recovery"].get("starts", 0)
-    parts = METHODS[run.config["recovery"]["name"]], OPERATORS[run.config["operator"]["name"]]
+    parts = METHODS.get(run.config["recovery"]["name"]), OPERATORS.get(run.config["operator"]["name"])  # not controls
     return asked or int(not all(getattr(part, "restarts", False) for part in parts))
 
 
