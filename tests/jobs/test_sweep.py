@@ -319,7 +319,7 @@ ELSEWHERE = {
     "weights",
     "export",
     "others",
-}  # choices of a group, and files: see tests/architectures/test_own.py and test_data.py
+}  # choices of a group, and files: see tests/architectures and tests/data
 GROUPS = ("architecture", "dataset", "training", "degradation", "recovery", "operator", "tracking", "cluster")
 CROSSING = ("architecture", "recovery", "operator")  # whose choices decide what keys of other groups change
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((entry.CONF / group).glob("*.yaml"))]
