@@ -44,6 +44,9 @@ def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for cell, part in results.groupby(CELL, observed=True):
         members, others = (part[part["member"] == kind] for kind in (True, False))
+        if (members.groupby("seed")["signature"].nunique() > 1).any():
+            at = ", ".join(f"{name} {value}" for name, value in zip(CELL, cell, strict=True) if value != "")
+            raise SystemExit(f"recoveries that differ in a setting without a column share a row ({at})")
         counts = members.groupby("seed")["recovered"].agg(["sum", "count"])
         found, shares = seed_variation(counts["sum"], counts["count"]), counts["sum"] / counts["count"]
         row = dict(zip(CELL, cell, strict=True)) | {"seeds": found.seeds, "members": int(counts["count"].sum())}

@@ -57,13 +57,19 @@ def empty(count: int, shape: tuple[int, ...]) -> Tensor:
     check(needed := count * int(np.prod(shape)), "members", count)
     if needed <= SHARE * memory():
         return torch.empty((count, *shape), dtype=torch.uint8)
-    with tempfile.TemporaryFile(dir=_folder()) as file:
-        return torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=(count, *shape)))
+    with _told("members", count), tempfile.TemporaryFile(dir=_folder()) as file:
+        if hasattr(os, "posix_fallocate"):  # else a disk that others fill ends the process when it is written to
+            os.posix_fallocate(file.fileno(), 0, needed)
+        return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(count, *shape)))
 
 
 def check(needed: int, field: str, value: object) -> None:
     """Raise `SettingError` if the images that a setting asks for fit neither into memory nor into a file."""
-    if needed > SHARE * memory() and needed > (free := shutil.disk_usage(_folder()).free):
+    if needed <= SHARE * memory():
+        return
+    with _told(field, value):
+        free = shutil.disk_usage(_folder()).free
+    if needed > free:
         there = f"this machine has {memory() / 1e9:,.0f} GB of memory, and {_folder()} {free / 1e9:,.0f} GB free"
         raise SettingError(field, value, f"such images need {needed / 1e9:,.0f} GB; {there}; make it smaller")
 
@@ -72,3 +78,13 @@ def _folder() -> Path:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def _told(field: str, value: object) -> Iterator[None]:
+    """Where no file can be made, a `SettingError` of the setting that asks for one."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = f"such images do not fit into memory, and no file can be made for them ({error}); make it smaller, or"
+        raise SettingError(field, value, f"{reason} set XDG_CACHE_HOME to a folder of a disk with room") from error

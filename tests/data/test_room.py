@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +52,24 @@ def test_a_disk_that_is_too_full_is_told_before_the_images_are_read(folder, monk
     monkeypatch.setattr(images, "pool_of", None)
     with pytest.raises(ValueError, match=r"^size is 30000; such images need .* GB; this machine has 1 GB of"):
         Images(str(folder), 1_000_000, 3, size=30_000).load(0)
+
+
+@pytest.mark.parametrize("fails", ["no home", "unwritable", "full"])
+def test_where_no_file_can_be_made_the_way_out_is_told(fails, folder, monkeypatch, tmp_path_factory):
+    monkeypatch.setattr(room, "SHARE", 0.0)
+    images._last.clear()
+    if fails == "no home":
+        monkeypatch.setattr(room, "cache_folder", lambda: Path("~nobody-of-this-name").expanduser())
+    elif fails == "unwritable":
+        file = tmp_path_factory.mktemp("cache") / "file"
+        file.touch()
+        monkeypatch.setattr(room, "cache_folder", lambda: file / "memorization")
+    else:
+        monkeypatch.setattr(room.os, "posix_fallocate", lambda *_: os.truncate("/dev/full/nothing", 0))
+    with pytest.raises(ValueError, match=r"^members is 8; such .*; make it smaller, or set XDG_CACHE_HOME to"):
+        room.empty(8, (3, 9, 9))
+    with pytest.raises(ValueError, match=r"such images do not fit into memory, and no file can be made for them"):
+        Images(str(folder), 5, 3).load(0)
 
 
 def test_the_least_limit_of_the_groups_of_a_process_holds(tmp_path):
