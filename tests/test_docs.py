@@ -119,7 +119,8 @@ def test_the_commands_of_a_study_are_understood(study, tmp_path):
 
 
 def check_understood(command):
-    """Raise if a program, its options, a key or a value of a command, which is a list of words, do not exist."""
+    """Raise if a program, a key or a value of a command, which is a list of words, do not exist; nor an option but of a
+    script of ours, of which it is checked that it is there."""
     program, *words = command
     if program in CONFIGURED:
         check_configured(CONFIGURED[program], [word for word in words if word not in FLAGS])
@@ -137,7 +138,7 @@ def check_understood(command):
 
 
 def check_configured(name, words):
-    """Raise if a key or a value of a command does not exist; of values that are swept, the first is taken."""
+    """Raise if a key or a value of a command does not exist; of swept values, the first is tried."""
     schema.register()
     overrides = []
     for word in words:
@@ -148,6 +149,8 @@ def check_configured(name, words):
         swept = override.is_sweep_override()
         if swept and not isinstance(value, ChoiceSweep):  # an interval, for Optuna
             continue
+        if swept and (group := CONF / override.key_or_group).is_dir():
+            assert set(map(str, value.list)) <= {file.stem for file in group.glob("*.yaml")}
         overrides.append(f"{override.get_key_element()}={shown(value.list[0])}" if swept else word)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         resolve(compose(name, overrides))

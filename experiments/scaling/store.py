@@ -3,9 +3,9 @@
     python experiments/scaling/store.py STORE [RUNS [COMMAND ...]]
 
 The runs are synthetic: their files are of the usual form and size (50 + 50 images at two rungs, a gallery of 2 + 2
-images of 8x8), their scores are drawn. STORE is a folder that does not
-exist, or that an earlier call made. Each command runs in a process of its own;
-its seconds, with the start of Python, and its peak memory go to results.csv.
+images of 8x8), their scores are drawn. STORE is a folder that does not exist, or that an earlier call made to its
+end. Each command runs in a process of its own; its seconds, with the start of Python, and its peak memory go to
+results.csv.
 """
 
 from __future__ import annotations

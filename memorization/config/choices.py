@@ -103,6 +103,7 @@ def choices() -> dict[str, dict[str, Choice]]:
 
 def _kept(code: str) -> Record:
     """The choices as plain values, from the cache if it has those of this `code`; else put into it, if possible."""
+    place = None
     try:
         place = cache_folder() / f"choices-{hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:16]}.json"
         kept = json.loads(place.read_bytes())
@@ -111,8 +112,9 @@ def _kept(code: str) -> Record:
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):  # there is none, or it is damaged; or no home
         pass
     plain = {group: {name: _plain(choice) for name, choice in known.items()} for group, known in asked().items()}
-    with contextlib.suppress(files.StoreError, RuntimeError):
-        files.write(place, json.dumps({"code": code, "choices": plain}), durable=False)
+    if place is not None:
+        with contextlib.suppress(files.StoreError):
+            files.write(place, json.dumps({"code": code, "choices": plain}), durable=False)
     return plain
 
 

@@ -82,7 +82,7 @@ class Images(Dataset):
         notes = [f"{passed_over}: files of other kinds"] if passed_over else []
         if pool.enlarged:
             notes.append(f"a size of {self.size} pixels enlarges {pool.enlarged} of {len(pool.positions)} images")
-        read = partial(_read, source, self._decoder, pool)
+        read = partial(_read, source, self._decoder, pool, "members", self.members)
         wanted = self.members, self.non_members, seed, self.path
         apart = [position % 2 == 1 for position in pool.positions] if self.others else None
         near, beside = self.duplicates is Duplicates.near, f" ({passed_over})" if passed_over else ""
@@ -99,7 +99,7 @@ class Images(Dataset):
         """All images of the pool, (N, C, H, W) uint8; raises `SettingError` as `load` does."""
         source, pool = self._pool()
         self._check(source, pool)
-        return _read(source, self._decoder, pool, [*range(len(pool.positions))])
+        return _read(source, self._decoder, pool, "path", self.path, [*range(len(pool.positions))])
 
     def fingerprint(self) -> str:
         return self._pool()[1].fingerprint  # of the names and contents of the files
@@ -159,9 +159,9 @@ def _told(source: Source, pool: Pool) -> list[str]:
     return [f"{source.locate(name)}: {reason}" for name, reason in pool.problems]
 
 
-def _read(source: Source, decoder: Decoder, pool: Pool, chosen: list[int]) -> Tensor:
-    """The images (N, C, H, W) uint8 that are `chosen` from a pool by their indices, in that order."""
-    images = room.empty(len(chosen), tuple(pool.shape))
+def _read(source: Source, decoder: Decoder, pool: Pool, field: str, value: object, chosen: list[int]) -> Tensor:
+    """The images (N, C, H, W) uint8 `chosen` from a pool by their indices, in that order; `field` asks for them."""
+    images = room.empty(len(chosen), tuple(pool.shape), field, value)
     ranks = {pool.positions[index]: rank for rank, index in enumerate(chosen)}
     for encoded in source.read(ranks):
         pixels = np.atleast_3d(np.array(decoder.fit(decoder.decode(encoded.content))))  # (H, W, 1 or 3)

@@ -5,12 +5,14 @@ gone when its process ends.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ GROUPS = {  # of Linux: where each version of its control groups lies, and what 
     "": (Path("/sys/fs/cgroup"), "memory.max"),
     "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
 }
+OWN = Path("/proc/self/cgroup")  # in which groups this process is
 SHARE = 0.5  # of the machine's memory, that images may take
 
 
@@ -29,7 +32,7 @@ def memory() -> int:
     """What this process may use, in bytes: the machine's, or less where a container or SLURM limits it."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else []
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in OWN.read_text().splitlines():
             _, kind, group = line.split(":", 2)
             if kind in GROUPS:
                 root, name = GROUPS[kind]
@@ -52,39 +55,49 @@ def check_memory(needed: int, field: str, value: object, what: str) -> None:
         raise SettingError(field, value, f"{size}; make it smaller")
 
 
-def empty(count: int, shape: tuple[int, ...]) -> Tensor:
-    """(N, C, H, W) uint8, to be filled; raises `SettingError` where there is no room for it."""
-    check(needed := count * int(np.prod(shape)), "members", count)
-    if needed <= SHARE * memory():
-        return torch.empty((count, *shape), dtype=torch.uint8)
-    with _told("members", count), tempfile.TemporaryFile(dir=_folder()) as file:
-        if hasattr(os, "posix_fallocate"):  # else a disk that others fill ends the process when it is written to
-            os.posix_fallocate(file.fileno(), 0, needed)
-        return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(count, *shape)))
+def empty(count: int, shape: tuple[int, ...], field: str, value: object) -> Tensor:
+    """(N, C, H, W) uint8, to be filled; raises `SettingError` of `field`, which asks for them, if there is no room."""
+    needed, whole = count * int(np.prod(shape)), (count, *shape)
+    if needed > SHARE * memory():
+        try:
+            with tempfile.TemporaryFile(dir=_folder()) as file:
+                _take(file, needed)
+                return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=whole))
+        except (OSError, RuntimeError) as error:
+            if needed > memory():
+                raise _no_room(needed, field, value, str(error)) from error
+    return torch.empty(whole, dtype=torch.uint8)
 
 
 def check(needed: int, field: str, value: object) -> None:
     """Raise `SettingError` if the images that a setting asks for fit neither into memory nor into a file."""
-    if needed <= SHARE * memory():
+    if needed <= memory():
         return
-    with _told(field, value):
-        free = shutil.disk_usage(_folder()).free
+    try:
+        free = shutil.disk_usage(folder := _folder()).free
+    except (OSError, RuntimeError) as error:
+        raise _no_room(needed, field, value, str(error)) from error
     if needed > free:
-        there = f"this machine has {memory() / 1e9:,.0f} GB of memory, and {_folder()} {free / 1e9:,.0f} GB free"
-        raise SettingError(field, value, f"such images need {needed / 1e9:,.0f} GB; {there}; make it smaller")
+        raise _no_room(needed, field, value, f"{folder} has {free / 1e9:,.0f} GB free")
+
+
+def _no_room(needed: int, field: str, value: object, reason: str) -> SettingError:
+    sizes = f"such images need {needed / 1e9:,.0f} GB; this machine has {memory() / 1e9:,.0f} GB of memory"
+    way_out = "ask for fewer or smaller images, or set XDG_CACHE_HOME to a folder of a disk with room"
+    return SettingError(field, value, f"{sizes}, and there is no room for a file ({reason}); {way_out}")
+
+
+def _take(file: IO[bytes], size: int) -> None:
+    """Make `file` so many bytes long, at once, as a file that grows into a full disk would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    elif size > shutil.disk_usage(_folder()).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    else:
+        file.truncate(size)
 
 
 def _folder() -> Path:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@contextlib.contextmanager
-def _told(field: str, value: object) -> Iterator[None]:
-    """Where no file can be made, a `SettingError` of the setting that asks for one."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        reason = f"such images do not fit into memory, and no file can be made for them ({error}); make it smaller, or"
-        raise SettingError(field, value, f"{reason} set XDG_CACHE_HOME to a folder of a disk with room") from error

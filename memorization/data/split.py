@@ -22,8 +22,7 @@ from memorization.data.duplicates import alike, hashes_of, limit_of, thumbnails
 REVISION = 1  # of decoding, of finding duplicates and of the draw
 ROUNDING = 1e-6  # by which a pixel may leave [0, 1], as after a change of scale in float32
 COLUMNS_AT_ONCE = 4096  # pixels whose mean is taken together; a multiple of every vector width
-ROWS_AT_ONCE = 1024  # images, of sets of more than `MANY` values, which may not fit into memory
-MANY = 2**30
+MANY, VALUES_AT_ONCE = 2**30, 2**24  # values of a set that may not fit into memory, and of which it is read at once
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,8 @@ def mean_image(images: Tensor) -> Tensor:
     Of more than `MANY` values a few images at a time, and summed in float64.
     """
     if images.numel() > MANY:
-        sums = [in_double(as_float(part)).sum(0) for part in images.split(ROWS_AT_ONCE)]
-        return torch.stack(sums).sum(0).div(len(images)).float()
+        parts = images.split(max(1, VALUES_AT_ONCE // images[0].numel()))
+        return sum((in_double(as_float(part)).sum(0) for part in parts), torch.zeros(())).div(len(images)).float()
     parts = images.flatten(1).split(COLUMNS_AT_ONCE, dim=1)
     return torch.cat([as_float(part).mean(0) for part in parts]).view(images.shape[1:])
 

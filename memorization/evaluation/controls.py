@@ -47,11 +47,12 @@ def controlled(recipe: Recipe, control: Control, members: Tensor | None = None) 
         return recipe
     import torch
 
+    from memorization.data import as_float
     from memorization.recovery import Inpaint, Known
     from memorization.recovery.methods.nearest_member import NearestMember
 
     held = torch.empty(0) if members is None else members
-    method = Inpaint() if control is Control.inpaint else NearestMember(held)
+    method = Inpaint() if control is Control.inpaint else NearestMember(as_float(held))
     return replace(recipe, method=method, operator=Known(), starts=1, extrapolation=0, recall=0)
 
 

@@ -178,9 +178,10 @@ class ExtractionJob:
         tracker.gallery("extract", shown, scores, captions_of_ends(scores))
 
     def _table(self, bank: Bank, split: Split, radii: np.ndarray | None = None) -> pd.DataFrame:
-        members, others = as_float(split.members), as_float(split.non_members)
-        threshold, settings = self.extracting.threshold_db, self.extracting.search
-        table = ends_table(bank, members, others, threshold_db=threshold, settings=settings, spectral_radius=radii)
+        table = ends_table(
+            bank, split.members, split.non_members, threshold_db=self.extracting.threshold_db,
+            settings=self.extracting.search, spectral_radius=radii,
+        )  # fmt: skip
         known = table["nearest_member"] >= 0
         images = pd.Series(split.member_indices).reindex(table["nearest_member"]).to_numpy()
         return table.assign(image=pd.Series(images).where(known.to_numpy(), -1).astype(int))

@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from memorization.components import Record
-from memorization.data import as_float
 from memorization.engine.callbacks import RecoveryBar
 from memorization.engine.recovery import recover
 from memorization.engine.shards import is_whole
@@ -78,7 +77,7 @@ class Making:
         table, shown = recover(
             self.subject.model(rung),
             self.split,
-            controlled(self.recovering.recipe, self.job.control, as_float(members)),
+            controlled(self.recovering.recipe, self.job.control, members),
             self.folder / files.SHARDS / signature_of(self.subject.weights([rung])) / name,  # of these weights
             batch_size=self.recovering.batch_size,
             gallery=self._gallery(),

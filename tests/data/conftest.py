@@ -1,4 +1,4 @@
-"""A folder of images, and how often images are decoded."""
+"""A folder of images."""
 
 from __future__ import annotations
 

@@ -55,21 +55,44 @@ def test_a_disk_that_is_too_full_is_told_before_the_images_are_read(folder, monk
 
 
 @pytest.mark.parametrize("fails", ["no home", "unwritable", "full"])
-def test_where_no_file_can_be_made_the_way_out_is_told(fails, folder, monkeypatch, tmp_path_factory):
+def test_where_no_file_can_be_made_images_lie_in_memory_or_the_way_out_is_told(fails, folder, monkeypatch, tmp_path):
     monkeypatch.setattr(room, "SHARE", 0.0)
-    images._last.clear()
+    (tmp_path / "file").touch()
     if fails == "no home":
         monkeypatch.setattr(room, "cache_folder", lambda: Path("~nobody-of-this-name").expanduser())
     elif fails == "unwritable":
-        file = tmp_path_factory.mktemp("cache") / "file"
-        file.touch()
-        monkeypatch.setattr(room, "cache_folder", lambda: file / "memorization")
+        monkeypatch.setattr(room, "cache_folder", lambda: tmp_path / "file" / "memorization")
     else:
         monkeypatch.setattr(room.os, "posix_fallocate", lambda *_: os.truncate("/dev/full/nothing", 0))
-    with pytest.raises(ValueError, match=r"^members is 8; such .*; make it smaller, or set XDG_CACHE_HOME to"):
-        room.empty(8, (3, 9, 9))
-    with pytest.raises(ValueError, match=r"such images do not fit into memory, and no file can be made for them"):
+    images._last.clear()
+    assert len(Images(str(folder), 5, 3).load(0).members) == 5
+    monkeypatch.setattr(room, "memory", lambda: 1000)
+    images._last.clear()
+    way_out = r"no room for a file \(.+\); ask for fewer or smaller images, or set XDG_CACHE_HOME"
+    with pytest.raises(ValueError, match=rf"^members is 5; such images need 0 GB; .*{way_out}"):
         Images(str(folder), 5, 3).load(0)
+    with pytest.raises(ValueError, match=rf"^path is '.+'; such images need 0 GB; .*{way_out}"):
+        Images(str(folder), 5, 3).every()
+
+
+def test_images_in_a_file_leave_nothing_behind(folder, monkeypatch):
+    monkeypatch.setattr(room, "SHARE", 0.0)
+    images._last.clear()
+    drawn = Images(str(folder), 5, 3).load(0)
+    assert drawn.members.any()
+    kept = [path for path in room.cache_folder().rglob("*") if path.is_file() and path.stat().st_size >= 8 * 3 * 81]
+    assert kept == []
+
+
+def test_the_limit_of_the_group_of_this_process_counts(tmp_path, monkeypatch):
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "memory.max").write_text("1234\n")
+    (tmp_path / "cgroup").write_text("4:cpu:/job\n0::/job\n")
+    monkeypatch.setattr(room, "OWN", tmp_path / "cgroup")
+    monkeypatch.setattr(room, "GROUPS", {"": (tmp_path, "memory.max")})
+    assert room.memory() == 1234
+    (tmp_path / "cgroup").write_text("4:cpu:/job\n")
+    assert room.memory() > 1234
 
 
 def test_the_least_limit_of_the_groups_of_a_process_holds(tmp_path):
@@ -84,6 +107,10 @@ def test_the_mean_of_many_images_is_that_of_few(monkeypatch):
     many = torch.randint(256, (50, 3, 5, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     few = mean_image(many)
     monkeypatch.setattr(drawing, "MANY", 100)
-    monkeypatch.setattr(drawing, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(drawing, "VALUES_AT_ONCE", 400)  # 6 images and a part
+    inside, sizes = drawing.in_double, []
+    monkeypatch.setattr(drawing, "in_double", lambda part: sizes.append(part.numel()) or inside(part))
     torch.testing.assert_close(mean_image(many), few, rtol=0, atol=1e-7)
+    assert max(sizes) <= 400
+    assert sum(sizes) == many.numel()
     assert torch.equal(few, as_float(many).mean(0))
