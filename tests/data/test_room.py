@@ -75,13 +75,14 @@ def test_where_no_file_can_be_made_images_lie_in_memory_or_the_way_out_is_told(f
         Images(str(folder), 5, 3).every()
 
 
-def test_images_in_a_file_leave_nothing_behind(folder, monkeypatch):
+def test_images_in_a_file_leave_nothing_behind(folder, monkeypatch, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setattr(room, "SHARE", 0.0)
+    monkeypatch.setattr(room, "cache_folder", lambda: cache)
     images._last.clear()
     drawn = Images(str(folder), 5, 3).load(0)
     assert drawn.members.any()
-    kept = [path for path in room.cache_folder().rglob("*") if path.is_file() and path.stat().st_size >= 8 * 3 * 81]
-    assert kept == []
+    assert [*cache.iterdir()] == []
 
 
 def test_the_limit_of_the_group_of_this_process_counts(tmp_path, monkeypatch):
