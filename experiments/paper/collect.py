@@ -86,7 +86,9 @@ def told(summary: pd.DataFrame) -> str:
         part = part[part["rung"].eq(part["rung"].min())]
         cells = part.set_index(["degradation", "fraction", "recovery", "operator", "activation"])["recovered"]
         for cell in sorted({(degradation, fraction) for degradation, fraction, *_ in cells.index}):
-            shares = [" / ".join(f"{100 * cells[(*cell, *method, name)] + 1e-9:.0f}" for name in names) for method in LINES]
+            shares = [
+                " / ".join(f"{100 * cells[(*cell, *method, name)] + 1e-9:.0f}" for name in names) for method in LINES
+            ]
             lines.append(" | ".join([f"| {cell[0]} {cell[1]:.0%}", *shares]) + " |")
     return "\n".join(lines)
 
