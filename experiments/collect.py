@@ -52,9 +52,8 @@ def labelled(summary: pd.DataFrame) -> pd.DataFrame:
     """`summary` with a name for each method (with its operator and what else tells it apart), and for each cell."""
     method = summary["recovery"] + summary["operator"].map(lambda name: "" if name == "none" else f", {name}")
     for setting, (_, name) in SETTINGS.items():
-        usual = summary.groupby("recovery")[setting].transform("min")
-        if setting == "starts":
-            usual = usual.clip(lower=1)  # 0 are automatic ones
+        of = ["recovery", "operator"] if setting == "starts" else ["recovery"]  # which decide how many are automatic
+        usual = summary.groupby(of)[setting].transform("min")
         method += summary[setting].map(name.format).where(summary[setting] > usual, "")
     share = summary["fraction"].map(lambda value: "" if pd.isna(value) else f" {value:.0%}")
     fill = summary["fill"].map(lambda name: "" if name == "none" else f", {name}")

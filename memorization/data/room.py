@@ -74,11 +74,11 @@ def check(needed: int, field: str, value: object) -> None:
     if needed <= memory():
         return
     try:
-        free = shutil.disk_usage(folder := _folder()).free
+        whole = shutil.disk_usage(folder := _folder()).total  # what is free may be taken by these very images
     except (OSError, RuntimeError) as error:
         raise _no_room(needed, field, value, str(error)) from error
-    if needed > free:
-        raise _no_room(needed, field, value, f"{folder} has {free / 1e9:,.0f} GB free")
+    if needed > whole:
+        raise _no_room(needed, field, value, f"{folder} is on a disk of {whole / 1e9:,.0f} GB")
 
 
 def _no_room(needed: int, field: str, value: object, reason: str) -> SettingError:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
+from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, VALUES_AT_ONCE
 from memorization.components import SettingError, number
 from memorization.data import as_float, in_double
 from memorization.evaluation.membership import PSNR_CAP
@@ -82,8 +82,9 @@ def nearest_member(answer: Tensor, original: Tensor, members: Tensor) -> tuple[T
     found = in_double(answer).flatten(1)
     own = (found - in_double(original).flatten(1)).norm(dim=1)
     smallest, index = torch.full_like(own, torch.inf), torch.zeros(len(answer), dtype=torch.int64, device=own.device)
-    for first in range(0, len(members), MEMBERS_AT_ONCE):
-        part = in_double(as_float(members[first : first + MEMBERS_AT_ONCE])).flatten(1)
+    at_once = min(MEMBERS_AT_ONCE, max(1, VALUES_AT_ONCE // members.shape[1:].numel()))
+    for first in range(0, len(members), at_once):
+        part = in_double(as_float(members[first : first + at_once])).flatten(1)
         nearest, where = torch.cdist(found, part, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         index = torch.where(nearest < smallest, where + first, index)
         smallest = torch.minimum(nearest, smallest)

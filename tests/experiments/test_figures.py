@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -39,3 +41,12 @@ def test_a_picture_knows_the_tables_that_changed_since(tmp_path):
     assert changed_tables(picture) == ["a.csv", "of another/b.csv"]
     record_tables(picture, tables[1:])
     assert changed_tables(picture) == []
+
+
+def test_every_study_s_figure_is_drawn_from_its_tables(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    collect = importlib.import_module("collect")
+    for study, draw in collect.FIGURES.items():
+        results, probes = (ROOT / "experiments" / study / f"{name}.csv" for name in ("results", "probes"))
+        table = collect.read(probes.read_text()) if probes.exists() else pd.DataFrame(columns=collect.PROBE)
+        assert draw(collect.read(results.read_text()), table).data
