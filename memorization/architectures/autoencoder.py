@@ -9,7 +9,7 @@ from memorization.architectures.initialisation import redraw
 from memorization.data import as_float, in_double
 
 Autoencoder = Callable[[Tensor], Tensor]  # images (B, C, H, W) to images of the same shape
-MEMBERS_AT_ONCE, VALUES_AT_ONCE = 1024, 2**24  # that are computed with as floats; bound the memory
+MEMBERS_AT_ONCE = 1024  # that are computed with as floats; bounds the memory
 DARKEST = 0.5 / 255  # half an 8-bit level: how near to 0 or 1 a mean pixel is taken to be under a sigmoid
 
 

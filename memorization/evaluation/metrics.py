@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memorization.architectures.autoencoder import MEMBERS_AT_ONCE, VALUES_AT_ONCE
+from memorization.architectures.autoencoder import MEMBERS_AT_ONCE
 from memorization.components import SettingError, number
 from memorization.data import as_float, in_double
+from memorization.data.split import VALUES_AT_ONCE
 from memorization.evaluation.membership import PSNR_CAP
 
 REVISION = 1  # of the scores, as `revision` is of a part: raised for other scores of equal answers, or other columns

@@ -7,6 +7,7 @@ import io
 import warnings
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -14,6 +15,10 @@ from torch import nn
 from memorization.data import Digits
 
 SHAPE = (1, 8, 8)
+MARKS = [  # of every file of tests on such models
+    pytest.mark.usefixtures("composed_once"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*"),
+]
 
 
 class Transformer(nn.Module):

@@ -16,12 +16,9 @@ from memorization.degradations import RandomPixels
 from memorization.recovery import Energy, Iterate
 from memorization.store.reading import finished
 from tests import problems
-from tests.architectures.own_models import ALLOWED, MODEL, SAVE, SHAPE, SPLIT, Transformer, transformer
+from tests.architectures.own_models import ALLOWED, MARKS, MODEL, SAVE, SHAPE, SPLIT, Transformer, transformer
 
-pytestmark = [
-    pytest.mark.usefixtures("composed_once"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*"),
-]
+pytestmark = MARKS
 
 
 class Returning(nn.Module):

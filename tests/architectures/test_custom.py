@@ -26,6 +26,7 @@ from memorization.store.reading import finished
 from tests.architectures.own_models import (
     ALLOWED,
     COMMON,
+    MARKS,
     MODEL,
     SAVE,
     SHAPE,
@@ -36,10 +37,7 @@ from tests.architectures.own_models import (
     transformer,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("composed_once"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*"),
-]
+pytestmark = MARKS
 
 
 def half(x, share=0.5):

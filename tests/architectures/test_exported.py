@@ -21,6 +21,7 @@ from memorization.architectures.external.weights import load_weights
 from memorization.recovery import Energy, Iterate
 from memorization.store.reading import finished
 from tests.architectures.own_models import (
+    MARKS,
     SAVE,
     SHAPE,
     SPLIT,
@@ -31,10 +32,7 @@ from tests.architectures.own_models import (
     transformer,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("composed_once"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*"),
-]
+pytestmark = MARKS
 
 
 def replaced(old: str, new: str, file="/models/"):

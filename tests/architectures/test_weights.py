@@ -16,6 +16,7 @@ from memorization.architectures.external.weights import load_weights
 from memorization.store.reading import finished
 from tests.architectures.own_models import (
     ALLOWED,
+    MARKS,
     MODEL,
     SAVE,
     SHAPE,
@@ -26,10 +27,7 @@ from tests.architectures.own_models import (
     transformer,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("composed_once"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*"),
-]
+pytestmark = MARKS
 
 
 class Twice(nn.Module):
